@@ -1,0 +1,3 @@
+//! linkerd-api.
+
+fn main() {}

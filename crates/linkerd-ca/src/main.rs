@@ -1,0 +1,3 @@
+//! linkerd-ca.
+
+fn main() {}

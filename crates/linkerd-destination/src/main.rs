@@ -1,0 +1,3 @@
+//! linkerd-destination.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! linkerd-init.
+
+fn main() {}

@@ -1,0 +1,40 @@
+//! Names of the control plane's components. A component's Deployment, Service and ServiceAccount
+//! have its name.
+
+/// Writes certificates.
+pub const CA: &str = "linkerd-ca";
+/// Answers proxies.
+pub const DESTINATION: &str = "linkerd-destination";
+/// Answers people.
+pub const API: &str = "linkerd-api";
+/// Keeps the proxies' metrics.
+pub const PROMETHEUS: &str = "linkerd-prometheus";
+
+/// Secret of the control-plane namespace that holds the root: [`ROOT_CERTIFICATE_KEY`] and
+/// [`ROOT_PRIVATE_KEY_KEY`].
+pub const ROOT_SECRET: &str = "linkerd-ca-root";
+/// Key in [`ROOT_SECRET`]: the root certificate, PEM.
+pub const ROOT_CERTIFICATE_KEY: &str = "ca.crt";
+/// Key in [`ROOT_SECRET`]: the root's private key, PKCS#8 PEM.
+pub const ROOT_PRIVATE_KEY_KEY: &str = "ca.key";
+
+/// Name of the Lease by which replicas of `linkerd-ca` choose their leader.
+pub const CA_LEASE: &str = "linkerd-ca";
+
+/// ConfigMap in every namespace with a workload of the mesh.
+pub const TRUST_BUNDLE_CONFIG_MAP: &str = "linkerd-ca-bundle";
+/// Key in [`TRUST_BUNDLE_CONFIG_MAP`]: PEM, one or more root certificates.
+pub const TRUST_BUNDLE_KEY: &str = "trust-anchors.pem";
+/// Key in a workload's Secret: the leaf certificate, DER.
+pub const CERTIFICATE_KEY: &str = "certificate.crt";
+/// Key in a workload's Secret: the leaf's private key, PKCS#8 DER.
+pub const PRIVATE_KEY_KEY: &str = "private-key.p8";
+
+/// Name of the sidecar container.
+pub const PROXY_CONTAINER: &str = "linkerd-proxy";
+/// Name of the init container.
+pub const INIT_CONTAINER: &str = "linkerd-init";
+/// Name of the volume with [`TRUST_BUNDLE_CONFIG_MAP`].
+pub const TRUST_ANCHORS_VOLUME: &str = "linkerd-trust-anchors";
+/// Name of the volume with the workload's Secret.
+pub const IDENTITY_VOLUME: &str = "linkerd-secrets";

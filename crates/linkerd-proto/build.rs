@@ -1,0 +1,2 @@
+//! Generates the gRPC code.
+fn main() {}

@@ -1,0 +1,3 @@
+//! linkerd-proxy.
+
+fn main() {}
