@@ -1,3 +1,76 @@
-//! The binary `linkerd`.
+//! The binary `linkerd`: parses the command line and runs one command.
+//! One variant of [`Command`] per command, one file per command; what a command prints for machines
+//! goes to stdout through [`stdout`], everything else to stderr.
 
-fn main() {}
+#![warn(clippy::print_stdout)]
+
+mod completion;
+mod global;
+mod stdout;
+
+use std::{future::Future, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::global::Global;
+
+/// linkerd manages the Linkerd service mesh.
+#[derive(Parser)]
+#[command(name = "linkerd", max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands, in the order of the help text.
+#[derive(Subcommand)]
+enum Command {
+    /// Print shell completion for bash, zsh or fish
+    Completion(completion::Args),
+}
+
+fn main() -> ExitCode {
+    let Cli { global, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match run(&global, command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one command. Commands that talk to the cluster are `async` and go through [`block_on`].
+fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
+    global.validate()?;
+    match command {
+        Command::Completion(args) => completion::run(&args),
+    }
+}
+
+/// Runs a command that waits for the network, on one thread.
+#[allow(dead_code, reason = "used as soon as a command talks to the cluster")]
+fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(command)
+}
+
+/// Prints what clap has to say: help is an answer, everything else is an error with exit code 1.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        stdout::print(&error.render().to_string());
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    eprint!("Error: {}", text.strip_prefix("error: ").unwrap_or(&text));
+    ExitCode::FAILURE
+}
