@@ -60,7 +60,10 @@ impl FromStr for Identity {
     type Err = InvalidIdentity;
 
     fn from_str(text: &str) -> Result<Self, InvalidIdentity> {
-        let invalid = |reason| InvalidIdentity { text: text.to_owned(), reason };
+        let invalid = |reason| InvalidIdentity {
+            text: text.to_owned(),
+            reason,
+        };
         if text.len() > NAME_LENGTH_MAX {
             return Err(invalid("it has more than 253 characters"));
         }
@@ -74,8 +77,13 @@ impl FromStr for Identity {
             if label.starts_with('-') || label.ends_with('-') {
                 return Err(invalid("a part begins or ends with a dash"));
             }
-            if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-                return Err(invalid("it has characters other than letters, digits, dashes and dots"));
+            if !label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            {
+                return Err(invalid(
+                    "it has characters other than letters, digits, dashes and dots",
+                ));
             }
         }
         Ok(Self(text.to_ascii_lowercase().into()))
@@ -102,7 +110,11 @@ impl AsRef<str> for Identity {
 
 impl fmt::Display for InvalidIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not a valid identity: {}", self.text, self.reason)
+        write!(
+            f,
+            "{:?} is not a valid identity: {}",
+            self.text, self.reason
+        )
     }
 }
 
@@ -115,20 +127,36 @@ mod tests {
     #[test]
     fn an_owner_name_with_dots_is_kept() {
         let identity = Identity::new("a.b", OwnerKind::Job, "ns", "linkerd").expect("valid");
-        assert_eq!(identity.as_str(), "a.b.job.ns.linkerd-managed.linkerd.svc.cluster.local");
+        assert_eq!(
+            identity.as_str(),
+            "a.b.job.ns.linkerd-managed.linkerd.svc.cluster.local"
+        );
         assert!(Identity::is_mesh_name(identity.as_str()));
     }
 
     #[test]
     fn names_that_are_no_dns_names_are_refused() {
-        for text in ["", "a..b", "-a", "a b", "*.a", "a\0b", &"a".repeat(64), &"a.".repeat(127)] {
+        for text in [
+            "",
+            "a..b",
+            "-a",
+            "a b",
+            "*.a",
+            "a\0b",
+            &"a".repeat(64),
+            &"a.".repeat(127),
+        ] {
             assert!(text.parse::<Identity>().is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn names_of_applications_are_not_mesh_names() {
-        for name in ["example.com", "web.emojivoto.svc.cluster.local", "linkerd-managed.x"] {
+        for name in [
+            "example.com",
+            "web.emojivoto.svc.cluster.local",
+            "linkerd-managed.x",
+        ] {
             assert!(!Identity::is_mesh_name(name), "{name}");
         }
     }

@@ -138,7 +138,12 @@ impl Owner {
     /// [`InvalidIdentity`] when the names make a DNS name of more than 253 characters, or one label
     /// of more than 63.
     pub fn identity(&self, control_plane_namespace: &str) -> Result<Identity, InvalidIdentity> {
-        Identity::new(&self.name, self.kind, &self.namespace, control_plane_namespace)
+        Identity::new(
+            &self.name,
+            self.kind,
+            &self.namespace,
+            control_plane_namespace,
+        )
     }
 
     /// Name of the Secret with the workload's certificate and key: `web-deployment-tls-linkerd-io`.
@@ -163,13 +168,19 @@ mod tests {
             assert_eq!(kind.api_kind().parse(), Ok(kind));
             assert_eq!(kind.as_str().parse(), Ok(kind));
         }
-        assert_eq!("Service".parse::<OwnerKind>(), Err(UnknownKind("Service".into())));
+        assert_eq!(
+            "Service".parse::<OwnerKind>(),
+            Err(UnknownKind("Service".into()))
+        );
     }
 
     #[test]
     fn the_secret_is_named_after_the_owner() {
-        let owner =
-            Owner { namespace: "ns".into(), kind: OwnerKind::Deployment, name: "a.b".into() };
+        let owner = Owner {
+            namespace: "ns".into(),
+            kind: OwnerKind::Deployment,
+            name: "a.b".into(),
+        };
         assert_eq!(owner.secret_name(), "a.b-deployment-tls-linkerd-io");
     }
 }

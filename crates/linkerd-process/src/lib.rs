@@ -1,1 +1,23 @@
-//! linkerd-process.
+//! What every long-running process of the mesh does: logs, `/live` `/ready` `/metrics`, and an
+//! orderly end on SIGTERM. Entry: [`serve_admin`]. Knows nothing of Kubernetes and of the mesh.
+
+mod admin;
+mod logs;
+mod metrics;
+mod shutdown;
+
+pub use admin::{Readiness, render_metrics, respond, serve_admin};
+pub use logs::init_logs;
+pub use metrics::register_process_metrics;
+pub use shutdown::shutdown_on_signal;
+
+/// Makes aws-lc-rs the process's provider of cryptography. The first call of every `main`.
+///
+/// Does nothing when a provider is already there.
+pub fn install_crypto_provider() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        rustls::crypto::aws_lc_rs::default_provider()
+            .install_default()
+            .expect("only main installs a provider, once");
+    }
+}
