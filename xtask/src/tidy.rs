@@ -1,0 +1,227 @@
+//! House rules that no compiler checks: dependency levels, banned crates, module headers.
+//! Entry: [`tidy`]. Each broken rule is one line that says where and what to do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs,
+    path::Path,
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+/// Libraries that other crates of ours may use. Everything else is a process and stands alone.
+const LIBRARIES: [&str; 5] =
+    ["linkerd-names", "linkerd-proto", "linkerd-issuer", "linkerd-inject", "linkerd-process"];
+
+/// Crates that must not be reached by a product crate, and why.
+const BANNED: [(&str, &str); 6] = [
+    ("ring", "one crypto library: aws-lc-rs"),
+    ("openssl", "one crypto library: aws-lc-rs"),
+    ("openssl-sys", "one crypto library: aws-lc-rs"),
+    ("native-tls", "one TLS library: rustls"),
+    ("rustls-pemfile", "unmaintained; rustls-pki-types reads PEM"),
+    ("serde_yml", "unsound"),
+];
+
+/// These know nothing of Kubernetes.
+const WITHOUT_KUBERNETES: [&str; 2] = ["linkerd-proxy", "linkerd-init"];
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    resolve: Resolve,
+    workspace_members: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    id: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    deps: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    pkg: String,
+    dep_kinds: Vec<DependencyKind>,
+}
+
+#[derive(Deserialize)]
+struct DependencyKind {
+    kind: Option<String>,
+}
+
+/// Checks every rule in the repository at `root`.
+///
+/// # Errors
+/// Lists each broken rule on a line of its own.
+pub(crate) fn tidy(root: &Path) -> Result<()> {
+    let mut problems = dependency_problems(&metadata(root)?);
+    for file in tracked_files(root)? {
+        // A file that is deleted but still tracked has no contents to check.
+        let Ok(text) = fs::read_to_string(root.join(&file)) else { continue };
+        problems.extend(file_problems(&file, &text));
+    }
+    if problems.is_empty() {
+        eprintln!("tidy: every rule holds");
+        return Ok(());
+    }
+    bail!("{} rules are broken:\n{}", problems.len(), problems.join("\n"))
+}
+
+fn metadata(root: &Path) -> Result<Metadata> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--filter-platform=x86_64-unknown-linux-gnu"])
+        .current_dir(root)
+        .output()
+        .context("cannot run cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    serde_json::from_slice(&output.stdout).context("cargo metadata printed something unexpected")
+}
+
+fn tracked_files(root: &Path) -> Result<Vec<String>> {
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root)
+        .output()
+        .context("cannot run git ls-files")?;
+    if !output.status.success() {
+        bail!("git ls-files: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
+}
+
+fn dependency_problems(metadata: &Metadata) -> Vec<String> {
+    let names: HashMap<&str, &str> =
+        metadata.packages.iter().map(|p| (p.id.as_str(), p.name.as_str())).collect();
+    let edges: BTreeMap<&str, Vec<&str>> = metadata
+        .resolve
+        .nodes
+        .iter()
+        .map(|node| {
+            let normal = node
+                .deps
+                .iter()
+                .filter(|d| d.dep_kinds.iter().any(|kind| kind.kind.is_none()))
+                .map(|d| d.pkg.as_str());
+            (node.id.as_str(), normal.collect())
+        })
+        .collect();
+    let mut problems = Vec::new();
+    for member in &metadata.workspace_members {
+        let name = names[member.as_str()];
+        if !name.starts_with("linkerd-") {
+            continue;
+        }
+        for dependency in &edges[member.as_str()] {
+            let other = names[dependency];
+            if other.starts_with("linkerd-") && !LIBRARIES.contains(&other) {
+                problems.push(format!(
+                    "{name} depends on {other}: processes meet in proto/, objects and files only"
+                ));
+            }
+        }
+        let reached = reachable(member, &edges);
+        for id in reached {
+            let other = names[id];
+            if let Some((_, why)) = BANNED.iter().find(|(banned, _)| *banned == other) {
+                problems.push(format!("{name} reaches {other} ({why}): cargo tree -i {other}"));
+            }
+            if WITHOUT_KUBERNETES.contains(&name) && (other == "kube" || other == "k8s-openapi") {
+                problems.push(format!("{name} reaches {other}: it knows nothing of Kubernetes"));
+            }
+        }
+    }
+    problems
+}
+
+fn reachable<'a>(from: &'a str, edges: &BTreeMap<&'a str, Vec<&'a str>>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(id) = open.pop() {
+        for next in edges.get(id).into_iter().flatten() {
+            if seen.insert(*next) {
+                open.push(next);
+            }
+        }
+    }
+    seen
+}
+
+fn file_problems(path: &str, text: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    if path.ends_with(".rs") && !text.starts_with("//! ") {
+        problems.push(format!("{path}: begin with a `//!` header that says what the file is for"));
+    }
+    if path.ends_with("Cargo.toml") && text.contains("[package]") {
+        if !text.contains("[lints]\nworkspace = true") {
+            problems.push(format!("{path}: add `[lints] workspace = true`"));
+        }
+        if !text.contains("version.workspace = true") {
+            problems.push(format!("{path}: versions stand in the root Cargo.toml only"));
+        }
+    }
+    // Built from parts so that this file does not break its own rule.
+    let (todo, ignore) = (concat!("TO", "DO"), concat!("#[ig", "nore"));
+    for (number, line) in text.lines().enumerate() {
+        if !is_code(path) {
+            break;
+        }
+        if line.contains(todo) && !line.contains(&format!("{todo}(#")) {
+            problems.push(format!("{path}:{}: write {todo}(#issue) or do it", number + 1));
+        }
+        if line.contains(ignore) {
+            problems.push(format!("{path}:{}: an ignored test tells nobody anything", number + 1));
+        }
+    }
+    problems
+}
+
+fn is_code(path: &str) -> bool {
+    [".rs", ".go", ".proto", ".sh", ".ts"].iter().any(|end| path.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_header_is_named() {
+        assert_eq!(file_problems("a/b.rs", "use std::fs;\n").len(), 1);
+        assert!(file_problems("a/b.rs", "//! Reads.\n").is_empty());
+    }
+
+    #[test]
+    fn a_manifest_without_the_shared_lints_is_named() {
+        let manifest = "[package]\nversion.workspace = true\n";
+        assert_eq!(file_problems("a/Cargo.toml", manifest).len(), 1);
+    }
+
+    #[test]
+    fn one_process_may_not_depend_on_another() {
+        let metadata = serde_json::from_value(serde_json::json!({
+            "packages": [{"id": "a", "name": "linkerd-ca"}, {"id": "b", "name": "linkerd-api"}],
+            "workspace_members": ["a", "b"],
+            "resolve": {"nodes": [
+                {"id": "a", "deps": [{"pkg": "b", "dep_kinds": [{"kind": null}]}]},
+                {"id": "b", "deps": []},
+            ]},
+        }))
+        .expect("well formed");
+        assert_eq!(dependency_problems(&metadata).len(), 1);
+    }
+}
