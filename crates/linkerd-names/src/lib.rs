@@ -10,10 +10,12 @@ pub mod labels;
 pub mod owner;
 pub mod paths;
 pub mod ports;
+pub mod resource;
 pub mod tls;
 
 pub use identity::{Identity, InvalidIdentity};
 pub use owner::{Owner, OwnerKind, UnknownKind};
+pub use resource::ResourceType;
 pub use tls::{NoTls, Tls};
 
 /// Namespace of the control plane unless a flag says otherwise.
