@@ -1,3 +1,43 @@
-//! Tasks of this project.
+//! Tasks of this project, run as `cargo xtask TASK`. One variant per task, one module per variant.
+//! Results go to stdout, progress and errors to stderr.
 
-fn main() {}
+mod cache;
+mod cluster;
+mod command;
+mod progress;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Tasks of this project",
+    max_term_width = 100
+)]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// A real Kubernetes on this machine
+    Cluster(cluster::Args),
+}
+
+fn main() -> ExitCode {
+    let Args { task } = Args::parse();
+    let result = match task {
+        Task::Cluster(args) => cluster::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            anstream::eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
