@@ -1,1 +1,29 @@
-//! linkerd-issuer.
+//! What a certificate of ours is: the root, the leaf of one workload, and the bundle of trusted roots.
+//! Entry: [`Root::generate`], [`Root::issue_leaf`], [`Leaf::parse`], [`TrustBundle`].
+//! Pure: no files, no Kubernetes, no clock; whoever calls passes `now`.
+
+mod bundle;
+mod key;
+mod leaf;
+mod root;
+mod signing;
+mod time;
+
+pub use bundle::{InvalidBundle, TrustBundle};
+pub use key::PrivateKey;
+pub use leaf::{InvalidLeaf, Leaf};
+pub use root::{InvalidRoot, Root};
+pub use signing::{IssueError, IssuedLeaf};
+
+use std::time::Duration;
+
+/// A certificate is valid from this long before it was issued, because the clock of the machine
+/// that checks it may be slow. It covers two machines that are five minutes off in opposite directions.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// How long a leaf is valid from the moment it is issued, unless a flag says otherwise.
+pub const LEAF_LIFETIME_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a root is valid from the moment it is made. Long, because roots are replaced by adding a
+/// second one to the bundle and not by running out.
+pub const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);

@@ -1,0 +1,111 @@
+//! The roots that a proxy trusts, as one PEM text.
+//! Several roots are normal while one replaces another.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::certificate::X509Certificate;
+use zeroize::Zeroizing;
+
+use crate::{Root, leaf::parse_one};
+
+/// One or more root certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustBundle(Vec<CertificateDer<'static>>);
+
+/// Why a text is not a trust bundle.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidBundle {
+    /// Broken PEM, or a certificate that does not parse.
+    #[error("not PEM certificates")]
+    NotPem,
+    /// No certificate at all.
+    #[error("no certificate in it")]
+    Empty,
+    /// A certificate that may not issue certificates.
+    #[error("certificate {0} is not a certificate authority's")]
+    NotAnAuthority(usize),
+}
+
+impl TrustBundle {
+    /// The bundle with `root` alone.
+    pub fn of(root: &Root) -> Self {
+        Self(vec![root.certificate_der().clone()])
+    }
+
+    /// Reads one or more PEM certificates of certificate authorities. Text around them is ignored.
+    ///
+    /// # Errors
+    /// [`InvalidBundle`]; the number in it counts from 1.
+    pub fn from_pem(text: &str) -> Result<Self, InvalidBundle> {
+        let certificates = certificates_in(text)?;
+        if certificates.is_empty() {
+            return Err(InvalidBundle::Empty);
+        }
+        for (index, certificate) in certificates.iter().enumerate() {
+            let parsed = parse_one(certificate).ok_or(InvalidBundle::NotPem)?;
+            if !is_authority(&parsed) {
+                return Err(InvalidBundle::NotAnAuthority(index + 1));
+            }
+        }
+        Ok(Self(certificates))
+    }
+
+    /// The bundle as PEM: the same certificates give the same text.
+    pub fn to_pem(&self) -> String {
+        self.0
+            .iter()
+            .map(|certificate| to_pem("CERTIFICATE", certificate))
+            .collect()
+    }
+
+    /// The certificates, DER.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.0
+    }
+
+    /// Whether leafs of `root` are trusted.
+    pub fn trusts(&self, root: &Root) -> bool {
+        self.0.contains(root.certificate_der())
+    }
+}
+
+/// Every certificate in a PEM text.
+pub(crate) fn certificates_in(text: &str) -> Result<Vec<CertificateDer<'static>>, InvalidBundle> {
+    CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| InvalidBundle::NotPem)
+}
+
+/// Whether the certificate says that it may issue others.
+pub(crate) fn is_authority(certificate: &X509Certificate<'_>) -> bool {
+    certificate.is_ca()
+        && match certificate.key_usage() {
+            Ok(Some(usage)) => usage.value.key_cert_sign(),
+            Ok(None) => true,
+            Err(_) => false,
+        }
+}
+
+/// Writes one PEM block. The capacity is right from the start, so that no half-written copy of a key
+/// is left behind in memory.
+pub(crate) fn to_pem(label: &str, der: &[u8]) -> String {
+    /// RFC 7468: the longest line.
+    const LINE_LENGTH: usize = 64;
+    let encoded = Zeroizing::new(BASE64_STANDARD.encode(der));
+    let lines = encoded.len().div_ceil(LINE_LENGTH);
+    let mut text = String::with_capacity(encoded.len() + lines + 2 * (label.len() + 17));
+    text.push_str("-----BEGIN ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(LINE_LENGTH));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str("-----END ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    text
+}

@@ -1,0 +1,154 @@
+//! Issues leafs: with a key of ours, or for the public key in a signing request.
+//! Entry: [`Root::issue_leaf`] and [`Root::issue_from_csr`].
+
+use std::time::{Duration, SystemTime};
+
+use linkerd_names::Identity;
+use rcgen::{
+    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
+};
+use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
+
+use crate::{CLOCK_SKEW_MAX, Leaf, PrivateKey, Root, key::SecretKeyPair, time};
+
+/// A new certificate and its key. Whoever stores one stores both.
+#[derive(Debug)]
+pub struct IssuedLeaf {
+    /// The certificate.
+    pub leaf: Leaf,
+    /// The certificate's private key.
+    pub key: PrivateKey,
+}
+
+/// Why no certificate was issued.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The root ends before `now`.
+    #[error("the root certificate has expired")]
+    RootExpired,
+    /// The root begins after `now`: a clock was wrong when it was made, or is now.
+    #[error("the root certificate is not valid yet")]
+    RootNotYetValid,
+    /// Nobody could use the certificate.
+    #[error("a lifetime of less than a second is not possible")]
+    LifetimeTooShort,
+    /// `now` is not a time that a certificate can hold.
+    #[error("the clock shows a time before 1970 or after 9999")]
+    ImpossibleTime,
+    /// The signing request does not parse.
+    #[error("not a DER signing request")]
+    NotASigningRequest,
+    /// Whoever sent the signing request does not have its private key.
+    #[error("signing request has a wrong signature")]
+    WrongSignature,
+    /// Another kind of key than ECDSA on P-256.
+    #[error("signing request is for a key that is not ECDSA P-256")]
+    WrongKeyKind,
+    /// The crypto library refused.
+    #[error("cannot build the certificate")]
+    Crypto(#[from] rcgen::Error),
+}
+
+impl Root {
+    /// Issues a certificate for `identity` with a new key, valid from [`CLOCK_SKEW_MAX`] before `now`
+    /// until `lifetime` after it, but never outside of the root's own validity.
+    ///
+    /// # Errors
+    /// [`IssueError::RootExpired`], [`IssueError::RootNotYetValid`], [`IssueError::LifetimeTooShort`],
+    /// [`IssueError::ImpossibleTime`], or [`IssueError::Crypto`].
+    pub fn issue_leaf(
+        &self,
+        identity: &Identity,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<IssuedLeaf, IssueError> {
+        let key = SecretKeyPair::generate()?;
+        let leaf = self.sign(&key, identity, lifetime, now)?;
+        Ok(IssuedLeaf {
+            leaf,
+            key: key.into_private_key(),
+        })
+    }
+
+    /// Issues a certificate for `identity` and the public key of a DER signing request. Nothing else of
+    /// the request is used: names, usages and CA flags in it are ignored.
+    ///
+    /// # Errors
+    /// As [`Root::issue_leaf`], and [`IssueError::NotASigningRequest`], [`IssueError::WrongSignature`],
+    /// [`IssueError::WrongKeyKind`].
+    pub fn issue_from_csr(
+        &self,
+        csr_der: &[u8],
+        identity: &Identity,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<Leaf, IssueError> {
+        let (rest, request) = X509CertificationRequest::from_der(csr_der)
+            .map_err(|_| IssueError::NotASigningRequest)?;
+        if !rest.is_empty() {
+            return Err(IssueError::NotASigningRequest);
+        }
+        request
+            .verify_signature()
+            .map_err(|_| IssueError::WrongSignature)?;
+        let public_key =
+            SubjectPublicKeyInfo::from_der(request.certification_request_info.subject_pki.raw)
+                .map_err(|_| IssueError::WrongKeyKind)?;
+        if public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
+            return Err(IssueError::WrongKeyKind);
+        }
+        self.sign(&public_key, identity, lifetime, now)
+    }
+
+    fn sign(
+        &self,
+        public_key: &impl PublicKeyData,
+        identity: &Identity,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<Leaf, IssueError> {
+        if now >= self.not_after() {
+            return Err(IssueError::RootExpired);
+        }
+        if now < self.not_before() {
+            return Err(IssueError::RootNotYetValid);
+        }
+        if lifetime < Duration::from_secs(1) {
+            return Err(IssueError::LifetimeTooShort);
+        }
+        let not_before = now
+            .checked_sub(CLOCK_SKEW_MAX)
+            .unwrap_or(now)
+            .max(self.not_before());
+        let not_after = now
+            .checked_add(lifetime)
+            .unwrap_or(self.not_after())
+            .min(self.not_after());
+
+        let mut params = CertificateParams::default();
+        params.not_before = time::to_x509(not_before).ok_or(IssueError::ImpossibleTime)?;
+        params.not_after = time::to_x509(not_after).ok_or(IssueError::ImpossibleTime)?;
+        params.serial_number = Some(random_serial());
+        params.subject_alt_names = vec![SanType::DnsName(identity.as_str().try_into()?)];
+        // The name is in the subject alternative name alone; a common name has at most 64 characters.
+        params.distinguished_name = DistinguishedName::new();
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(public_key, self.issuer())?;
+        Ok(Leaf::parse(certificate.der()).expect("what was just built is a leaf"))
+    }
+}
+
+/// A positive serial number of exactly 128 bits: 126 of them are random, so that nobody can foresee
+/// it and two are never the same; the top bits 01 keep it positive and its length constant.
+pub(crate) fn random_serial() -> SerialNumber {
+    let mut bytes: [u8; 16] = rand::random();
+    bytes[0] = (bytes[0] & 0b0011_1111) | 0b0100_0000;
+    SerialNumber::from_slice(&bytes)
+}
