@@ -1,5 +1,7 @@
 //! The three services together, over real sockets of one process.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::time::Duration;
 
 use emojivoto::{
