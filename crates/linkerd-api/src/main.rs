@@ -1,3 +1,153 @@
-//! linkerd-api.
+//! The process `linkerd-api`: follows the cluster, then answers people on a gRPC port.
 
-fn main() {}
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+use linkerd_api::{ApiService, Cluster, Prometheus};
+use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, component, ports};
+use linkerd_process::Readiness;
+use linkerd_proto::public::api_server::ApiServer;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Server, server::TcpIncoming};
+use tracing::{info, warn};
+
+/// Longer than any answer takes; a client that waits has given up by then.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// One CLI asks one question at a time; the dashboard a few.
+const REQUESTS_PER_CONNECTION_MAX: usize = 32;
+/// Requests under way may end within this time after the shutdown.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Answers people about the mesh.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Namespace of the control plane
+    #[arg(long, env = "LINKERD_NAMESPACE", default_value = CONTROL_PLANE_NAMESPACE_DEFAULT)]
+    control_plane_namespace: String,
+    /// trace, debug, info, warn or error
+    #[arg(long, default_value = "info")]
+    log_level: tracing::Level,
+    /// Address of /live, /ready and /metrics
+    #[arg(long, default_value_t = ([0, 0, 0, 0], ports::ADMIN_API).into())]
+    admin_addr: SocketAddr,
+    /// Address of the gRPC service
+    #[arg(long, default_value_t = ([0, 0, 0, 0], ports::API).into())]
+    addr: SocketAddr,
+    /// Prometheus that scrapes the proxies; by default the control plane's
+    #[arg(long)]
+    prometheus_url: Option<String>,
+}
+
+fn main() -> anyhow::Result<()> {
+    linkerd_process::install_crypto_provider();
+    let args = Args::parse();
+    let level = args.log_level.as_str().to_lowercase();
+    linkerd_process::init_logs(&format!("warn,linkerd={level}"))?;
+    tokio::runtime::Runtime::new()
+        .context("cannot start the runtime")?
+        .block_on(run(args))
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let Args {
+        control_plane_namespace,
+        log_level: _,
+        admin_addr,
+        addr,
+        prometheus_url,
+    } = args;
+    let prometheus_url = prometheus_url.unwrap_or_else(|| {
+        let (service, port) = (component::PROMETHEUS, ports::PROMETHEUS);
+        let domain = linkerd_names::CLUSTER_DOMAIN;
+        format!("http://{service}.{control_plane_namespace}.svc.{domain}:{port}")
+    });
+    let shutdown = linkerd_process::shutdown_on_signal();
+    let prometheus = Prometheus::new(&prometheus_url)?;
+    let kubernetes = kube::Client::try_default()
+        .await
+        .context("cannot configure the Kubernetes client")?;
+    let cluster = Arc::new(Cluster::default());
+    let mut registry = Registry::default();
+    linkerd_process::register_process_metrics(&mut registry);
+
+    let admin = TcpListener::bind(admin_addr)
+        .await
+        .with_context(|| format!("cannot listen on {admin_addr}"))?;
+    let listener = TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("cannot listen on {addr}"))?;
+    info!(
+        addr = %listener.local_addr()?,
+        admin = %admin.local_addr()?,
+        prometheus = prometheus_url,
+        "listening"
+    );
+
+    let readiness = Readiness::default();
+    let admin = tokio::spawn(linkerd_process::serve_admin(
+        admin,
+        Arc::new(registry),
+        readiness.clone(),
+        shutdown.clone(),
+    ));
+    let service = ApiService {
+        cluster: cluster.clone(),
+        prometheus,
+        kubernetes: kubernetes.clone(),
+        control_plane_namespace,
+    };
+    let follow = async {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = cluster.follow(&kubernetes) => {}
+        }
+    };
+    let serve = async {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = cluster.wait_synced() => {}
+        }
+        readiness.set_ready(true);
+        info!("the cluster is known; ready");
+        let served = serve(service, listener, shutdown.clone()).await;
+        readiness.set_ready(false);
+        // The other parts end with the server, whether it was told to or broke.
+        shutdown.cancel();
+        served
+    };
+    let ((), served) = tokio::join!(follow, serve);
+    admin.await.context("the admin server broke")?;
+    served
+}
+
+/// Serves until `shutdown`, then lets requests under way end.
+async fn serve(
+    service: ApiService,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let server = Server::builder()
+        .timeout(REQUEST_TIMEOUT)
+        .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .add_service(ApiServer::new(service))
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            shutdown.clone().cancelled_owned(),
+        );
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN_TIMEOUT).await;
+    };
+    tokio::select! {
+        served = server => served.context("the gRPC server broke"),
+        () = overdue => {
+            warn!("connections were cut off");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Asks Prometheus about the rows of one type and sums up the answers. Entry: [`ask`].
+//! Sums are rounded once, at the end, so that a row's parts make up its whole.
+
+use std::collections::BTreeMap;
+
+use linkerd_names::ResourceType;
+use linkerd_proto::public::{BasicStats, TcpStats};
+
+use crate::{
+    prometheus::{Prometheus, PrometheusError, Sample},
+    promql::{self, Question},
+    stat_request::{Outbound, StatRequest},
+    table::Key,
+};
+
+/// Value of the label `tls` on connections that finished a mutual handshake.
+const TLS_ON: &str = "true";
+
+/// What is known about the traffic of one object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Figures {
+    /// None when no request was seen in the window.
+    pub(crate) basic: Option<BasicStats>,
+    /// None when it was not asked for or there was no connection.
+    pub(crate) tcp: Option<TcpStats>,
+}
+
+/// Returns the figures by namespace and name, for all objects of type `request.target.kind` that
+/// have any.
+///
+/// # Errors
+/// The first question without an answer.
+pub(crate) async fn ask(
+    prometheus: &Prometheus,
+    request: &StatRequest,
+) -> Result<BTreeMap<Key, Figures>, PrometheusError> {
+    let inbound = matches!(request.outbound, Outbound::None);
+    if request.target.kind == ResourceType::Service
+        && !matches!(request.outbound, Outbound::From(_))
+    {
+        // A proxy does not know through which Service it was reached.
+        return Ok(BTreeMap::new());
+    }
+    let question = Question::new(request);
+    let (responses, p50, p95, p99) = tokio::try_join!(
+        prometheus.query(question.responses()),
+        prometheus.query(question.latency(0.5)),
+        prometheus.query(question.latency(0.95)),
+        prometheus.query(question.latency(0.99)),
+    )?;
+    let mut answers = Answers {
+        group_by: question.group_by(),
+        rows: BTreeMap::new(),
+    };
+    answers.add_responses(&responses);
+    answers.add_latencies(&p50, |stats| &mut stats.latency_ms_p50);
+    answers.add_latencies(&p95, |stats| &mut stats.latency_ms_p95);
+    answers.add_latencies(&p99, |stats| &mut stats.latency_ms_p99);
+    if request.tcp_stats && inbound && request.target.kind != ResourceType::Authority {
+        let (open, read, written) = tokio::try_join!(
+            prometheus.query(question.open_connections()),
+            prometheus.query(question.bytes("tcp_read_bytes_total")),
+            prometheus.query(question.bytes("tcp_write_bytes_total")),
+        )?;
+        answers.add_connections(&open);
+        answers.add_tcp(&read, |stats| &mut stats.read_bytes);
+        answers.add_tcp(&written, |stats| &mut stats.write_bytes);
+    }
+    Ok(answers.rows)
+}
+
+struct Answers<'a> {
+    group_by: &'a [String],
+    rows: BTreeMap<Key, Figures>,
+}
+
+/// Responses of one row before rounding.
+#[derive(Default)]
+struct Responses<'a> {
+    success: f64,
+    failure: f64,
+    tls: f64,
+    no_tls: BTreeMap<&'a str, f64>,
+}
+
+impl Answers<'_> {
+    fn add_responses(&mut self, samples: &[Sample]) {
+        let mut sums: BTreeMap<Key, Responses<'_>> = BTreeMap::new();
+        for sample in samples {
+            let Some(key) = key(self.group_by, sample) else {
+                continue;
+            };
+            let sum = sums.entry(key).or_default();
+            let count = finite(sample.value);
+            match label(sample, promql::CLASSIFICATION) {
+                "success" => sum.success += count,
+                "failure" => sum.failure += count,
+                // It would be a part of TLS, but not of the whole.
+                _ => continue,
+            }
+            match (
+                label(sample, promql::TLS),
+                label(sample, promql::NO_TLS_REASON),
+            ) {
+                (TLS_ON, _) => sum.tls += count,
+                // Proxies of 2018 gave their reason in the label `tls` itself, or none.
+                ("", "") => *sum.no_tls.entry("unknown").or_default() += count,
+                (word, "") => *sum.no_tls.entry(word).or_default() += count,
+                (_, reason) => *sum.no_tls.entry(reason).or_default() += count,
+            }
+        }
+        for (key, sum) in sums {
+            let reasons = sum
+                .no_tls
+                .into_iter()
+                .map(|(reason, count)| (reason.to_owned(), round(count)));
+            let stats = self.stats(key);
+            stats.success_count = round(sum.success);
+            stats.failure_count = round(sum.failure);
+            stats.tls_request_count = round(sum.tls);
+            stats.no_tls_reasons = reasons.filter(|(_, count)| *count > 0).collect();
+        }
+    }
+
+    fn add_latencies(&mut self, samples: &[Sample], field: fn(&mut BasicStats) -> &mut u64) {
+        for sample in samples {
+            let Some(key) = key(self.group_by, sample) else {
+                continue;
+            };
+            *field(self.stats(key)) = round(finite(sample.value));
+        }
+    }
+
+    fn add_connections(&mut self, samples: &[Sample]) {
+        for sample in samples {
+            let Some(key) = key(self.group_by, sample) else {
+                continue;
+            };
+            let count = round(finite(sample.value));
+            let stats = self.tcp(key);
+            stats.open_connections += count;
+            if label(sample, promql::TLS) == TLS_ON {
+                stats.tls_open_connections += count;
+            }
+        }
+    }
+
+    fn add_tcp(&mut self, samples: &[Sample], field: fn(&mut TcpStats) -> &mut u64) {
+        for sample in samples {
+            let Some(key) = key(self.group_by, sample) else {
+                continue;
+            };
+            *field(self.tcp(key)) = round(finite(sample.value));
+        }
+    }
+
+    fn stats(&mut self, key: Key) -> &mut BasicStats {
+        self.rows
+            .entry(key)
+            .or_default()
+            .basic
+            .get_or_insert_default()
+    }
+
+    fn tcp(&mut self, key: Key) -> &mut TcpStats {
+        self.rows
+            .entry(key)
+            .or_default()
+            .tcp
+            .get_or_insert_default()
+    }
+}
+
+/// The row a series belongs to; none when it lacks the label with the name.
+fn key(group_by: &[String], sample: &Sample) -> Option<Key> {
+    let (namespace, name) = match group_by {
+        [name] => ("", label(sample, name)),
+        [namespace, name] => (label(sample, namespace), label(sample, name)),
+        _ => unreachable!("a question groups by one or two labels"),
+    };
+    (!name.is_empty()).then(|| (namespace.to_owned(), name.to_owned()))
+}
+
+fn label<'a>(sample: &'a Sample, name: &str) -> &'a str {
+    sample.labels.get(name).map_or("", String::as_str)
+}
+
+/// Prometheus answers NaN where there was nothing to divide by.
+fn finite(value: f64) -> f64 {
+    if value.is_finite() { value } else { 0.0 }
+}
+
+/// To the nearest whole number, halves away from zero.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, as wanted"
+)]
+fn round(value: f64) -> u64 {
+    value.round() as u64
+}

@@ -1,0 +1,25 @@
+//! Answers people: traffic, pods, versions, and the control plane's own health.
+//! Entry: [`ApiService`], the gRPC service; [`Cluster`] and [`Prometheus`] are what it asks.
+//! Knows nothing of certificates and changes nothing in the cluster.
+
+mod cluster;
+mod figures;
+mod list_pods;
+mod pod;
+mod prometheus;
+mod promql;
+mod selection;
+mod self_check;
+mod service;
+mod stat_request;
+mod stat_summary;
+mod table;
+mod workload;
+
+pub use cluster::Cluster;
+pub use pod::{ContainerError, Pod};
+pub use prometheus::{Prometheus, PrometheusError, Sample};
+pub use selection::NotFound;
+pub use service::ApiService;
+pub use table::{Key, Table};
+pub use workload::{Controller, Workload};

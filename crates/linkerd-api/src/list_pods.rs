@@ -1,0 +1,186 @@
+//! The pods of the cluster, and which of them have reported metrics. Entry: [`list_pods`].
+
+use std::collections::BTreeSet;
+
+use linkerd_names::labels;
+use linkerd_proto::public::{self, ListPodsResponse, pod::Owner};
+
+use crate::{
+    cluster::Cluster,
+    pod::Pod,
+    prometheus::{Prometheus, PrometheusError},
+    table::Key,
+};
+
+/// Nobody meshes the pods of this namespace, and there are many.
+const NAMESPACE_IGNORED: &str = "kube-system";
+
+/// A proxy that reports metrics reports when it started.
+const REPORTED: &str = "max(process_start_time_seconds) by (pod, namespace)";
+
+/// Returns all pods of a namespace, or of all namespaces when it is empty, sorted by namespace and
+/// name. Pods are listed also when Prometheus cannot be asked; the answer then says so.
+pub(crate) async fn list_pods(
+    cluster: &Cluster,
+    prometheus: &Prometheus,
+    namespace: &str,
+) -> ListPodsResponse {
+    let (reported, metrics_error) = match reported(prometheus).await {
+        Ok(reported) => (reported, String::new()),
+        Err(error) => (BTreeSet::new(), error.to_string()),
+    };
+    let pods = cluster
+        .pods
+        .list(namespace)
+        .into_iter()
+        .filter(|((namespace, _), _)| namespace != NAMESPACE_IGNORED)
+        .map(|(key, pod)| describe(cluster, &key, &pod, reported.contains(&key)))
+        .collect();
+    ListPodsResponse {
+        pods,
+        metrics_error,
+    }
+}
+
+async fn reported(prometheus: &Prometheus) -> Result<BTreeSet<Key>, PrometheusError> {
+    let samples = prometheus.query(REPORTED.to_owned()).await?;
+    Ok(samples
+        .into_iter()
+        .filter_map(|mut sample| {
+            Some((
+                sample.labels.remove("namespace")?,
+                sample.labels.remove("pod")?,
+            ))
+        })
+        .collect())
+}
+
+fn describe(cluster: &Cluster, (namespace, name): &Key, pod: &Pod, added: bool) -> public::Pod {
+    let status = if pod.terminating {
+        "Terminating"
+    } else {
+        &pod.phase
+    };
+    public::Pod {
+        name: format!("{namespace}/{name}"),
+        pod_ip: pod.ip.clone(),
+        status: status.to_owned(),
+        added,
+        controller_namespace: pod.control_plane_namespace().unwrap_or_default().to_owned(),
+        control_plane: pod.labels.contains_key(labels::CONTROL_PLANE_COMPONENT),
+        owner: owner(cluster, namespace, pod),
+    }
+}
+
+/// The workload that people know: a ReplicaSet's Deployment, a Job's CronJob.
+fn owner(cluster: &Cluster, namespace: &str, pod: &Pod) -> Option<Owner> {
+    let controller = pod.controller.as_ref()?;
+    let name = |name: &str| format!("{namespace}/{name}");
+    let manager_in = |table: &crate::Table<crate::Workload>| {
+        let workload = table.get(namespace, &controller.name)?;
+        workload
+            .controller
+            .as_ref()
+            .map(|manager| name(&manager.name))
+    };
+    let own = name(&controller.name);
+    Some(match controller.kind.as_str() {
+        "ReplicaSet" => match manager_in(&cluster.replica_sets) {
+            Some(deployment) => Owner::Deployment(deployment),
+            None => Owner::ReplicaSet(own),
+        },
+        "Job" => match manager_in(&cluster.jobs) {
+            Some(cron_job) => Owner::CronJob(cron_job),
+            None => Owner::Job(own),
+        },
+        "ReplicationController" => Owner::ReplicationController(own),
+        "StatefulSet" => Owner::StatefulSet(own),
+        "DaemonSet" => Owner::DaemonSet(own),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::{Controller, Workload};
+
+    fn managed_by(kind: &str, name: &str) -> Option<Controller> {
+        Some(Controller {
+            kind: kind.into(),
+            name: name.into(),
+            uid: String::new(),
+        })
+    }
+
+    fn owner_of(cluster: &Cluster, kind: &str, name: &str) -> Option<Owner> {
+        owner(
+            cluster,
+            "ns",
+            &Pod {
+                controller: managed_by(kind, name),
+                ..Pod::default()
+            },
+        )
+    }
+
+    #[test]
+    fn owners_are_followed_to_the_workload_that_people_know() {
+        let cluster = Cluster::default();
+        let managed = |kind, name| Workload {
+            controller: managed_by(kind, name),
+            ..Workload::default()
+        };
+        cluster
+            .replica_sets
+            .insert(("ns".into(), "web-1".into()), managed("Deployment", "web"));
+        cluster
+            .jobs
+            .insert(("ns".into(), "tick-1".into()), managed("CronJob", "tick"));
+        let cases = [
+            (
+                "ReplicaSet",
+                "web-1",
+                Some(Owner::Deployment("ns/web".into())),
+            ),
+            (
+                "ReplicaSet",
+                "own",
+                Some(Owner::ReplicaSet("ns/own".into())),
+            ),
+            ("Job", "tick-1", Some(Owner::CronJob("ns/tick".into()))),
+            ("DaemonSet", "log", Some(Owner::DaemonSet("ns/log".into()))),
+            ("Node", "a", None),
+        ];
+        for (kind, name, expected) in cases {
+            assert_eq!(owner_of(&cluster, kind, name), expected, "{kind}/{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pods_are_listed_without_prometheus_and_the_answer_says_so() {
+        let cluster = Cluster::default();
+        cluster
+            .pods
+            .insert(("ns".into(), "web".into()), Pod::default());
+        cluster
+            .pods
+            .insert(("kube-system".into(), "dns".into()), Pod::default());
+        // Port 1 of loopback is closed.
+        let prometheus = Prometheus::new("http://127.0.0.1:1").expect("a URL");
+        let answer = list_pods(&cluster, &prometheus, "").await;
+        assert_eq!(
+            answer
+                .pods
+                .iter()
+                .map(|pod| pod.name.as_str())
+                .collect::<Vec<_>>(),
+            ["ns/web"]
+        );
+        assert!(
+            answer.metrics_error.contains("127.0.0.1:1"),
+            "{}",
+            answer.metrics_error
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! A pod, reduced to what people are told about it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{self as core, ContainerState, ContainerStatus};
+use linkerd_names::{component, labels};
+
+use crate::workload::Controller;
+
+/// A pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pod {
+    /// The pod's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The object that manages the pod.
+    pub controller: Option<Controller>,
+    /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+    pub phase: String,
+    /// Whether the pod is being deleted.
+    pub terminating: bool,
+    /// Empty until the pod has an address.
+    pub ip: String,
+    /// What keeps the containers of the mesh from running.
+    pub errors: Vec<ContainerError>,
+}
+
+/// Why a container does not run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerError {
+    /// Name of the container.
+    pub container: String,
+    /// Its image.
+    pub image: String,
+    /// A word: `ImagePullBackOff`.
+    pub reason: String,
+    /// A sentence; often empty.
+    pub message: String,
+}
+
+impl Pod {
+    /// Whether the pod runs or is about to.
+    pub fn is_alive(&self) -> bool {
+        !self.terminating && matches!(self.phase.as_str(), "Pending" | "Running")
+    }
+
+    /// Namespace of the control plane that meshed the pod.
+    pub fn control_plane_namespace(&self) -> Option<&str> {
+        self.labels
+            .get(labels::CONTROL_PLANE_NAMESPACE)
+            .map(String::as_str)
+    }
+}
+
+impl From<core::Pod> for Pod {
+    fn from(pod: core::Pod) -> Self {
+        let controller = Controller::of(&pod.metadata);
+        let status = pod.status.unwrap_or_default();
+        let errors = status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses)
+            .flatten()
+            .filter_map(container_error)
+            .collect();
+        Self {
+            labels: pod.metadata.labels.unwrap_or_default(),
+            controller,
+            phase: status.phase.unwrap_or_else(|| "Pending".to_owned()),
+            terminating: pod.metadata.deletion_timestamp.is_some(),
+            ip: status.pod_ip.unwrap_or_default(),
+            errors,
+        }
+    }
+}
+
+/// Returns what is wrong with a container of the mesh; none when it is ready, has done its work, or
+/// has not failed yet.
+fn container_error(status: &ContainerStatus) -> Option<ContainerError> {
+    let ours = matches!(
+        status.name.as_str(),
+        component::PROXY_CONTAINER | component::INIT_CONTAINER
+    );
+    if !ours || status.ready {
+        return None;
+    }
+    let (reason, message) = [&status.state, &status.last_state]
+        .into_iter()
+        .flatten()
+        .find_map(state_error)?;
+    Some(ContainerError {
+        container: status.name.clone(),
+        image: status.image.clone(),
+        reason,
+        message,
+    })
+}
+
+fn state_error(state: &ContainerState) -> Option<(String, String)> {
+    let (reason, message) = match (&state.waiting, &state.terminated) {
+        (Some(waiting), _) => (&waiting.reason, &waiting.message),
+        (None, Some(terminated)) if terminated.exit_code != 0 => {
+            (&terminated.reason, &terminated.message)
+        }
+        _ => return None,
+    };
+    Some((
+        reason.clone().unwrap_or_default(),
+        message.clone().unwrap_or_default(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn errors(name: &str, ready: bool, state: Value) -> Vec<ContainerError> {
+        let pod = json!({
+            "metadata": {},
+            "status": {"containerStatuses": [{
+                "name": name, "ready": ready, "image": "i", "imageID": "", "restartCount": 0,
+                "state": state,
+            }]},
+        });
+        Pod::from(serde_json::from_value::<core::Pod>(pod).expect("a pod")).errors
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_start_says_why() {
+        let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "m"}});
+        let expected = ContainerError {
+            container: "linkerd-proxy".into(),
+            image: "i".into(),
+            reason: "ImagePullBackOff".into(),
+            message: "m".into(),
+        };
+        assert_eq!(errors("linkerd-proxy", false, waiting), [expected]);
+    }
+
+    #[test]
+    fn other_containers_and_a_finished_init_container_are_no_errors() {
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        assert_eq!(errors("app", false, waiting), []);
+        let done = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
+        assert_eq!(errors("linkerd-init", false, done), []);
+        assert_eq!(errors("linkerd-proxy", true, json!({"running": {}})), []);
+    }
+}

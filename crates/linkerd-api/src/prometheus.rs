@@ -1,0 +1,223 @@
+//! The HTTP API of Prometheus, as far as we ask it: instant queries. Entry: [`Prometheus::query`].
+
+use std::{collections::BTreeMap, error::Error, time::Duration};
+
+use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use hyper::{StatusCode, Uri, body::Bytes};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use serde::Deserialize;
+
+/// Prometheus is in the same cluster: a connection takes milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// People wait at most ten seconds for the CLI.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(7);
+/// An answer of 100 000 series is about this long.
+const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// A client of one Prometheus server. Cheap to clone; connections are kept.
+#[derive(Clone, Debug)]
+pub struct Prometheus {
+    url: String,
+    client: Client<HttpConnector, Empty<Bytes>>,
+}
+
+/// One series of an instant query's answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Label values by name.
+    pub labels: BTreeMap<String, String>,
+    /// The value; may be NaN or infinite.
+    pub value: f64,
+}
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PrometheusError {
+    /// The URL given is not `http://host[:port][/path]`.
+    #[error("{0:?} is not the http:// URL of a Prometheus server")]
+    Url(String),
+    /// No connection, or it broke.
+    #[error("cannot reach Prometheus at {url}: {reason}")]
+    Unreachable {
+        /// The server's URL.
+        url: String,
+        /// All causes, outermost first.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("Prometheus at {url} did not answer within {QUERY_TIMEOUT:?}")]
+    Timeout {
+        /// The server's URL.
+        url: String,
+    },
+    /// Prometheus refused or failed.
+    #[error("Prometheus at {url} answered {status}: {message}")]
+    Refused {
+        /// The server's URL.
+        url: String,
+        /// The HTTP status.
+        status: StatusCode,
+        /// Prometheus' own words, or the beginning of the body.
+        message: String,
+    },
+    /// The answer is not what the HTTP API of Prometheus promises.
+    #[error("Prometheus at {url} sent an answer that is none: {reason}")]
+    Answer {
+        /// The server's URL.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Prometheus {
+    /// Makes a client for the server at `url`, for example `http://127.0.0.1:9090`. Connects later.
+    ///
+    /// # Errors
+    /// [`PrometheusError::Url`].
+    pub fn new(url: &str) -> Result<Self, PrometheusError> {
+        let url = url.trim_end_matches('/');
+        let valid = url
+            .parse::<Uri>()
+            .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.query().is_none());
+        if !valid {
+            return Err(PrometheusError::Url(url.to_owned()));
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Ok(Self {
+            url: url.to_owned(),
+            client,
+        })
+    }
+
+    /// Asks for the present value of `promql`.
+    ///
+    /// # Errors
+    /// See [`PrometheusError`]; each variant names the server.
+    pub async fn query(&self, promql: String) -> Result<Vec<Sample>, PrometheusError> {
+        match tokio::time::timeout(QUERY_TIMEOUT, self.ask(&promql)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(PrometheusError::Timeout {
+                url: self.url.clone(),
+            }),
+        }
+    }
+
+    async fn ask(&self, promql: &str) -> Result<Vec<Sample>, PrometheusError> {
+        let unreachable = |error: &dyn Error| PrometheusError::Unreachable {
+            url: self.url.clone(),
+            reason: causes(error),
+        };
+        let answer = |reason: String| PrometheusError::Answer {
+            url: self.url.clone(),
+            reason,
+        };
+        let uri = format!("{}/api/v1/query?query={}", self.url, percent_encode(promql));
+        let uri = uri
+            .parse()
+            .map_err(|_| PrometheusError::Url(self.url.clone()))?;
+        let response = self
+            .client
+            .get(uri)
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await;
+        let body = match body {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                return Err(answer(format!("it has more than {ANSWER_BYTES_MAX} bytes")));
+            }
+            Err(error) => return Err(unreachable(error.as_ref())),
+        };
+        match serde_json::from_slice::<Answer>(&body) {
+            Ok(Answer::Success {
+                data: Data::Vector(series),
+            }) if status.is_success() => series
+                .into_iter()
+                .map(|series| series.sample().map_err(answer))
+                .collect(),
+            Ok(Answer::Error { error }) => Err(PrometheusError::Refused {
+                url: self.url.clone(),
+                status,
+                message: error,
+            }),
+            Err(error) if status.is_success() => Err(answer(error.to_string())),
+            _ => {
+                let message: String = String::from_utf8_lossy(&body).chars().take(200).collect();
+                Err(PrometheusError::Refused {
+                    url: self.url.clone(),
+                    status,
+                    message: message.trim().to_owned(),
+                })
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+enum Answer {
+    Success { data: Data },
+    Error { error: String },
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
+enum Data {
+    Vector(Vec<Series>),
+}
+
+#[derive(Deserialize)]
+struct Series {
+    metric: BTreeMap<String, String>,
+    /// Time in seconds, and the value as text, which may be `NaN` or `+Inf`.
+    value: (f64, String),
+}
+
+impl Series {
+    fn sample(self) -> Result<Sample, String> {
+        let Self {
+            metric: labels,
+            value: (_, text),
+        } = self;
+        let value = text
+            .parse()
+            .map_err(|_| format!("{text:?} is not a number"))?;
+        Ok(Sample { labels, value })
+    }
+}
+
+/// An error and what caused it, in one line.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Percent-encodes everything but RFC 3986's unreserved characters.
+fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len() * 2);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}

@@ -1,0 +1,171 @@
+//! The questions to Prometheus, as text. Entry: [`Question::new`].
+//! Pure. Every name from outside is quoted, so that it stays a value.
+
+use std::collections::BTreeMap;
+
+use linkerd_names::ResourceType;
+
+use crate::stat_request::{Outbound, StatRequest, Target};
+
+/// Label of our proxies' series: the word for the outcome of TLS.
+pub(crate) const TLS: &str = "tls";
+/// Label of our proxies' series: why a connection is plaintext.
+pub(crate) const NO_TLS_REASON: &str = "no_tls_reason";
+/// Label of our proxies' series: `success` or `failure`.
+pub(crate) const CLASSIFICATION: &str = "classification";
+
+/// Which series are meant, and by which labels they are summed up.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    /// Sorted, as in the text.
+    matchers: BTreeMap<String, String>,
+    group_by: Vec<String>,
+    window: &'a str,
+}
+
+impl<'a> Question<'a> {
+    /// Returns the question whose answers are the rows of one type, `request.target.kind`.
+    pub(crate) fn new(request: &'a StatRequest) -> Self {
+        let StatRequest {
+            target,
+            outbound,
+            window,
+            ..
+        } = request;
+        let mut matchers = BTreeMap::new();
+        let (direction, prefix) = match outbound {
+            Outbound::None => ("inbound", ""),
+            Outbound::To(_) => ("outbound", ""),
+            Outbound::From(_) => ("outbound", "dst_"),
+        };
+        matchers.insert("direction".to_owned(), direction.to_owned());
+        match outbound {
+            Outbound::None => insert_target(&mut matchers, target),
+            Outbound::To(peer) => {
+                insert_target(&mut matchers, target);
+                insert_peer(&mut matchers, peer);
+            }
+            Outbound::From(peer) => insert_target(&mut matchers, peer),
+        }
+        let mut group_by = vec![format!("{prefix}namespace")];
+        match target.kind {
+            ResourceType::Namespace => {}
+            // What the client asked for is not a property of the endpoint: there is no prefix.
+            ResourceType::Authority => group_by.push(target.kind.metric_label().to_owned()),
+            kind => group_by.push(format!("{prefix}{}", kind.metric_label())),
+        }
+        Self {
+            matchers,
+            group_by,
+            window: &window.promql,
+        }
+    }
+
+    /// Labels by which the answers are told apart: the namespace's, and the name's unless the
+    /// objects are namespaces.
+    pub(crate) fn group_by(&self) -> &[String] {
+        &self.group_by
+    }
+
+    /// Responses in the window by classification and outcome of TLS.
+    pub(crate) fn responses(&self) -> String {
+        format!(
+            "sum(increase(response_total{}[{}])) by ({}, {CLASSIFICATION}, {TLS}, {NO_TLS_REASON})",
+            self.selector(&[]),
+            self.window,
+            self.group_by.join(", ")
+        )
+    }
+
+    /// The latency that a share of `quantile` of the latest responses does not exceed.
+    pub(crate) fn latency(&self, quantile: f64) -> String {
+        format!(
+            "histogram_quantile({quantile}, sum(irate(response_latency_ms_bucket{}[{}])) by (le, {}))",
+            self.selector(&[]),
+            self.window,
+            self.group_by.join(", ")
+        )
+    }
+
+    /// Open connections from clients, by outcome of TLS. For inbound questions.
+    pub(crate) fn open_connections(&self) -> String {
+        format!(
+            "sum(tcp_open_connections{}) by ({}, {TLS})",
+            self.selector(&[("peer", "src")]),
+            self.group_by.join(", ")
+        )
+    }
+
+    /// Bytes from (`tcp_read_bytes_total`) or to (`tcp_write_bytes_total`) clients in the window.
+    /// For inbound questions.
+    pub(crate) fn bytes(&self, metric: &str) -> String {
+        format!(
+            "sum(increase({metric}{}[{}])) by ({})",
+            self.selector(&[("peer", "src")]),
+            self.window,
+            self.group_by.join(", ")
+        )
+    }
+
+    /// `{a="1", b="2"}`, sorted by label.
+    fn selector(&self, more: &[(&str, &str)]) -> String {
+        let own = self
+            .matchers
+            .iter()
+            .map(|(label, value)| (label.as_str(), value.as_str()));
+        let all: BTreeMap<&str, &str> = own.chain(more.iter().copied()).collect();
+        let all: Vec<String> = all
+            .into_iter()
+            .map(|(label, value)| format!("{label}={}", quote(value)))
+            .collect();
+        format!("{{{}}}", all.join(", "))
+    }
+}
+
+/// Restricts to series *of* the target: those that its own proxies reported.
+fn insert_target(matchers: &mut BTreeMap<String, String>, target: &Target) {
+    if !target.name.is_empty() {
+        matchers.insert(target.kind.metric_label().to_owned(), target.name.clone());
+    }
+    if target.kind != ResourceType::Namespace && !target.namespace.is_empty() {
+        matchers.insert("namespace".to_owned(), target.namespace.clone());
+    }
+}
+
+/// Restricts to series about requests *to* the peer. An unnamed peer means all of its namespace.
+fn insert_peer(matchers: &mut BTreeMap<String, String>, peer: &Target) {
+    if peer.kind == ResourceType::Authority {
+        if !peer.name.is_empty() {
+            matchers.insert("authority".to_owned(), peer.name.clone());
+        }
+        return;
+    }
+    if !peer.name.is_empty() {
+        matchers.insert(
+            format!("dst_{}", peer.kind.metric_label()),
+            peer.name.clone(),
+        );
+    }
+    if peer.kind != ResourceType::Namespace && !peer.namespace.is_empty() {
+        matchers.insert("dst_namespace".to_owned(), peer.namespace.clone());
+    }
+}
+
+/// A PromQL string literal. Prometheus reads it as Go does.
+fn quote(value: &str) -> String {
+    let mut quoted = String::with_capacity(value.len() + 2);
+    quoted.push('"');
+    for character in value.chars() {
+        match character {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests;

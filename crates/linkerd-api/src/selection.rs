@@ -1,0 +1,360 @@
+//! Which objects a request means, and which pods belong to an object.
+//! Entries: [`Cluster::objects`], [`Cluster::pods_of`]. Pure: reads the tables, asks nobody.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use kube::core::SelectorExt as _;
+use linkerd_names::{OwnerKind, ResourceType};
+
+use crate::{
+    cluster::Cluster,
+    pod::Pod,
+    table::{Key, Table},
+    workload::Workload,
+};
+
+/// The object that was named does not exist. `deployment.apps "x" not found`.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{resource} {name:?} not found")]
+pub struct NotFound {
+    resource: &'static str,
+    name: String,
+}
+
+/// An object with a row of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Object {
+    /// Empty for a Namespace.
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// None for a pod.
+    workload: Option<Arc<Workload>>,
+}
+
+impl Cluster {
+    /// Returns the objects with a row of their own: one when `name` is not empty, else all of the
+    /// namespace (empty: of all namespaces), sorted.
+    ///
+    /// Left out are pods that have ended or are ending, and, unless named, workloads that another
+    /// one manages: their traffic is counted with the manager's. Authorities are no objects.
+    ///
+    /// # Errors
+    /// [`NotFound`] when the named object does not exist.
+    pub(crate) fn objects(
+        &self,
+        kind: ResourceType,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Vec<Object>, NotFound> {
+        if kind == ResourceType::Workload(OwnerKind::Pod) {
+            return self.live_pods(namespace, name);
+        }
+        let Some(table) = self.table(kind) else {
+            return Ok(Vec::new());
+        };
+        // Namespaces are in no namespace.
+        let namespace = if kind == ResourceType::Namespace {
+            ""
+        } else {
+            namespace
+        };
+        let found = select(table, kind, namespace, name)?;
+        Ok(found
+            .into_iter()
+            .filter(|(_, workload)| !name.is_empty() || workload.controller.is_none())
+            .map(|((namespace, name), workload)| Object {
+                namespace,
+                name,
+                workload: Some(workload),
+            })
+            .collect())
+    }
+
+    /// Returns the pods of an object, with their names, sorted.
+    pub(crate) fn pods_of(&self, kind: ResourceType, object: &Object) -> Vec<(String, Arc<Pod>)> {
+        let Some(workload) = &object.workload else {
+            let pod = self.pods.get(&object.namespace, &object.name);
+            return pod
+                .into_iter()
+                .map(|pod| (object.name.clone(), pod))
+                .collect();
+        };
+        let (namespace, jobs) = match kind {
+            ResourceType::Namespace => (object.name.as_str(), BTreeSet::new()),
+            ResourceType::Workload(OwnerKind::CronJob) => (
+                object.namespace.as_str(),
+                self.job_uids(&object.namespace, workload),
+            ),
+            _ => (object.namespace.as_str(), BTreeSet::new()),
+        };
+        let belongs = |pod: &Pod| match kind {
+            ResourceType::Namespace => true,
+            ResourceType::Workload(OwnerKind::CronJob) => pod
+                .controller
+                .as_ref()
+                .is_some_and(|job| jobs.contains(&job.uid)),
+            _ => workload
+                .selector
+                .as_ref()
+                .is_some_and(|selector| selector.matches(&pod.labels)),
+        };
+        self.pods
+            .list(namespace)
+            .into_iter()
+            .filter(|(_, pod)| belongs(pod))
+            .map(|((_, name), pod)| (name, pod))
+            .collect()
+    }
+
+    fn live_pods(&self, namespace: &str, name: &str) -> Result<Vec<Object>, NotFound> {
+        let pods = select(
+            &self.pods,
+            ResourceType::Workload(OwnerKind::Pod),
+            namespace,
+            name,
+        )?;
+        Ok(pods
+            .into_iter()
+            .filter(|(_, pod)| pod.is_alive())
+            .map(|((namespace, name), _)| Object {
+                namespace,
+                name,
+                workload: None,
+            })
+            .collect())
+    }
+
+    fn job_uids(&self, namespace: &str, cron_job: &Workload) -> BTreeSet<String> {
+        let managed = |job: &Workload| {
+            job.controller
+                .as_ref()
+                .is_some_and(|controller| controller.uid == cron_job.uid)
+        };
+        let jobs = self.jobs.list(namespace).into_iter();
+        jobs.filter(|(_, job)| managed(job))
+            .map(|(_, job)| job.uid.clone())
+            .collect()
+    }
+
+    fn table(&self, kind: ResourceType) -> Option<&Table<Workload>> {
+        Some(match kind {
+            ResourceType::Namespace => &self.namespaces,
+            ResourceType::Service => &self.services,
+            ResourceType::Workload(OwnerKind::Deployment) => &self.deployments,
+            ResourceType::Workload(OwnerKind::DaemonSet) => &self.daemon_sets,
+            ResourceType::Workload(OwnerKind::StatefulSet) => &self.stateful_sets,
+            ResourceType::Workload(OwnerKind::ReplicaSet) => &self.replica_sets,
+            ResourceType::Workload(OwnerKind::ReplicationController) => {
+                &self.replication_controllers
+            }
+            ResourceType::Workload(OwnerKind::Job) => &self.jobs,
+            ResourceType::Workload(OwnerKind::CronJob) => &self.cron_jobs,
+            ResourceType::All
+            | ResourceType::Authority
+            | ResourceType::Workload(OwnerKind::Pod) => return None,
+        })
+    }
+}
+
+fn select<T>(
+    table: &Table<T>,
+    kind: ResourceType,
+    namespace: &str,
+    name: &str,
+) -> Result<Vec<(Key, Arc<T>)>, NotFound> {
+    if name.is_empty() {
+        return Ok(table.list(namespace));
+    }
+    match table.get(namespace, name) {
+        Some(object) => Ok(vec![((namespace.to_owned(), name.to_owned()), object)]),
+        None => Err(NotFound {
+            resource: api_resource(kind),
+            name: name.to_owned(),
+        }),
+    }
+}
+
+/// The type with its API group, as in `deployment.apps "x" not found`.
+fn api_resource(kind: ResourceType) -> &'static str {
+    match kind {
+        ResourceType::Workload(OwnerKind::Deployment) => "deployment.apps",
+        ResourceType::Workload(OwnerKind::DaemonSet) => "daemonset.apps",
+        ResourceType::Workload(OwnerKind::StatefulSet) => "statefulset.apps",
+        ResourceType::Workload(OwnerKind::ReplicaSet) => "replicaset.apps",
+        ResourceType::Workload(OwnerKind::Job) => "job.batch",
+        ResourceType::Workload(OwnerKind::CronJob) => "cronjob.batch",
+        core => core.as_str(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::workload::Controller;
+
+    const CRON_JOB: ResourceType = ResourceType::Workload(OwnerKind::CronJob);
+    const DEPLOYMENT: ResourceType = ResourceType::Workload(OwnerKind::Deployment);
+    const REPLICA_SET: ResourceType = ResourceType::Workload(OwnerKind::ReplicaSet);
+    const POD: ResourceType = ResourceType::Workload(OwnerKind::Pod);
+
+    fn key(name: &str) -> Key {
+        ("ns".to_owned(), name.to_owned())
+    }
+
+    fn pod(labels: &[(&str, &str)]) -> Pod {
+        let labels = labels
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()));
+        Pod {
+            labels: labels.collect(),
+            phase: "Running".into(),
+            ..Pod::default()
+        }
+    }
+
+    fn by_selector(selector: Value) -> Workload {
+        let selector: LabelSelector = serde_json::from_value(selector).expect("a selector");
+        Workload::by_selector(ObjectMeta::default(), Some(selector))
+    }
+
+    fn managed_by(uid: &str) -> Option<Controller> {
+        Some(Controller {
+            kind: "Any".into(),
+            name: "any".into(),
+            uid: uid.into(),
+        })
+    }
+
+    fn pods_of(cluster: &Cluster, kind: ResourceType, name: &str) -> Vec<String> {
+        let objects = cluster.objects(kind, "ns", name).expect("found");
+        let pods = objects
+            .iter()
+            .flat_map(|object| cluster.pods_of(kind, object));
+        pods.map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn expressions_of_a_selector_are_honoured() {
+        let cluster = Cluster::default();
+        cluster
+            .pods
+            .insert(key("blue"), pod(&[("app", "web"), ("track", "blue")]));
+        cluster
+            .pods
+            .insert(key("green"), pod(&[("app", "web"), ("track", "green")]));
+        let selector = json!({
+            "matchLabels": {"app": "web"},
+            "matchExpressions": [{"key": "track", "operator": "NotIn", "values": ["green"]}],
+        });
+        cluster
+            .deployments
+            .insert(key("web"), by_selector(selector));
+        assert_eq!(pods_of(&cluster, DEPLOYMENT, "web"), ["blue"]);
+    }
+
+    #[test]
+    fn a_service_without_selector_has_no_pods() {
+        let cluster = Cluster::default();
+        cluster.pods.insert(key("web"), pod(&[("app", "web")]));
+        for labels in [None, Some(BTreeMap::new())] {
+            let service = Workload::by_labels(ObjectMeta::default(), labels);
+            cluster.services.insert(key("svc"), service);
+            assert_eq!(pods_of(&cluster, ResourceType::Service, "svc"), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_cron_job_has_the_pods_of_its_jobs() {
+        let cluster = Cluster::default();
+        let cron_job = Workload {
+            uid: "c".into(),
+            ..Workload::default()
+        };
+        cluster.cron_jobs.insert(key("tick"), cron_job);
+        let job = |uid: &str, of| Workload {
+            uid: uid.into(),
+            controller: of,
+            selector: None,
+        };
+        cluster
+            .jobs
+            .insert(key("tick-1"), job("j1", managed_by("c")));
+        cluster.jobs.insert(key("lone"), job("j2", None));
+        cluster.pods.insert(
+            key("a"),
+            Pod {
+                controller: managed_by("j1"),
+                ..pod(&[])
+            },
+        );
+        cluster.pods.insert(
+            key("b"),
+            Pod {
+                controller: managed_by("j2"),
+                ..pod(&[])
+            },
+        );
+        assert_eq!(pods_of(&cluster, CRON_JOB, "tick"), ["a"]);
+    }
+
+    #[test]
+    fn a_managed_workload_is_listed_only_by_name() {
+        let cluster = Cluster::default();
+        let managed = Workload {
+            controller: managed_by("d"),
+            ..Workload::default()
+        };
+        cluster.replica_sets.insert(key("web-1"), managed);
+        cluster.replica_sets.insert(key("own"), Workload::default());
+        let listed = |name| cluster.objects(REPLICA_SET, "ns", name).expect("found");
+        assert_eq!(
+            listed("")
+                .iter()
+                .map(|object| object.name.as_str())
+                .collect::<Vec<_>>(),
+            ["own"]
+        );
+        assert_eq!(listed("web-1").len(), 1);
+    }
+
+    #[test]
+    fn pods_that_end_have_no_row() {
+        let cluster = Cluster::default();
+        cluster.pods.insert(
+            key("done"),
+            Pod {
+                phase: "Succeeded".into(),
+                ..pod(&[])
+            },
+        );
+        cluster.pods.insert(
+            key("ending"),
+            Pod {
+                terminating: true,
+                ..pod(&[])
+            },
+        );
+        cluster.pods.insert(key("runs"), pod(&[]));
+        let objects = cluster.objects(POD, "", "").expect("all");
+        assert_eq!(
+            objects
+                .iter()
+                .map(|pod| pod.name.as_str())
+                .collect::<Vec<_>>(),
+            ["runs"]
+        );
+    }
+
+    #[test]
+    fn an_unknown_name_is_not_found() {
+        let error = Cluster::default()
+            .objects(DEPLOYMENT, "ns", "x")
+            .expect_err("nothing there");
+        assert_eq!(error.to_string(), "deployment.apps \"x\" not found");
+    }
+}

@@ -1,0 +1,101 @@
+//! The gRPC service. Entry: [`ApiService`]. Turns errors into gRPC's codes, and decides nothing.
+
+use std::sync::Arc;
+
+use kube::Client;
+use linkerd_proto::public::{
+    Empty, ListPodsRequest, ListPodsResponse, ResourceError, SelfCheckRequest, SelfCheckResponse,
+    StatSummaryRequest, StatSummaryResponse, VersionInfo,
+    api_server::Api,
+    stat_summary_response::{Ok as StatOk, Response as StatResponse},
+};
+use tonic::{Request, Response, Status};
+use tracing::debug;
+
+use crate::{
+    cluster::Cluster,
+    list_pods::list_pods,
+    prometheus::Prometheus,
+    self_check::self_check,
+    stat_request::{InvalidRequest, StatRequest},
+    stat_summary::{StatError, stat_summary},
+};
+
+/// What answers need to be made of.
+#[derive(Clone)]
+pub struct ApiService {
+    /// The cluster as it is now.
+    pub cluster: Arc<Cluster>,
+    /// Client of the proxies' metrics.
+    pub prometheus: Prometheus,
+    /// Client of the Kubernetes API.
+    pub kubernetes: Client,
+    /// Namespace of this control plane.
+    pub control_plane_namespace: String,
+}
+
+#[tonic::async_trait]
+impl Api for ApiService {
+    async fn stat_summary(
+        &self,
+        request: Request<StatSummaryRequest>,
+    ) -> Result<Response<StatSummaryResponse>, Status> {
+        let request = request.into_inner();
+        let answer = |response| {
+            Ok(Response::new(StatSummaryResponse {
+                response: Some(response),
+            }))
+        };
+        let parsed = match StatRequest::parse(&request) {
+            Ok(parsed) => parsed,
+            Err(InvalidRequest::Argument(message)) => {
+                return Err(Status::invalid_argument(message));
+            }
+            Err(InvalidRequest::Resource(error)) => {
+                let resource = request.selector.and_then(|selection| selection.resource);
+                return answer(StatResponse::Error(ResourceError {
+                    resource,
+                    error: error.to_owned(),
+                }));
+            }
+        };
+        debug!(request = ?parsed, "stat");
+        let Self {
+            cluster,
+            prometheus,
+            kubernetes: _,
+            control_plane_namespace,
+        } = self;
+        match stat_summary(cluster, prometheus, control_plane_namespace, &parsed).await {
+            Ok(stat_tables) => answer(StatResponse::Ok(StatOk { stat_tables })),
+            Err(StatError::NotFound(error)) => Err(Status::not_found(error.to_string())),
+            Err(StatError::Prometheus(error)) => Err(Status::unavailable(error.to_string())),
+        }
+    }
+
+    async fn list_pods(
+        &self,
+        request: Request<ListPodsRequest>,
+    ) -> Result<Response<ListPodsResponse>, Status> {
+        let ListPodsRequest { namespace } = request.into_inner();
+        Ok(Response::new(
+            list_pods(&self.cluster, &self.prometheus, &namespace).await,
+        ))
+    }
+
+    async fn version(&self, _: Request<Empty>) -> Result<Response<VersionInfo>, Status> {
+        Ok(Response::new(VersionInfo {
+            go_version: String::new(),
+            build_date: String::new(),
+            release_version: linkerd_names::VERSION.to_owned(),
+        }))
+    }
+
+    async fn self_check(
+        &self,
+        _: Request<SelfCheckRequest>,
+    ) -> Result<Response<SelfCheckResponse>, Status> {
+        let results = self_check(&self.kubernetes, &self.prometheus).await;
+        Ok(Response::new(SelfCheckResponse { results }))
+    }
+}

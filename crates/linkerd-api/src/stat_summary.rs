@@ -1,0 +1,152 @@
+//! Traffic of objects: joins what Prometheus counted with what Kubernetes has.
+//! Entry: [`stat_summary`].
+
+use futures::future::try_join_all;
+use linkerd_names::ResourceType;
+use linkerd_proto::public::{
+    PodErrors, Resource, StatTable, pod_errors,
+    stat_table::{PodGroup, Table, pod_group::Row},
+};
+
+use crate::{
+    cluster::Cluster,
+    figures::{Figures, ask},
+    pod::Pod,
+    prometheus::{Prometheus, PrometheusError},
+    selection::{NotFound, Object},
+    stat_request::{Outbound, StatRequest},
+};
+
+/// Why there is no summary.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StatError {
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    #[error(transparent)]
+    Prometheus(#[from] PrometheusError),
+}
+
+/// Returns one table for each type asked for, in the order of display.
+///
+/// # Errors
+/// [`StatError`]: the named object does not exist, or Prometheus has no answer to one of the
+/// questions. Half an answer is none.
+pub(crate) async fn stat_summary(
+    cluster: &Cluster,
+    prometheus: &Prometheus,
+    control_plane_namespace: &str,
+    request: &StatRequest,
+) -> Result<Vec<StatTable>, StatError> {
+    let kinds = match request.target.kind {
+        ResourceType::All => ResourceType::IN_ALL.to_vec(),
+        kind => vec![kind],
+    };
+    try_join_all(kinds.into_iter().map(|kind| async move {
+        let mut request = request.clone();
+        request.target.kind = kind;
+        let rows = rows(cluster, prometheus, control_plane_namespace, &request).await?;
+        Ok(StatTable {
+            table: Some(Table::PodGroup(PodGroup { rows })),
+        })
+    }))
+    .await
+}
+
+async fn rows(
+    cluster: &Cluster,
+    prometheus: &Prometheus,
+    control_plane_namespace: &str,
+    request: &StatRequest,
+) -> Result<Vec<Row>, StatError> {
+    let StatRequest {
+        target,
+        outbound,
+        window,
+        ..
+    } = request;
+    let objects = cluster.objects(target.kind, &target.namespace, &target.name)?;
+    let mut figures = ask(prometheus, request).await?;
+    let row = |namespace: String, name: String, figures: Option<Figures>| {
+        let Figures { basic, tcp } = figures.unwrap_or_default();
+        Row {
+            resource: Some(Resource {
+                namespace,
+                r#type: target.kind.to_string(),
+                name,
+            }),
+            time_window: window.text.clone(),
+            stats: basic,
+            tcp_stats: tcp,
+            ..Row::default()
+        }
+    };
+    if target.kind == ResourceType::Authority {
+        let wanted = |name: &str| target.name.is_empty() || target.name == name;
+        let figures = figures.into_iter().filter(|((_, name), _)| wanted(name));
+        return Ok(figures
+            .map(|((namespace, name), figures)| row(namespace, name, Some(figures)))
+            .collect());
+    }
+    let mut rows = Vec::new();
+    for object in objects {
+        let figures = figures.remove(&(object.namespace.clone(), object.name.clone()));
+        // Seen from one side only, an object without traffic has nothing to do with the question.
+        if figures.is_none() && !matches!(outbound, Outbound::None) {
+            continue;
+        }
+        let mut row = row(object.namespace.clone(), object.name.clone(), figures);
+        count_pods(
+            cluster,
+            control_plane_namespace,
+            target.kind,
+            &object,
+            &mut row,
+        );
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// Fills in how many pods the object has, how many of them are meshed, and what is wrong with them.
+fn count_pods(
+    cluster: &Cluster,
+    control_plane_namespace: &str,
+    kind: ResourceType,
+    object: &Object,
+    row: &mut Row,
+) {
+    for (name, pod) in cluster.pods_of(kind, object) {
+        if pod.phase == "Failed" {
+            row.failed_pod_count += 1;
+        } else if pod.is_alive() {
+            row.running_pod_count += 1;
+            let meshed = pod.control_plane_namespace() == Some(control_plane_namespace);
+            row.meshed_pod_count += u64::from(meshed);
+        } else {
+            continue;
+        }
+        if !pod.errors.is_empty() {
+            row.errors_by_pod.insert(name, errors(&pod));
+        }
+    }
+}
+
+fn errors(pod: &Pod) -> PodErrors {
+    let errors = pod
+        .errors
+        .iter()
+        .cloned()
+        .map(|error| pod_errors::PodError {
+            error: Some(pod_errors::pod_error::Error::Container(
+                pod_errors::pod_error::ContainerError {
+                    message: error.message,
+                    container: error.container,
+                    image: error.image,
+                    reason: error.reason,
+                },
+            )),
+        });
+    PodErrors {
+        errors: errors.collect(),
+    }
+}
