@@ -6,7 +6,11 @@
 
 mod completion;
 mod global;
+mod inject;
+mod manifests;
+mod proxy_flags;
 mod stdout;
+mod uninject;
 
 use std::{future::Future, process::ExitCode};
 
@@ -28,6 +32,10 @@ struct Cli {
 /// The commands, in the order of the help text.
 #[derive(Subcommand)]
 enum Command {
+    /// Add the proxy to the workloads of a manifest
+    Inject(Box<inject::Args>),
+    /// Take the proxy out of the workloads of a manifest
+    Uninject(uninject::Args),
     /// Print shell completion for bash, zsh or fish
     Completion(completion::Args),
 }
@@ -50,6 +58,8 @@ fn main() -> ExitCode {
 fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
     global.validate()?;
     match command {
+        Command::Inject(args) => inject::run(global, &args),
+        Command::Uninject(args) => uninject::run(&args),
         Command::Completion(args) => completion::run(&args),
     }
 }

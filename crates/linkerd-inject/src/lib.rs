@@ -1,1 +1,74 @@
-//! linkerd-inject.
+//! Adds the proxy to the pods in Kubernetes manifests: documents in, documents and a report out.
+//! Entry: [`inject`] and [`uninject`] for text, [`inject_object`] for one parsed object.
+//! Pure: no file, no network; fields that it does not know stay as they are.
+
+mod documents;
+mod error;
+mod known_sidecars;
+mod object;
+pub mod options;
+mod pod;
+mod removal;
+pub mod report;
+mod sidecar;
+pub mod yaml;
+
+use serde_json::Value;
+
+pub use error::{DocumentError, ObjectError};
+pub use options::{InvalidOption, Options};
+pub use report::{Outcome, Report};
+
+/// One text with manifests.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// What error messages call it: a path, or `stdin`.
+    pub name: String,
+    /// YAML documents, or one JSON document.
+    pub text: String,
+}
+
+/// The result of [`inject`] or [`uninject`].
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Every document of every source, each followed by `---`. Documents without a change are
+    /// there byte for byte.
+    pub yaml: String,
+    /// What was done with each object.
+    pub report: Report,
+}
+
+/// Adds the proxy to each workload in `sources`. All or nothing.
+///
+/// # Errors
+/// [`DocumentError`] names the source, the document and the line of the first one that cannot be
+/// read or injected.
+pub fn inject(sources: &[Source], options: &Options) -> Result<Output, DocumentError> {
+    documents::map(sources, |object| inject_object(object, options))
+}
+
+/// Takes out of each workload in `sources` what [`inject`] has put there. All or nothing.
+///
+/// # Errors
+/// [`DocumentError`] names the source, the document and the line of the first one that cannot be
+/// read.
+pub fn uninject(sources: &[Source]) -> Result<Output, DocumentError> {
+    documents::map(sources, |object| {
+        object::visit(object, &mut |workload, template| {
+            Ok(removal::remove(workload, template))
+        })
+    })
+}
+
+/// Adds the proxy to `object`, or to each item when it is a List, and reports on each of them.
+///
+/// # Errors
+/// [`ObjectError`] names the object; it may be half changed then.
+pub fn inject_object(
+    object: &mut Value,
+    options: &Options,
+) -> Result<Vec<report::Entry>, ObjectError> {
+    object::visit(object, &mut |workload, template| {
+        pod::inject(workload, template, options)
+    })
+}

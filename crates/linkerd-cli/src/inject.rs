@@ -1,0 +1,73 @@
+//! `linkerd inject`: manifests in, the same manifests with the proxy out.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::ensure;
+use clap::builder::RangedI64ValueParser;
+use linkerd_inject::Options;
+use linkerd_names::ports;
+
+use crate::{global::Global, manifests, proxy_flags::ProxyFlags, stdout};
+
+/// Arguments of `linkerd inject`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Put the Deployments of a file into the mesh, with TLS
+  linkerd inject --tls=optional app.yml | kubectl apply -f -
+
+  # Put what runs in a namespace into the mesh
+  kubectl get -n emojivoto deploy -o yaml | linkerd inject - | kubectl apply -f -
+
+  # All files of a folder, and of the folders in it
+  linkerd inject manifests/ | kubectl apply -f -")]
+pub(crate) struct Args {
+    /// File or folder with manifests, - for stdin
+    #[arg(value_name = "CONFIG-FILE")]
+    files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    proxy: ProxyFlags,
+
+    /// Port of the proxy for connections to the application
+    #[arg(long, value_name = "PORT", default_value_t = ports::PROXY_INBOUND,
+          value_parser = port())]
+    inbound_port: u16,
+
+    /// Port of the proxy for connections of the application
+    #[arg(long, value_name = "PORT", default_value_t = ports::PROXY_OUTBOUND,
+          value_parser = port())]
+    outbound_port: u16,
+}
+
+/// Prints the manifests on stdout and the report on stderr.
+///
+/// # Errors
+/// When a flag is wrong, or a manifest cannot be read or injected; nothing is printed on stdout
+/// then.
+pub(crate) fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let Args {
+        files,
+        proxy,
+        inbound_port,
+        outbound_port,
+    } = args;
+    ensure!(
+        !files.is_empty(),
+        "please specify a kubernetes resource file"
+    );
+    let options = Options {
+        inbound_port: *inbound_port,
+        outbound_port: *outbound_port,
+        ..proxy.options(&global.linkerd_namespace)?
+    };
+    let sources = manifests::read(files, "inject")?;
+    let output = linkerd_inject::inject(&sources, &options)?;
+    stdout::print(&output.yaml);
+    eprint!("{}", output.report.inject_text());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn port() -> RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..)
+}

@@ -1,0 +1,113 @@
+//! Why a document or an object in it cannot be injected.
+//! The texts name the object, because one file holds many.
+
+use linkerd_names::InvalidIdentity;
+use thiserror::Error;
+
+use crate::yaml::InvalidYaml;
+
+/// A document that stops the whole run.
+#[derive(Debug, Error)]
+pub enum DocumentError {
+    /// It is not YAML.
+    #[error("{name}: document {number} of {count}, {error}")]
+    Yaml {
+        /// The source's name.
+        name: String,
+        /// Which document of the source, from 1 on.
+        number: usize,
+        /// How many documents the source has.
+        count: usize,
+        /// What is wrong, and in which line of the source.
+        error: InvalidYaml,
+    },
+    /// It is YAML, but no mapping, which every Kubernetes object is.
+    #[error("{name}: document {number} of {count}, line {line}: it is not a Kubernetes object")]
+    NoObject {
+        /// The source's name.
+        name: String,
+        /// Which document of the source, from 1 on.
+        number: usize,
+        /// How many documents the source has.
+        count: usize,
+        /// Where the document begins in the source.
+        line: usize,
+    },
+    /// The object in it cannot be injected.
+    #[error("{name}: document {number} of {count}, line {line}: {error}")]
+    Object {
+        /// The source's name.
+        name: String,
+        /// Which document of the source, from 1 on.
+        number: usize,
+        /// How many documents the source has.
+        count: usize,
+        /// Where the document begins in the source.
+        line: usize,
+        /// The object and its fault.
+        error: ObjectError,
+    },
+}
+
+/// An object that cannot be injected.
+#[derive(Debug, Error)]
+pub enum ObjectError {
+    /// The proxy's identity and its Secret are named after the workload.
+    #[error(
+        "{kind} with generateName {generate_name:?} has no name: its certificate is named after it; \
+         give it a name, or inject it without --tls"
+    )]
+    GenerateName {
+        /// The kind in lower case.
+        kind: String,
+        /// Its `metadata.generateName`.
+        generate_name: String,
+    },
+    /// Neither `metadata.name` nor `metadata.generateName` is there.
+    #[error("a {kind} has no metadata.name")]
+    NoName {
+        /// The kind in lower case.
+        kind: String,
+    },
+    /// The workload's name cannot be part of an identity.
+    #[error("{object}: {error}; inject it without --tls")]
+    Identity {
+        /// `deployment/web`.
+        object: String,
+        /// Why.
+        error: InvalidIdentity,
+    },
+    /// A field does not have the type that Kubernetes wants.
+    #[error("{object}: {path} is not a {expected}")]
+    WrongType {
+        /// `deployment/web`.
+        object: String,
+        /// `spec.template.spec.containers`.
+        path: String,
+        /// `list` or `mapping`.
+        expected: &'static str,
+    },
+    /// A container's traffic would not enter the proxy.
+    #[error(
+        "{object}: container {container:?} runs as user {uid}, which is the proxy's, so that its \
+         traffic would bypass the proxy: give one of them another user (runAsUser, --proxy-uid)"
+    )]
+    ProxyUser {
+        /// `deployment/web`.
+        object: String,
+        /// The container's name.
+        container: String,
+        /// The user id.
+        uid: u32,
+    },
+    /// An annotation of the pod template cannot be read.
+    #[error("{object}: annotation {annotation}: {error}")]
+    Annotation {
+        /// `deployment/web`.
+        object: String,
+        /// The annotation's key.
+        annotation: &'static str,
+        /// Why.
+        error: crate::options::InvalidOption,
+    },
+}

@@ -1,0 +1,165 @@
+//! Finds the pod template in an object, whatever its kind.
+//! Entry: [`visit`]. Only `kind` decides; the API version is not looked at.
+
+use linkerd_names::{OwnerKind, annotations};
+use serde_json::{Map, Value};
+
+use crate::{
+    ObjectError,
+    report::{Entry, Outcome},
+};
+
+/// A JSON object.
+pub(crate) type Fields = Map<String, Value>;
+
+/// What an object says about itself outside of its pod template.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    pub(crate) kind: OwnerKind,
+    /// None with `generateName`.
+    pub(crate) name: Option<String>,
+    pub(crate) generate_name: Option<String>,
+    /// None when it is left to kubectl.
+    pub(crate) namespace: Option<String>,
+    /// Whether the object has the annotation that forbids injection.
+    pub(crate) disabled: bool,
+    /// Where the pod template is: `spec.template`, empty for a Pod.
+    path: &'static [&'static str],
+}
+
+/// Calls `change` with the pod template of `object`, or of each item of a List, and collects what
+/// it reports. Other objects are reported as unsupported.
+pub(crate) fn visit(
+    object: &mut Value,
+    change: &mut dyn FnMut(&Workload, &mut Fields) -> Result<Entry, ObjectError>,
+) -> Result<Vec<Entry>, ObjectError> {
+    if object["kind"] == "List"
+        && let Some(Value::Array(items)) = object.get_mut("items")
+    {
+        let mut entries = Vec::new();
+        for item in items {
+            entries.extend(visit(item, change)?);
+        }
+        return Ok(entries);
+    }
+    let Some(workload) = Workload::of(object) else {
+        let entry = Entry {
+            object: display(object),
+            outcome: Outcome::Unsupported,
+            udp: false,
+        };
+        return Ok(vec![entry]);
+    };
+    let mut template = object
+        .as_object_mut()
+        .ok_or_else(|| workload.wrong_type("", "mapping"))?;
+    for field in workload.path {
+        template = template
+            .get_mut(*field)
+            .and_then(Value::as_object_mut)
+            .ok_or_else(|| workload.wrong_type("", "mapping"))?;
+    }
+    Ok(vec![change(&workload, template)?])
+}
+
+impl Workload {
+    fn of(object: &Value) -> Option<Self> {
+        let kind = object.get("kind")?.as_str()?;
+        let kind = OwnerKind::ALL
+            .into_iter()
+            .find(|known| known.api_kind() == kind)?;
+        let path: &[&str] = match kind {
+            OwnerKind::Pod => &[],
+            OwnerKind::CronJob => &["spec", "jobTemplate", "spec", "template"],
+            OwnerKind::Deployment
+            | OwnerKind::DaemonSet
+            | OwnerKind::StatefulSet
+            | OwnerKind::ReplicaSet
+            | OwnerKind::ReplicationController
+            | OwnerKind::Job => &["spec", "template"],
+        };
+        let metadata = &object["metadata"];
+        let text = |key: &str| {
+            metadata[key]
+                .as_str()
+                .filter(|text| !text.is_empty())
+                .map(ToOwned::to_owned)
+        };
+        Some(Self {
+            kind,
+            name: text("name"),
+            generate_name: text("generateName"),
+            namespace: text("namespace"),
+            disabled: is_disabled(metadata),
+            path,
+        })
+    }
+
+    /// An error about a field of the pod template.
+    pub(crate) fn wrong_type(&self, field: &str, expected: &'static str) -> ObjectError {
+        let parts = self
+            .path
+            .iter()
+            .copied()
+            .chain([field])
+            .filter(|part| !part.is_empty());
+        let path = parts.collect::<Vec<_>>().join(".");
+        ObjectError::WrongType {
+            object: self.to_string(),
+            path,
+            expected,
+        }
+    }
+
+    /// The mapping at `field` of `parent`; made when it is not there.
+    pub(crate) fn mapping<'a>(
+        &self,
+        parent: &'a mut Fields,
+        field: &str,
+    ) -> Result<&'a mut Fields, ObjectError> {
+        let value = parent.entry(field).or_insert(Value::Null);
+        if value.is_null() {
+            *value = Value::Object(Fields::new());
+        }
+        value
+            .as_object_mut()
+            .ok_or_else(|| self.wrong_type(field, "mapping"))
+    }
+
+    /// The list at `field` of `parent`; made when it is not there.
+    pub(crate) fn list<'a>(
+        &self,
+        parent: &'a mut Fields,
+        field: &str,
+    ) -> Result<&'a mut Vec<Value>, ObjectError> {
+        let value = parent.entry(field).or_insert(Value::Null);
+        if value.is_null() {
+            *value = Value::Array(Vec::new());
+        }
+        value
+            .as_array_mut()
+            .ok_or_else(|| self.wrong_type(field, "list"))
+    }
+}
+
+impl std::fmt::Display for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self
+            .name
+            .as_deref()
+            .or(self.generate_name.as_deref())
+            .unwrap_or_default();
+        write!(f, "{}/{name}", self.kind)
+    }
+}
+
+/// Whether `metadata` has the annotation that forbids injection.
+pub(crate) fn is_disabled(metadata: &Value) -> bool {
+    metadata["annotations"][annotations::INJECT] == "disabled"
+}
+
+fn display(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let name = text(&object["metadata"]["name"]);
+    format!("{}/{name}", text(&object["kind"]).to_ascii_lowercase())
+}

@@ -1,0 +1,259 @@
+//! Adds the proxy to one pod template.
+//! Entry: [`inject`], which decides whether to, and [`removal`](crate::removal) for the way back.
+
+use linkerd_names::{Identity, annotations, component, labels};
+use serde_json::Value;
+
+use crate::{
+    ObjectError,
+    known_sidecars::is_known,
+    object::{Fields, Workload, is_disabled},
+    options::{self, Options, PortRange, Sidecar, TlsMode},
+    report::{Entry, Outcome},
+    sidecar::{self, Placement},
+};
+
+/// Stands for a namespace that the manifest leaves to kubectl, where only the length of the
+/// identity is of interest: the shortest one there can be.
+const NAMESPACE_UNKNOWN: &str = "n";
+
+/// Adds the proxy to `template`, unless there is a reason to leave it alone.
+pub(crate) fn inject(
+    workload: &Workload,
+    template: &mut Fields,
+    options: &Options,
+) -> Result<Entry, ObjectError> {
+    let spec = workload.mapping(template, "spec")?;
+    let udp = uses_udp(spec);
+    let entry = |outcome| Entry {
+        object: workload.to_string(),
+        outcome,
+        udp,
+    };
+
+    if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
+        return Ok(entry(Outcome::HostNetwork));
+    }
+    if is_known(&template["spec"]) {
+        return Ok(entry(Outcome::KnownSidecar));
+    }
+    if workload.disabled || template.get("metadata").is_some_and(is_disabled) {
+        return Ok(entry(Outcome::Disabled));
+    }
+    let name = check_name(workload, options)?;
+    check_users(workload, &template["spec"], options.proxy_uid)?;
+
+    let placement = Placement {
+        kind: workload.kind,
+        name: name.unwrap_or_default(),
+        namespace: workload.namespace.as_deref(),
+        component: component_of(template),
+        skip_inbound: skipped(workload, template, Skip::Inbound, options)?,
+        skip_outbound: skipped(workload, template, Skip::Outbound, options)?,
+    };
+    mark(workload, template, options)?;
+    add_containers(
+        workload,
+        workload.mapping(template, "spec")?,
+        &placement,
+        options,
+    )?;
+    Ok(entry(Outcome::Injected))
+}
+
+fn add_containers(
+    workload: &Workload,
+    spec: &mut Fields,
+    placement: &Placement<'_>,
+    options: &Options,
+) -> Result<(), ObjectError> {
+    let init = sidecar::init_container(placement, options);
+    let proxy = sidecar::proxy_container(placement, options);
+    workload.list(spec, "containers")?;
+    match options.sidecar {
+        Sidecar::Native => {
+            workload
+                .list(spec, "initContainers")?
+                .splice(0..0, [init, proxy]);
+        }
+        Sidecar::Plain => {
+            workload.list(spec, "initContainers")?.push(init);
+            workload.list(spec, "containers")?.push(proxy);
+        }
+    }
+    if options.tls == TlsMode::Optional {
+        workload
+            .list(spec, "volumes")?
+            .extend(sidecar::volumes(placement));
+    }
+    Ok(())
+}
+
+/// Writes the labels and annotations by which others know the pod.
+fn mark(workload: &Workload, template: &mut Fields, options: &Options) -> Result<(), ObjectError> {
+    let metadata = workload.mapping(template, "metadata")?;
+
+    let notes = workload.mapping(metadata, "annotations")?;
+    let mut note = |key: &str, value: String| notes.insert(key.to_owned(), Value::from(value));
+    note(annotations::CREATED_BY, options.created_by.clone());
+    note(annotations::PROXY_VERSION, options.version.clone());
+    if !options.skip_inbound_ports.is_empty() {
+        note(
+            annotations::SKIP_INBOUND_PORTS,
+            joined(&options.skip_inbound_ports),
+        );
+    }
+    if !options.skip_outbound_ports.is_empty() {
+        note(
+            annotations::SKIP_OUTBOUND_PORTS,
+            joined(&options.skip_outbound_ports),
+        );
+    }
+
+    let marks = workload.mapping(metadata, "labels")?;
+    let mut label = |key: &str, value: &str| marks.insert(key.to_owned(), Value::from(value));
+    label(
+        labels::CONTROL_PLANE_NAMESPACE,
+        &options.control_plane_namespace,
+    );
+    if options.tls == TlsMode::Optional {
+        label(labels::TLS_MODE, labels::TLS_MODE_OPTIONAL);
+    }
+    if let (Some(key), Some(name)) = (workload.kind.pod_label(), &workload.name)
+        && name.len() <= labels::VALUE_LENGTH_MAX
+    {
+        label(&key, name);
+    }
+    Ok(())
+}
+
+/// Makes sure that the workload can have an identity, if it is to have one.
+fn check_name<'a>(
+    workload: &'a Workload,
+    options: &Options,
+) -> Result<Option<&'a str>, ObjectError> {
+    let kind = workload.kind.to_string();
+    let Some(name) = workload.name.as_deref() else {
+        return match &workload.generate_name {
+            None => Err(ObjectError::NoName { kind }),
+            Some(_) if options.tls == TlsMode::Off => Ok(None),
+            Some(generate_name) => Err(ObjectError::GenerateName {
+                kind,
+                generate_name: generate_name.clone(),
+            }),
+        };
+    };
+    if options.tls == TlsMode::Optional {
+        let namespace = workload.namespace.as_deref().unwrap_or(NAMESPACE_UNKNOWN);
+        Identity::new(
+            name,
+            workload.kind,
+            namespace,
+            &options.control_plane_namespace,
+        )
+        .map_err(|error| ObjectError::Identity {
+            object: workload.to_string(),
+            error,
+        })?;
+    }
+    Ok(Some(name))
+}
+
+/// Makes sure that no container runs as the proxy's user, whose traffic is not redirected.
+fn check_users(workload: &Workload, spec: &Value, proxy_uid: u32) -> Result<(), ObjectError> {
+    let pod_user = &spec["securityContext"]["runAsUser"];
+    for container in containers(spec) {
+        let own_user = &container["securityContext"]["runAsUser"];
+        let user = if own_user.is_null() {
+            pod_user
+        } else {
+            own_user
+        };
+        if user.as_u64() == Some(proxy_uid.into()) {
+            return Err(ObjectError::ProxyUser {
+                object: workload.to_string(),
+                container: container["name"].as_str().unwrap_or_default().to_owned(),
+                uid: proxy_uid,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
+    ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|list| spec[list].as_array().into_iter().flatten())
+}
+
+fn uses_udp(spec: &Fields) -> bool {
+    let lists = [spec.get("containers"), spec.get("initContainers")];
+    lists
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_array)
+        .flatten()
+        .any(|container| {
+            let ports = container["ports"].as_array();
+            ports
+                .into_iter()
+                .flatten()
+                .any(|port| port["protocol"] == "UDP")
+        })
+}
+
+#[derive(Clone, Copy)]
+enum Skip {
+    Inbound,
+    Outbound,
+}
+
+/// The ports that bypass the proxy: the flag's, or else the annotation's.
+fn skipped(
+    workload: &Workload,
+    template: &Fields,
+    direction: Skip,
+    options: &Options,
+) -> Result<Vec<PortRange>, ObjectError> {
+    let (flag, annotation) = match direction {
+        Skip::Inbound => (&options.skip_inbound_ports, annotations::SKIP_INBOUND_PORTS),
+        Skip::Outbound => (
+            &options.skip_outbound_ports,
+            annotations::SKIP_OUTBOUND_PORTS,
+        ),
+    };
+    let written = template
+        .get("metadata")
+        .and_then(|metadata| metadata["annotations"][annotation].as_str())
+        .filter(|_| flag.is_empty());
+    match written {
+        None => Ok(flag.clone()),
+        Some(text) => options::port_ranges(text).map_err(|error| ObjectError::Annotation {
+            object: workload.to_string(),
+            annotation,
+            error,
+        }),
+    }
+}
+
+/// Which component of the control plane the pod belongs to.
+fn component_of(template: &Fields) -> Option<&'static str> {
+    let label = template.get("metadata")?["labels"][labels::CONTROL_PLANE_COMPONENT].as_str()?;
+    [
+        component::CA,
+        component::DESTINATION,
+        component::API,
+        component::PROMETHEUS,
+    ]
+    .into_iter()
+    .find(|component| *component == label)
+}
+
+/// The ports as a comma-separated list.
+pub(crate) fn joined(ports: &[PortRange]) -> String {
+    ports
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
+}

@@ -1,0 +1,82 @@
+//! Takes out of a pod template what injection put there.
+//! Entry: [`remove`]; it leaves containers and labels of other meshes alone.
+
+use linkerd_names::{OwnerKind, annotations, component, labels};
+use serde_json::Value;
+
+use crate::{
+    object::{Fields, Workload},
+    report::{Entry, Outcome},
+};
+
+/// Removes our containers, volumes, labels and annotations. Lists and mappings that are empty then
+/// go as well.
+pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
+    let mut removed = false;
+    if let Some(Value::Object(spec)) = template.get_mut("spec") {
+        let containers = [component::PROXY_CONTAINER, component::INIT_CONTAINER];
+        let volumes = [component::TRUST_ANCHORS_VOLUME, component::IDENTITY_VOLUME];
+        removed |= remove_items(spec, "initContainers", &containers);
+        removed |= remove_items(spec, "containers", &containers);
+        removed |= remove_items(spec, "volumes", &volumes);
+    }
+    let outcome = if removed {
+        Outcome::Uninjected
+    } else {
+        Outcome::Unsupported
+    };
+    if removed && let Some(Value::Object(metadata)) = template.get_mut("metadata") {
+        let owner_labels = OwnerKind::ALL.into_iter().filter_map(OwnerKind::pod_label);
+        let marks = [labels::CONTROL_PLANE_NAMESPACE, labels::TLS_MODE].map(ToOwned::to_owned);
+        remove_keys(metadata, "labels", owner_labels.chain(marks));
+        let notes = [
+            annotations::CREATED_BY,
+            annotations::PROXY_VERSION,
+            annotations::SKIP_INBOUND_PORTS,
+            annotations::SKIP_OUTBOUND_PORTS,
+        ];
+        remove_keys(
+            metadata,
+            "annotations",
+            notes.into_iter().map(ToOwned::to_owned),
+        );
+        if metadata.is_empty() {
+            template.shift_remove("metadata");
+        }
+    }
+    Entry {
+        object: workload.to_string(),
+        outcome,
+        udp: false,
+    }
+}
+
+fn remove_items(spec: &mut Fields, list: &str, names: &[&str]) -> bool {
+    let Some(Value::Array(items)) = spec.get_mut(list) else {
+        return false;
+    };
+    let before = items.len();
+    items.retain(|item| {
+        !item["name"]
+            .as_str()
+            .is_some_and(|name| names.contains(&name))
+    });
+    let removed = items.len() < before;
+    if removed && items.is_empty() {
+        spec.shift_remove(list);
+    }
+    removed
+}
+
+fn remove_keys(metadata: &mut Fields, mapping: &str, keys: impl Iterator<Item = String>) {
+    let Some(Value::Object(entries)) = metadata.get_mut(mapping) else {
+        return;
+    };
+    let before = entries.len();
+    for key in keys {
+        entries.shift_remove(&key);
+    }
+    if entries.len() < before && entries.is_empty() {
+        metadata.shift_remove(mapping);
+    }
+}

@@ -1,0 +1,148 @@
+//! What was done with each object, and how that is told to people.
+//! Entry: [`Report::inject_text`] and [`Report::uninject_text`], both meant for stderr.
+
+use std::fmt::Write as _;
+
+/// Column in which the status of a check stands.
+const STATUS_COLUMN: usize = 75;
+
+/// What became of one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The proxy was added.
+    Injected,
+    /// The proxy was taken out.
+    Uninjected,
+    /// Left alone: the pod uses the host's network, whose rules would be rewritten.
+    HostNetwork,
+    /// Left alone: it has a proxy already.
+    KnownSidecar,
+    /// Left alone: the annotation `linkerd.io/inject: disabled` says so.
+    Disabled,
+    /// Left alone: nothing to do with an object like this.
+    Unsupported,
+}
+
+/// What became of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// `deployment/web`.
+    pub object: String,
+    /// What was done.
+    pub outcome: Outcome,
+    /// Whether a container has a UDP port, which no proxy sees.
+    pub udp: bool,
+}
+
+/// What became of all objects, in the order in which they were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// One entry per object; a List has one per item.
+    pub entries: Vec<Entry>,
+}
+
+impl Outcome {
+    /// Whether the object is another one than before.
+    pub const fn is_change(self) -> bool {
+        matches!(self, Self::Injected | Self::Uninjected)
+    }
+}
+
+impl Report {
+    /// The report of `linkerd inject`.
+    pub fn inject_text(&self) -> String {
+        let host_network = self.with(Outcome::HostNetwork);
+        let sidecar = self.with(Outcome::KnownSidecar);
+        let disabled = self.with(Outcome::Disabled);
+        let injected = self.with(Outcome::Injected);
+        let udp: Vec<&str> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.udp)
+            .map(|entry| &*entry.object)
+            .collect();
+
+        let mut text = String::from("\n");
+        check(
+            &mut text,
+            "hostNetwork: pods do not use host networking",
+            (!host_network.is_empty()).then(|| {
+                format!(
+                    "\"hostNetwork: true\" detected in {}",
+                    host_network.join(", ")
+                )
+            }),
+        );
+        check(
+            &mut text,
+            "sidecar: pods do not have a proxy or initContainer already injected",
+            (!sidecar.is_empty())
+                .then(|| format!("known sidecar detected in {}", sidecar.join(", "))),
+        );
+        if !disabled.is_empty() {
+            let objects = disabled.join(", ");
+            check(
+                &mut text,
+                "disabled: pods are not annotated to disable injection",
+                Some(format!(
+                    "\"linkerd.io/inject: disabled\" annotation set on {objects}"
+                )),
+            );
+        }
+        check(
+            &mut text,
+            "supported: at least one resource injected",
+            injected
+                .is_empty()
+                .then(|| "no supported objects found".to_owned()),
+        );
+        check(
+            &mut text,
+            "udp: pod specs do not include UDP ports",
+            (!udp.is_empty()).then(|| {
+                let verb = if udp.len() == 1 { "uses" } else { "use" };
+                format!("{} {verb} \"protocol: UDP\"", udp.join(", "))
+            }),
+        );
+        self.summary(&mut text, &injected, "injected");
+        text
+    }
+
+    /// The report of `linkerd uninject`.
+    pub fn uninject_text(&self) -> String {
+        let mut text = String::new();
+        self.summary(&mut text, &self.with(Outcome::Uninjected), "uninjected");
+        text
+    }
+
+    fn with(&self, outcome: Outcome) -> Vec<&str> {
+        let entries = self.entries.iter().filter(|entry| entry.outcome == outcome);
+        entries.map(|entry| &*entry.object).collect()
+    }
+
+    fn summary(&self, text: &mut String, changed: &[&str], verb: &str) {
+        let total = self.entries.len();
+        let count = changed.len();
+        append(
+            text,
+            format_args!("\nSummary: {count} of {total} YAML document(s) {verb}\n"),
+        );
+        for object in changed {
+            append(text, format_args!("  {object}\n"));
+        }
+        text.push('\n');
+    }
+}
+
+fn check(text: &mut String, claim: &str, warning: Option<String>) {
+    append(text, format_args!("{claim:.<STATUS_COLUMN$}"));
+    match warning {
+        None => text.push_str("[ok]\n"),
+        Some(warning) => append(text, format_args!("[warn] -- {warning}\n")),
+    }
+}
+
+fn append(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments)
+        .expect("a String takes everything");
+}
