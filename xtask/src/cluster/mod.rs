@@ -1,12 +1,359 @@
-//! A real Kubernetes on this machine.
+//! A real Kubernetes on this machine: the control plane as processes, each node in namespaces of its
+//! own. Entries: [`run`] for the command line; [`up`], [`load`], [`down`] for other tasks.
 
-use std::process::ExitCode;
+mod binaries;
+mod certificates;
+mod cgroups;
+mod clear;
+mod control_plane;
+mod layout;
+mod load;
+mod machine;
+mod node;
+mod pause_image;
+mod process;
+mod status;
 
-use anyhow::{Result, bail};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+
+use self::binaries::Binaries;
+use self::layout::{Layout, NODES_MAX, node_name, word};
+use self::status::Status;
+use crate::{command, progress};
+
+/// Nodes of a cluster unless a flag says otherwise.
+pub(crate) const NODES_DEFAULT: usize = 2;
+/// From the start of the kubelets to ready nodes; 3 s with two idle cores.
+const NODES_TIMEOUT: &str = "60s";
+/// How long a kubelet may take to end.
+const KUBELET_END_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
 
-pub(crate) fn run(_: Args) -> Result<ExitCode> {
-    bail!("the local cluster is not here yet")
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Start the cluster, unless it runs; prints what to export
+    Up {
+        /// How many nodes
+        #[arg(long, default_value_t = NODES_DEFAULT)]
+        nodes: usize,
+    },
+    /// End the cluster and remove every trace of it
+    Down,
+    /// Show components, nodes and pods; exit code 1 when not all is well
+    Status,
+    /// Import image archives (OCI or Docker) into every node
+    Load {
+        /// Archives made by `cargo xtask images` or `docker save`
+        #[arg(required = true)]
+        archives: Vec<PathBuf>,
+    },
+    /// End the kubelet of a node; its pods stay
+    StopKubelet {
+        /// Number of the node
+        node: usize,
+    },
+    /// Start the kubelet of a node again
+    StartKubelet {
+        /// Number of the node
+        node: usize,
+    },
+}
+
+/// A running cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    /// Kubeconfig of the cluster's administrator.
+    pub(crate) kubeconfig: PathBuf,
+    /// A kubectl of the same version.
+    pub(crate) kubectl: PathBuf,
+}
+
+/// Does what the command line says.
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let Args { action } = args;
+    match action {
+        Action::Up { nodes } => up(nodes)?.print_exports(),
+        Action::Down => down()?,
+        Action::Status => return print_status(),
+        Action::Load { archives } => load(&archives)?,
+        Action::StopKubelet { node } => stop_kubelet(node)?,
+        Action::StartKubelet { node } => start_kubelet(node)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Cluster {
+    fn at(layout: &Layout) -> Self {
+        Self {
+            kubeconfig: layout.kubeconfig(),
+            kubectl: layout.kubectl(),
+        }
+    }
+
+    /// Prints what a shell evaluates to reach the cluster.
+    pub(crate) fn print_exports(&self) {
+        let bin = self.kubectl.parent().expect("kubectl lies in a folder");
+        anstream::println!("export KUBECONFIG={}", self.kubeconfig.display());
+        anstream::println!("export PATH={}:$PATH", bin.display());
+    }
+}
+
+/// Starts a cluster with `nodes` nodes. Does nothing when it runs and is healthy; what an earlier one
+/// left behind is cleared first.
+///
+/// # Errors
+/// When a healthy cluster with another number of nodes runs, and when any step fails.
+pub(crate) fn up(nodes: usize) -> Result<Cluster> {
+    machine::require_root()?;
+    ensure!(
+        (1..=NODES_MAX).contains(&nodes),
+        "a cluster has 1 to {NODES_MAX} nodes, not {nodes}"
+    );
+    let layout = Layout::find()?;
+    let _lock = lock(&layout)?;
+    refuse_other(&layout)?;
+    let status = Status::read(&layout)?;
+    if status.is_healthy() {
+        let present = status.nodes.unwrap_or_default();
+        ensure!(
+            present == nodes,
+            "a cluster with {present} nodes runs; end it first"
+        );
+        anstream::eprintln!("the cluster runs already");
+        return Ok(Cluster::at(&layout));
+    }
+    let start = Instant::now();
+    machine::install_packages()?;
+    let binaries = binaries::build(&layout)?;
+    if !clear::remains(&layout)?.is_empty() {
+        progress::step("clear the remains of an earlier cluster", || {
+            clear::clear(&layout)
+        })?;
+    }
+    create(&layout, &binaries, nodes).with_context(|| {
+        format!(
+            "the cluster is left half-done for you to look at: {}",
+            layout.state.display()
+        )
+    })?;
+    anstream::eprintln!(
+        "{:>8}  cluster with {nodes} nodes",
+        progress::seconds(start.elapsed())
+    );
+    Ok(Cluster::at(&layout))
+}
+
+/// Ends the cluster and removes every trace of it; fine when there is none.
+pub(crate) fn down() -> Result<()> {
+    machine::require_root()?;
+    let layout = Layout::find()?;
+    let _lock = lock(&layout)?;
+    refuse_other(&layout)?;
+    if clear::remains(&layout)?.is_empty() {
+        anstream::eprintln!("there is no cluster");
+        return Ok(());
+    }
+    progress::step("end the cluster", || clear::clear(&layout))?;
+    let remains = clear::remains(&layout)?;
+    ensure!(remains.is_empty(), "left behind: {}", remains.join(", "));
+    Ok(())
+}
+
+/// Imports image archives into every node of the running cluster; one that a node has is skipped.
+pub(crate) fn load(archives: &[PathBuf]) -> Result<()> {
+    machine::require_root()?;
+    let layout = Layout::find()?;
+    let nodes = require_nodes(&layout)?;
+    let start = Instant::now();
+    let loaded = load::load(&layout, nodes, archives)?;
+    let time = progress::seconds(start.elapsed());
+    for (archive, loaded) in archives.iter().zip(loaded) {
+        let nodes = loaded.imported;
+        anstream::eprintln!("{time:>8}  load {} into {nodes} nodes", archive.display());
+    }
+    Ok(())
+}
+
+/// Returns a command that runs a program of the machine in the network of a node; append its words.
+pub(crate) fn node_command(node: usize) -> Result<Command> {
+    node::command(&Layout::find()?, node)
+}
+
+/// Ends the kubelet of a node; containers go on.
+pub(crate) fn stop_kubelet(node: usize) -> Result<()> {
+    let layout = Layout::find()?;
+    let _lock = lock(&layout)?;
+    check_node(&layout, node)?;
+    process::wait("the end of the kubelet", KUBELET_END_TIMEOUT, || {
+        let running = process::find(&layout.state)?;
+        let Some(kubelet) = node::component(&running, &layout, node, "kubelet") else {
+            return Ok(true);
+        };
+        process::signal(kubelet.pid, Signal::TERM)?;
+        Ok(false)
+    })
+}
+
+/// Starts the kubelet of a node, unless it runs.
+pub(crate) fn start_kubelet(node: usize) -> Result<()> {
+    let layout = Layout::find()?;
+    let _lock = lock(&layout)?;
+    check_node(&layout, node)?;
+    if node::component(&process::find(&layout.state)?, &layout, node, "kubelet").is_some() {
+        return Ok(());
+    }
+    node::start_kubelet(&layout, &binaries::build(&layout)?, node)
+}
+
+fn print_status() -> Result<ExitCode> {
+    let layout = Layout::find()?;
+    let status = Status::read(&layout)?;
+    if status.is_down() {
+        anstream::println!("there is no cluster");
+        return Ok(ExitCode::FAILURE);
+    }
+    anstream::print!("{status}");
+    if status.api_ready {
+        for what in ["nodes", "pods"] {
+            let mut get = control_plane::kubectl(&layout);
+            get.args(["get", what, "-o", "wide"]);
+            if what == "pods" {
+                get.arg("--all-namespaces");
+            }
+            anstream::print!("\n{}", command::output(&mut get)?);
+        }
+    }
+    anstream::println!("\nKUBECONFIG={}", layout.kubeconfig().display());
+    Ok(if status.is_healthy() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn create(layout: &Layout, binaries: &Binaries, nodes: usize) -> Result<()> {
+    machine::check_free()?;
+    for folder in [&layout.state.join("logs"), &layout.bin] {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    machine::prepare(layout)?;
+    link(&binaries.kubernetes, &layout.kubectl())?;
+    certificates::write(layout, nodes)?;
+    let image = layout.state.join("pause.tar");
+    pause_image::write(&binaries.pause, &image)?;
+    node::create_bridge(layout)?;
+    progress::step(
+        "start the control plane, and containerd of each node",
+        || {
+            together(nodes, |part| match part {
+                0 => control_plane::start(layout, binaries),
+                number => node::create(layout, binaries, number, nodes, &image)
+                    .with_context(|| format!("cannot make {}", node_name(number))),
+            })
+        },
+    )?;
+    progress::step("start the nodes", || {
+        for number in 1..=nodes {
+            node::start_components(layout, binaries, number)?;
+        }
+        let nodes: Vec<String> = (1..=nodes)
+            .map(|number| format!("node/{}", node_name(number)))
+            .collect();
+        for node in &nodes {
+            wait_for(layout, "create", node)?;
+        }
+        for node in &nodes {
+            wait_for(layout, "condition=Ready", node)?;
+        }
+        // Pods are refused before it is there.
+        wait_for(layout, "create", "serviceaccount/default")
+    })?;
+    status::write_nodes(layout, nodes)
+}
+
+fn wait_for(layout: &Layout, condition: &str, object: &str) -> Result<()> {
+    let mut wait = control_plane::kubectl(layout);
+    wait.args([
+        "wait",
+        "--for",
+        condition,
+        "--timeout",
+        NODES_TIMEOUT,
+        object,
+    ]);
+    command::output(&mut wait).map(drop)
+}
+
+/// Does part 0 and the parts 1 to `nodes` at once; returns the first error.
+fn together(nodes: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+    let work = &work;
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..=nodes)
+            .map(|part| scope.spawn(move || work(part)))
+            .collect();
+        let results = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no part panics"));
+        results.collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+/// Waits until nobody else changes the cluster.
+fn lock(layout: &Layout) -> Result<File> {
+    let path = &layout.lock;
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    file.lock()
+        .with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
+/// There is one bridge, and one set of ports, for all cache folders of a machine.
+fn refuse_other(layout: &Layout) -> Result<()> {
+    let Some(other) = clear::other_state(layout)? else {
+        return Ok(());
+    };
+    if process::find(&other)?.is_empty() {
+        return Ok(());
+    }
+    let cache = other.parent().unwrap_or(&other).display();
+    bail!(
+        "a cluster of another cache folder runs; to end it: LINKERD_CACHE={cache} cargo xtask cluster down"
+    )
+}
+
+fn require_nodes(layout: &Layout) -> Result<usize> {
+    let status = Status::read(layout)?;
+    status
+        .nodes
+        .filter(|_| status.api_ready)
+        .context("no cluster runs: `cargo xtask cluster up`")
+}
+
+fn check_node(layout: &Layout, node: usize) -> Result<()> {
+    let nodes = require_nodes(layout)?;
+    ensure!(
+        (1..=nodes).contains(&node),
+        "the cluster has nodes 1 to {nodes}, not {node}"
+    );
+    Ok(())
+}
+
+fn link(target: &Path, link: &Path) -> Result<()> {
+    let context = || format!("cannot make {}", word(link));
+    if link.is_symlink() {
+        fs::remove_file(link).with_context(context)?;
+    }
+    std::os::unix::fs::symlink(target, link).with_context(context)
 }
