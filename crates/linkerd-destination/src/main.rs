@@ -1,3 +1,72 @@
-//! linkerd-destination.
+//! The process `linkerd-destination`: reads its command line and runs.
 
-fn main() {}
+use std::{net::SocketAddr, process::ExitCode};
+
+use clap::{Parser, ValueEnum};
+use linkerd_destination::{Config, run};
+
+/// Tells proxies which endpoints a target has, and who they are.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Namespace of the control plane.
+    #[arg(long, env = "LINKERD_CONTROL_PLANE_NAMESPACE", default_value = linkerd_names::CONTROL_PLANE_NAMESPACE_DEFAULT)]
+    control_plane_namespace: String,
+    /// DNS zone of the cluster.
+    #[arg(long, env = "LINKERD_CLUSTER_DOMAIN", default_value = linkerd_names::CLUSTER_DOMAIN)]
+    cluster_domain: String,
+    /// Address for proxies (gRPC).
+    #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], linkerd_names::ports::DESTINATION)))]
+    addr: SocketAddr,
+    /// Address of `/live`, `/ready` and `/metrics`.
+    #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], linkerd_names::ports::ADMIN_DESTINATION)))]
+    admin_addr: SocketAddr,
+    /// How much to log.
+    #[arg(long, env = "LINKERD_LOG_LEVEL", default_value = "info")]
+    log_level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl LogLevel {
+    /// Our own crates at this level; the libraries only when something is wrong.
+    fn filter(self) -> String {
+        format!("warn,linkerd={}", format!("{self:?}").to_lowercase())
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    linkerd_process::install_crypto_provider();
+    let Args {
+        control_plane_namespace,
+        cluster_domain,
+        addr,
+        admin_addr,
+        log_level,
+    } = Args::parse();
+    let config = Config {
+        addr,
+        admin_addr,
+        control_plane_namespace,
+        cluster_domain,
+    };
+    let ran = match linkerd_process::init_logs(&log_level.filter()) {
+        Ok(()) => run(config, linkerd_process::shutdown_on_signal()).await,
+        Err(error) => Err(error),
+    };
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("linkerd-destination: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

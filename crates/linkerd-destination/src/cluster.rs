@@ -1,0 +1,269 @@
+//! The cluster as discovery sees it: the tables of its objects, and the answer to a target.
+//! Entry: [`Cluster::resolve`]. Pure: no I/O, no clock; who asked is for `index.rs` to know.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use crate::{
+    endpoints::{Endpoint, Endpoints, Source, Workload},
+    multimap::Multimap,
+    node::Node,
+    owner::{Link, LinkKey, owner_of},
+    pod::{Network, Pod, PodKey, Stage, TlsMark},
+    service::{Service, ServicePort},
+    slice::{Slice, SliceEndpoint, SliceKey},
+    target::{ServiceKey, Target},
+};
+
+/// All objects that discovery follows, and the ways to find them.
+#[derive(Debug)]
+pub struct Cluster {
+    control_plane_namespace: String,
+    pub(crate) services: HashMap<ServiceKey, Service>,
+    pub(crate) services_by_ip: Multimap<IpAddr, ServiceKey>,
+    pub(crate) services_by_node_port: Multimap<u16, ServiceKey>,
+    pub(crate) slices: HashMap<SliceKey, Slice>,
+    pub(crate) slices_by_service: Multimap<ServiceKey, SliceKey>,
+    pub(crate) slices_by_ip: Multimap<IpAddr, SliceKey>,
+    pub(crate) pods: HashMap<PodKey, (Pod, Arc<Workload>)>,
+    pub(crate) pods_by_ip: Multimap<IpAddr, PodKey>,
+    pub(crate) pods_by_link: Multimap<LinkKey, PodKey>,
+    pub(crate) links: HashMap<LinkKey, Link>,
+    pub(crate) nodes: HashMap<String, Node>,
+    pub(crate) nodes_by_ip: Multimap<IpAddr, String>,
+}
+
+/// What a change may have changed: the answers to targets of these Services and at these addresses.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Affected {
+    /// Services whose endpoints may differ.
+    pub services: HashSet<ServiceKey>,
+    /// Addresses that may mean something else.
+    pub ips: HashSet<IpAddr>,
+}
+
+/// How many objects of each kind are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Services.
+    pub services: usize,
+    /// EndpointSlices.
+    pub slices: usize,
+    /// Pods.
+    pub pods: usize,
+    /// Nodes.
+    pub nodes: usize,
+    /// ReplicaSets and Jobs.
+    pub links: usize,
+}
+
+impl Cluster {
+    /// An empty cluster; only pods meshed by `control_plane_namespace` will have identities.
+    pub fn new(control_plane_namespace: &str) -> Self {
+        Self {
+            control_plane_namespace: control_plane_namespace.to_owned(),
+            services: HashMap::new(),
+            services_by_ip: Multimap::default(),
+            services_by_node_port: Multimap::default(),
+            slices: HashMap::new(),
+            slices_by_service: Multimap::default(),
+            slices_by_ip: Multimap::default(),
+            pods: HashMap::new(),
+            pods_by_ip: Multimap::default(),
+            pods_by_link: Multimap::default(),
+            links: HashMap::new(),
+            nodes: HashMap::new(),
+            nodes_by_ip: Multimap::default(),
+        }
+    }
+
+    /// Returns what stands behind `target` now.
+    ///
+    /// A name, and a Service's address with one of its ports, mean its ready endpoints; a pod's
+    /// address means that pod, ready or not; all else is unknown.
+    pub fn resolve(&self, target: &Target) -> Endpoints {
+        match target {
+            Target::Name {
+                service,
+                hostname,
+                port,
+            } => self
+                .services
+                .get(service)
+                .and_then(|service| {
+                    let port = service
+                        .ports
+                        .iter()
+                        .find(|candidate| candidate.port == *port)?;
+                    let ipv6 = self.family_of(service);
+                    Some(self.endpoints_of(service, port, ipv6, hostname.as_deref()))
+                })
+                .unwrap_or_default(),
+            Target::Address(address) => self
+                .service_at(*address)
+                .map(|(service, port)| self.endpoints_of(service, port, address.is_ipv6(), None))
+                .or_else(|| self.pod_endpoint(*address))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Counts the objects.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            services: self.services.len(),
+            slices: self.slices.len(),
+            pods: self.pods.len(),
+            nodes: self.nodes.len(),
+            links: self.links.len(),
+        }
+    }
+
+    /// The Service and its port behind an address: by the Service's own addresses, or a NodePort.
+    fn service_at(&self, address: SocketAddr) -> Option<(&Service, &ServicePort)> {
+        let with_port = |key, matches: &dyn Fn(&ServicePort) -> bool| {
+            let service = self.services.get(key)?;
+            Some((service, service.ports.iter().find(|port| matches(port))?))
+        };
+        let (ip, number) = (address.ip(), address.port());
+        let by_ip = self.services_by_ip.get(&ip);
+        by_ip
+            .and_then(|keys| {
+                keys.iter()
+                    .find_map(|key| with_port(key, &|p| p.port == number))
+            })
+            .or_else(|| {
+                self.nodes_by_ip.get(&ip)?;
+                let keys = self.services_by_node_port.get(&number)?;
+                keys.iter()
+                    .find_map(|key| with_port(key, &|p| p.node_port == Some(number)))
+            })
+    }
+
+    /// A name stands for the endpoints of one family, else a dual-stack pod would be there twice.
+    /// Returns whether that is IPv6: the Service's first family if it has endpoints, or the other.
+    fn family_of(&self, service: &Service) -> bool {
+        let mut families = self
+            .slices_of(&service.key)
+            .filter_map(|slice| slice.endpoints.first())
+            .map(|endpoint| endpoint.ip.is_ipv6())
+            .peekable();
+        match families.peek() {
+            None => service.prefers_ipv6,
+            Some(&first) => {
+                if families.any(|ipv6| ipv6 == service.prefers_ipv6) {
+                    service.prefers_ipv6
+                } else {
+                    first
+                }
+            }
+        }
+    }
+
+    fn slices_of(&self, service: &ServiceKey) -> impl Iterator<Item = &Slice> {
+        let keys = self.slices_by_service.get(service);
+        keys.into_iter()
+            .flatten()
+            .filter_map(|key| self.slices.get(key))
+    }
+
+    fn endpoints_of(
+        &self,
+        service: &Service,
+        port: &ServicePort,
+        ipv6: bool,
+        hostname: Option<&str>,
+    ) -> Endpoints {
+        let mut list = Vec::new();
+        for slice in self.slices_of(&service.key) {
+            let Some(slice_port) = slice.ports.iter().find(|each| each.name == port.name) else {
+                continue;
+            };
+            let number = slice_port.port.unwrap_or(port.port);
+            let endpoints = slice
+                .endpoints
+                .iter()
+                .filter(|endpoint| endpoint.ip.is_ipv6() == ipv6)
+                .filter(|endpoint| hostname.is_none() || endpoint.hostname.as_deref() == hostname)
+                .filter_map(|endpoint| self.slice_endpoint(endpoint, number));
+            list.extend(endpoints);
+        }
+        list.sort_by_key(|endpoint| endpoint.address);
+        list.dedup_by_key(|endpoint| endpoint.address);
+        let opaque = service.opaque_ports.contains(port.port);
+        Endpoints {
+            source: Source::Service {
+                key: service.key.clone(),
+                port: port.port,
+                opaque,
+            },
+            list,
+        }
+    }
+
+    /// An endpoint that names a pod counts only while that pod has that address and is not ending;
+    /// one that names none is taken as it is, with what is known of whoever has the address.
+    fn slice_endpoint(&self, endpoint: &SliceEndpoint, port: u16) -> Option<Endpoint> {
+        let address = SocketAddr::new(endpoint.ip, port);
+        let workload = match &endpoint.pod {
+            Some(key) => {
+                let (pod, workload) = self.pods.get(key)?;
+                let takes_traffic = matches!(pod.stage, Stage::Pending | Stage::Running);
+                if !takes_traffic || !pod.ips.contains(&endpoint.ip) {
+                    return None;
+                }
+                Some(Arc::clone(workload))
+            }
+            None => self
+                .pod_at(endpoint.ip)
+                .map(|(_, workload)| Arc::clone(workload)),
+        };
+        Some(Endpoint { address, workload })
+    }
+
+    /// The pod that has an address now: when two claim it, the one that is further from its end.
+    fn pod_at(&self, ip: IpAddr) -> Option<&(Pod, Arc<Workload>)> {
+        self.pods_by_ip
+            .get(&ip)?
+            .iter()
+            .filter_map(|key| self.pods.get(key))
+            .filter(|(pod, _)| matches!(pod.stage, Stage::Running | Stage::Terminating))
+            .max_by_key(|(pod, _)| pod.stage)
+    }
+
+    fn pod_endpoint(&self, address: SocketAddr) -> Option<Endpoints> {
+        let (pod, workload) = self.pod_at(address.ip())?;
+        Some(Endpoints {
+            source: Source::Pod {
+                namespace: pod.key.namespace.clone(),
+                opaque: pod.opaque_ports.contains(address.port()),
+            },
+            list: vec![Endpoint {
+                address,
+                workload: Some(Arc::clone(workload)),
+            }],
+        })
+    }
+
+    /// What is to be told of a pod.
+    pub(crate) fn workload(&self, pod: &Pod) -> Workload {
+        let owner = owner_of(pod, |key| self.links.get(key));
+        let ours = pod.control_plane_namespace.as_ref() == Some(&self.control_plane_namespace);
+        let proves_identity = ours && pod.tls == TlsMark::Present && pod.network == Network::Pod;
+        let identity = owner
+            .as_ref()
+            .filter(|_| proves_identity)
+            // Names too long for DNS have no certificate, so they have no identity either.
+            .and_then(|owner| owner.identity(&self.control_plane_namespace).ok());
+        Workload {
+            pod: pod.key.clone(),
+            owner,
+            control_plane_namespace: pod.control_plane_namespace.clone(),
+            template_hash: pod.template_hash.clone(),
+            identity,
+            skip_inbound_ports: pod.skip_inbound_ports.clone(),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The answer to a target at one moment: [`Endpoints`], immutable and shared by all who asked.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use linkerd_names::{Identity, Owner};
+
+use crate::{pod::PodKey, port_set::PortSet, target::ServiceKey};
+
+/// What stands behind a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// What the target turned out to be.
+    pub source: Source,
+    /// Sorted by address, each address once.
+    pub list: Vec<Endpoint>,
+}
+
+/// What a target is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// Nothing in the cluster: the caller may go where it wanted to go.
+    #[default]
+    Unknown,
+    /// A port of a Service.
+    Service {
+        /// The Service.
+        key: ServiceKey,
+        /// The Service's own port, also when it was asked for by its NodePort.
+        port: u16,
+        /// Whether it is annotated as never to be read as HTTP.
+        opaque: bool,
+    },
+    /// One pod, which is the only endpoint.
+    Pod {
+        /// The pod's namespace.
+        namespace: String,
+        /// Whether it is annotated as never to be read as HTTP.
+        opaque: bool,
+    },
+}
+
+/// An address that takes a target's traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What is known of it; nothing when it is no pod of the cluster.
+    pub workload: Option<Arc<Workload>>,
+}
+
+/// What is known of a pod that is an endpoint. One value for each pod, shared by its endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// The pod.
+    pub pod: PodKey,
+    /// The workload that the pod is part of; none while the objects between are not known.
+    pub owner: Option<Owner>,
+    /// Namespace of the control plane that meshed it.
+    pub control_plane_namespace: Option<String>,
+    /// Hash of the pod's template.
+    pub template_hash: Option<String>,
+    /// The identity that its proxy proves.
+    pub identity: Option<Identity>,
+    /// Ports whose traffic does not enter its proxy.
+    pub skip_inbound_ports: PortSet,
+}
+
+impl Endpoint {
+    /// The identity that answers at this address: none when the port goes around the proxy.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.workload
+            .as_ref()
+            .filter(|workload| !workload.skip_inbound_ports.contains(self.address.port()))
+            .and_then(|workload| workload.identity.as_ref())
+    }
+}

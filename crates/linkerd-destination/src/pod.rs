@@ -1,0 +1,182 @@
+//! What discovery keeps of a Pod. Entry: `Pod::from` an object of the API.
+//! Specification, status and metadata beyond it are dropped at once: a pod costs some hundred bytes.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use k8s_openapi::{
+    api::core::v1,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use linkerd_names::{OwnerKind, annotations, labels};
+
+use crate::port_set::PortSet;
+
+/// Label that a Deployment's pods share with their ReplicaSet.
+const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
+
+/// A pod's name and namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodKey {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub name: String,
+}
+
+/// The facts of a pod by which its traffic is found, labelled and encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Name and namespace.
+    pub key: PodKey,
+    /// Its addresses, one for each family.
+    pub ips: Vec<IpAddr>,
+    /// Whether its addresses are its own or the node's.
+    pub network: Network,
+    /// Where it stands in its life.
+    pub stage: Stage,
+    /// The object that made it.
+    pub controller: Option<Controller>,
+    /// The workload that inject wrote onto it.
+    pub labelled_owner: Option<(OwnerKind, String)>,
+    /// Namespace of the control plane that meshed it.
+    pub control_plane_namespace: Option<String>,
+    /// Whether inject marked it for TLS.
+    pub tls: TlsMark,
+    /// Hash of the template that it was made of.
+    pub template_hash: Option<String>,
+    /// Ports whose traffic does not enter its proxy.
+    pub skip_inbound_ports: PortSet,
+    /// Ports that are never to be read as HTTP.
+    pub opaque_ports: PortSet,
+}
+
+/// Whose addresses a pod has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// Its own.
+    #[default]
+    Pod,
+    /// The node's, which it shares with others: an address says nothing of who answers.
+    Host,
+}
+
+/// Stages of a pod's life, as far as they matter to its traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// It came to an end: its address may be another's by now.
+    #[default]
+    Ended,
+    /// Not yet running.
+    Pending,
+    /// Running, and asked to end.
+    Terminating,
+    /// Running.
+    Running,
+}
+
+/// Whether inject marked a pod for TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsMark {
+    /// No certificate is issued for it.
+    #[default]
+    Absent,
+    /// It has, or will have, a certificate.
+    Present,
+}
+
+/// A reference to a managing controller. The kind is any, not only those of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    /// Kind as the API writes it.
+    pub kind: String,
+    /// Name; the namespace is that of the managed object.
+    pub name: String,
+}
+
+impl Controller {
+    /// The managing controller among an object's owners.
+    pub fn of(owners: Option<Vec<OwnerReference>>) -> Option<Self> {
+        owners?
+            .into_iter()
+            .find(|owner| owner.controller == Some(true))
+            .map(|owner| Self {
+                kind: owner.kind,
+                name: owner.name,
+            })
+    }
+}
+
+impl From<v1::Pod> for Pod {
+    fn from(object: v1::Pod) -> Self {
+        let ObjectMeta {
+            namespace,
+            name,
+            labels,
+            annotations,
+            owner_references,
+            deletion_timestamp,
+            ..
+        } = object.metadata;
+        let mut labels = labels.unwrap_or_default();
+        let annotations = annotations.unwrap_or_default();
+        let host_network = object
+            .spec
+            .and_then(|spec| spec.host_network)
+            .unwrap_or(false);
+        let status = object.status.unwrap_or_default();
+        let stage = match (status.phase.as_deref(), deletion_timestamp) {
+            (Some("Running"), None) => Stage::Running,
+            (Some("Running"), Some(_)) => Stage::Terminating,
+            (Some("Pending"), None) => Stage::Pending,
+            _ => Stage::Ended,
+        };
+        let pod_ips = status
+            .pod_ips
+            .unwrap_or_default()
+            .into_iter()
+            .map(|ip| ip.ip);
+        let mut ips: Vec<IpAddr> = pod_ips.filter_map(|ip| ip.parse().ok()).collect();
+        if ips.is_empty() {
+            ips.extend(status.pod_ip.and_then(|ip| ip.parse::<IpAddr>().ok()));
+        }
+        Self {
+            key: PodKey {
+                namespace: namespace.unwrap_or_default(),
+                name: name.unwrap_or_default(),
+            },
+            ips,
+            network: if host_network {
+                Network::Host
+            } else {
+                Network::Pod
+            },
+            stage,
+            controller: Controller::of(owner_references),
+            labelled_owner: labelled_owner(&mut labels),
+            control_plane_namespace: labels
+                .remove(labels::CONTROL_PLANE_NAMESPACE)
+                .filter(|namespace| !namespace.is_empty()),
+            tls: match labels.remove(labels::TLS_MODE) {
+                Some(_) => TlsMark::Present,
+                None => TlsMark::Absent,
+            },
+            template_hash: labels.remove(TEMPLATE_HASH_LABEL),
+            skip_inbound_ports: ports(&annotations, annotations::SKIP_INBOUND_PORTS),
+            opaque_ports: ports(&annotations, annotations::OPAQUE_PORTS),
+        }
+    }
+}
+
+fn labelled_owner(labels: &mut BTreeMap<String, String>) -> Option<(OwnerKind, String)> {
+    OwnerKind::ALL.into_iter().find_map(|kind| {
+        let name = labels.remove(&kind.pod_label()?)?;
+        (!name.is_empty()).then_some((kind, name))
+    })
+}
+
+fn ports(annotations: &BTreeMap<String, String>, key: &str) -> PortSet {
+    annotations
+        .get(key)
+        .map(|text| PortSet::parse(text))
+        .unwrap_or_default()
+}

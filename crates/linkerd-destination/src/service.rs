@@ -1,0 +1,107 @@
+//! What discovery keeps of a Service. Entry: `Service::from` an object of the API.
+//! Everything else of the object is dropped at once.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{self, LoadBalancerIngress, ServicePort as ApiServicePort};
+use linkerd_names::annotations;
+
+use crate::{port_set::PortSet, target::ServiceKey};
+
+/// A Service that has endpoints; one of type ExternalName is known without ports or addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Name and namespace.
+    pub key: ServiceKey,
+    /// Addresses at which kube-proxy answers for the Service: cluster IPs, external IPs, and those
+    /// of load balancers that deliver without changing the connection.
+    pub ips: Vec<IpAddr>,
+    /// Whether the first of the Service's families is IPv6.
+    pub prefers_ipv6: bool,
+    /// TCP ports.
+    pub ports: Vec<ServicePort>,
+    /// Ports that are never to be read as HTTP.
+    pub opaque_ports: PortSet,
+}
+
+/// A TCP port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name; empty when the Service has one port. Slices name their ports alike.
+    pub name: String,
+    /// The port that clients know.
+    pub port: u16,
+    /// The port on every node, if there is one.
+    pub node_port: Option<u16>,
+}
+
+impl From<v1::Service> for Service {
+    fn from(object: v1::Service) -> Self {
+        let metadata = object.metadata;
+        let opaque_ports = metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(annotations::OPAQUE_PORTS))
+            .map(|text| PortSet::parse(text))
+            .unwrap_or_default();
+        let key = ServiceKey {
+            namespace: metadata.namespace.unwrap_or_default(),
+            name: metadata.name.unwrap_or_default(),
+        };
+        let spec = object.spec.unwrap_or_default();
+        if spec.type_.as_deref() == Some("ExternalName") {
+            return Self {
+                key,
+                ..Self::default()
+            };
+        }
+        let ingress = object
+            .status
+            .and_then(|status| status.load_balancer)
+            .and_then(|load_balancer| load_balancer.ingress)
+            .unwrap_or_default();
+        let ips = spec
+            .cluster_ips
+            .unwrap_or_else(|| spec.cluster_ip.into_iter().collect())
+            .into_iter()
+            .chain(spec.external_ips.unwrap_or_default())
+            .chain(ingress.into_iter().filter_map(transparent_ip))
+            .filter_map(|ip| ip.parse().ok())
+            .collect();
+        let prefers_ipv6 = spec
+            .ip_families
+            .and_then(|families| families.into_iter().next())
+            .is_some_and(|family| family == "IPv6");
+        let ports = spec
+            .ports
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(tcp_port)
+            .collect();
+        Self {
+            key,
+            ips,
+            prefers_ipv6,
+            ports,
+            opaque_ports,
+        }
+    }
+}
+
+/// A load balancer in mode `Proxy` ends connections itself: what goes to it must reach it.
+fn transparent_ip(ingress: LoadBalancerIngress) -> Option<String> {
+    ingress
+        .ip
+        .filter(|_| ingress.ip_mode.as_deref() != Some("Proxy"))
+}
+
+fn tcp_port(port: ApiServicePort) -> Option<ServicePort> {
+    if port.protocol.is_some_and(|protocol| protocol != "TCP") {
+        return None;
+    }
+    Some(ServicePort {
+        name: port.name.unwrap_or_default(),
+        port: u16::try_from(port.port).ok()?,
+        node_port: port.node_port.and_then(|number| u16::try_from(number).ok()),
+    })
+}
