@@ -1,1 +1,57 @@
-//! Cluster tests.
+//! What the cluster tests share. They are black-box: they know kubectl, the CLI and the sample
+//! application, and nothing of our crates. Entry: [`in_namespace`].
+
+mod cluster;
+mod emojivoto;
+mod eventually;
+mod frames;
+mod load;
+mod namespace;
+mod program;
+mod server;
+mod sniffer;
+mod stat;
+mod watch;
+mod workload;
+
+pub use cluster::{Cluster, in_namespace, on_cluster};
+pub use emojivoto::Emojivoto;
+pub use eventually::{eventually, eventually_within, holds_for};
+pub use frames::{Streams, is_tls};
+pub use load::{Load, Totals};
+pub use namespace::Namespace;
+pub use program::{Output, run};
+pub use server::start_server;
+pub use sniffer::Sniffer;
+pub use stat::{Row, find, rows};
+pub use watch::{Event, Watch};
+pub use workload::{Workload, service};
+
+/// Prints a line past the test runner's capture: a figure, or why a test was skipped.
+pub fn report(line: &str) {
+    use std::io::Write as _;
+    // A closed stderr must not fail a test.
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
+
+/// The `percent`-th percentile by nearest rank; none of nothing.
+pub fn percentile(values: &[u64], percent: usize) -> Option<u64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let values: Vec<u64> = (1..=50).rev().collect();
+        assert_eq!(percentile(&values, 50), Some(25));
+        assert_eq!(percentile(&values, 99), Some(50));
+        assert_eq!(percentile(&[7], 1), Some(7));
+        assert_eq!(percentile(&[], 99), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! The cluster under test, named by the environment. Entries: [`on_cluster`], [`in_namespace`].
+//! Without `E2E_KUBECONFIG`, `E2E_KUBECTL` and `E2E_LINKERD` a test says that it is skipped.
+
+use std::{
+    env,
+    fs::File,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{Namespace, Output, report, run};
+
+/// Bound on one command; waiting commands have bounds of their own below it.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A cluster with our control plane, and the programs to talk to it.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Credentials of an administrator.
+    pub kubeconfig: PathBuf,
+    /// The program `kubectl`.
+    pub kubectl: PathBuf,
+    /// The program `linkerd`.
+    pub linkerd: PathBuf,
+    /// The program `xtask`, which can stop the kubelet of a local cluster; none elsewhere.
+    pub xtask: Option<PathBuf>,
+    /// Image of the sample application.
+    pub image: String,
+}
+
+/// Runs `test` in a namespace of its own, `e2e-<name>`, which is removed afterwards. When the test
+/// fails, the namespace's pods, events and logs are printed first. `E2E_KEEP=1` leaves it.
+///
+/// # Errors
+/// What the test returns.
+pub fn in_namespace(name: &str, test: impl FnOnce(&Namespace) -> Result<()>) -> Result<()> {
+    on_cluster(name, |cluster| {
+        let namespace = Namespace::create(cluster, &format!("e2e-{name}"))?;
+        let outcome = test(&namespace);
+        if outcome.is_err() {
+            report(&namespace.describe());
+        }
+        if env::var_os("E2E_KEEP").is_none() {
+            namespace.delete()?;
+        }
+        outcome
+    })
+}
+
+/// Runs `test` alone on the cluster, or reports why it is skipped.
+///
+/// # Errors
+/// What the test returns.
+pub fn on_cluster(name: &str, test: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
+    let cluster = match Cluster::from_env(|name| env::var_os(name)) {
+        Ok(cluster) => cluster,
+        Err(missing) => {
+            report(&format!("skipped: {name}: {missing} is not set"));
+            return Ok(());
+        }
+    };
+    // One at a time: some tests take parts of the cluster away.
+    let lock = File::create(env::temp_dir().join("linkerd-e2e.lock"))?;
+    lock.lock().context("cannot wait for the other tests")?;
+    let started = Instant::now();
+    let outcome = test(&cluster);
+    report(&format!("{name}: {:.1} s", started.elapsed().as_secs_f64()));
+    outcome
+}
+
+impl Cluster {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// The name of the variable that is missing.
+    pub fn from_env(
+        lookup: impl Fn(&str) -> Option<std::ffi::OsString>,
+    ) -> Result<Self, &'static str> {
+        let path = |name: &'static str| lookup(name).map(PathBuf::from).ok_or(name);
+        Ok(Self {
+            kubeconfig: path("E2E_KUBECONFIG")?,
+            kubectl: path("E2E_KUBECTL")?,
+            linkerd: path("E2E_LINKERD")?,
+            xtask: path("E2E_XTASK").ok(),
+            image: lookup("E2E_IMAGE")
+                .and_then(|image| image.into_string().ok())
+                .unwrap_or_else(|| "localhost/linkerd/emojivoto:v1".to_owned()),
+        })
+    }
+
+    /// Runs kubectl and returns its stdout.
+    ///
+    /// # Errors
+    /// What it says on stderr.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.kubectl_with(args, "")
+    }
+
+    /// Runs kubectl with `input` on stdin and returns its stdout.
+    ///
+    /// # Errors
+    /// What it says on stderr.
+    pub fn kubectl_with(&self, args: &[&str], input: &str) -> Result<String> {
+        run(&mut self.kubectl_command(args), input, COMMAND_TIMEOUT)?
+            .ok()
+            .with_context(|| format!("kubectl {}", args.join(" ")))
+    }
+
+    /// A kubectl for this cluster, not yet started.
+    pub fn kubectl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command.env("KUBECONFIG", &self.kubeconfig).args(args);
+        command
+    }
+
+    /// Runs the CLI with `input` on stdin, however it ends.
+    ///
+    /// # Errors
+    /// When it cannot be started or hangs.
+    pub fn linkerd(&self, args: &[&str], input: &str) -> Result<Output> {
+        let mut command = Command::new(&self.linkerd);
+        command.env("KUBECONFIG", &self.kubeconfig).args(args);
+        run(&mut command, input, COMMAND_TIMEOUT)
+            .with_context(|| format!("linkerd {}", args.join(" ")))
+    }
+
+    /// The names of all nodes.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub fn nodes(&self) -> Result<Vec<String>> {
+        let names = self.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"])?;
+        Ok(names.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// Two nodes whose network namespaces on this machine carry their names; none when the cluster
+    /// is not of that kind.
+    ///
+    /// # Errors
+    /// When kubectl or ip fails.
+    pub fn two_network_namespaces(&self) -> Result<Option<[String; 2]>> {
+        let mut ip = Command::new("ip");
+        let known = run(ip.args(["netns", "list"]), "", COMMAND_TIMEOUT)?.ok()?;
+        let known: Vec<_> = known
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        let mut nodes = self
+            .nodes()?
+            .into_iter()
+            .filter(|node| known.contains(&node.as_str()));
+        Ok(nodes
+            .next()
+            .zip(nodes.next())
+            .map(|(first, second)| [first, second]))
+    }
+
+    /// Applies manifests as they are.
+    ///
+    /// # Errors
+    /// When kubectl refuses them.
+    pub fn apply(&self, manifests: &str) -> Result<()> {
+        self.kubectl_with(&["apply", "-f", "-"], manifests)?;
+        Ok(())
+    }
+
+    /// Injects the proxy with TLS.
+    ///
+    /// # Errors
+    /// When `linkerd inject` refuses them.
+    pub fn inject(&self, manifests: &str) -> Result<String> {
+        let output = self.linkerd(&["inject", "--tls=optional", "-"], manifests)?;
+        let injected = output.ok().context("linkerd inject")?;
+        ensure!(
+            injected.contains("linkerd-proxy"),
+            "nothing was injected:\n{injected}"
+        );
+        Ok(injected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_variable_is_named() {
+        let env = |name: &str| (name != "E2E_KUBECTL").then(|| name.into());
+        assert_eq!(Cluster::from_env(env).unwrap_err(), "E2E_KUBECTL");
+        let env =
+            |name: &str| (!name.ends_with('K') && !name.ends_with("IMAGE")).then(|| name.into());
+        let cluster = Cluster::from_env(env).unwrap();
+        assert_eq!(
+            (cluster.xtask, cluster.kubectl),
+            (None, PathBuf::from("E2E_KUBECTL"))
+        );
+    }
+}

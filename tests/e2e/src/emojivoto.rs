@@ -1,0 +1,84 @@
+//! The sample application in a test's own namespace, with some of its Deployments meshed.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result};
+
+use crate::Namespace;
+
+/// The sample application in one namespace.
+#[derive(Debug)]
+pub struct Emojivoto<'a> {
+    namespace: &'a Namespace,
+}
+
+impl<'a> Emojivoto<'a> {
+    /// Its Deployments.
+    pub const DEPLOYMENTS: [&'static str; 4] = ["emoji", "voting", "web", "vote-bot"];
+
+    /// Applies the application to `namespace`, with a proxy in the Deployments `meshed`, and waits
+    /// until it is ready.
+    ///
+    /// # Errors
+    /// When a command fails, or a pod does not become ready.
+    pub fn deploy(namespace: &'a Namespace, meshed: &[&str]) -> Result<Self> {
+        let manifests = manifests(&namespace.name)?
+            .replace("localhost/linkerd/emojivoto:v1", &namespace.cluster.image);
+        for document in manifests.split("\n---\n") {
+            if meshed.iter().any(|name| is_deployment(document, name)) {
+                namespace.apply_meshed(document)?;
+            } else {
+                namespace.apply(document)?;
+            }
+        }
+        namespace.wait_until_ready(&Self::DEPLOYMENTS)?;
+        Ok(Self { namespace })
+    }
+
+    /// The text of an authority as the application's clients send it, for example
+    /// `web-svc.<namespace>:80`.
+    pub fn authority(&self, service: &str, port: u16) -> String {
+        format!("{service}.{}:{port}", self.namespace.name)
+    }
+}
+
+/// The manifests of the repository, moved to another namespace.
+fn manifests(namespace: &str) -> Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../emojivoto/emojivoto.yml");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    Ok(text
+        .replace(
+            "namespace: emojivoto\n",
+            &format!("namespace: {namespace}\n"),
+        )
+        .replace("name: emojivoto\n", &format!("name: {namespace}\n"))
+        .replace("-svc.emojivoto:", &format!("-svc.{namespace}:")))
+}
+
+fn is_deployment(document: &str, name: &str) -> bool {
+    document.contains("\nkind: Deployment\n") && document.contains(&format!("\n  name: {name}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_the_first_namespace_is_left() {
+        let text = manifests("elsewhere").unwrap();
+        let left: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("emojivoto"))
+            .collect();
+        assert!(
+            left.iter().all(|line| line.contains("/emojivoto")),
+            "only the image and the binary keep the name: {left:#?}"
+        );
+        for name in Emojivoto::DEPLOYMENTS {
+            let found = text
+                .split("\n---\n")
+                .filter(|d| is_deployment(&format!("\n{d}"), name));
+            assert_eq!(found.count(), 1, "{name}");
+        }
+    }
+}

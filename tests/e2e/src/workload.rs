@@ -1,0 +1,115 @@
+//! Manifests of the sample application's parts, for tests that need them one by one.
+//! Entries: [`Workload`], [`service`].
+
+use serde_json::json;
+
+/// One container of the sample application, as a Deployment or a Job.
+#[derive(Clone, Debug)]
+pub struct Workload<'a> {
+    /// Name of the object, of its container, and of the label `app`.
+    pub name: &'a str,
+    /// Image of the sample application.
+    pub image: &'a str,
+    /// Subcommand and its arguments.
+    pub args: &'a [&'a str],
+    /// Port on which it listens; it is ready when it does.
+    pub port: Option<u16>,
+    /// Node on which it must run.
+    pub node: Option<&'a str>,
+    /// Arguments of an init container; empty for none.
+    pub init_args: &'a [&'a str],
+}
+
+impl<'a> Workload<'a> {
+    /// A workload that listens nowhere and runs anywhere.
+    pub fn new(name: &'a str, image: &'a str, args: &'a [&'a str]) -> Self {
+        Self {
+            name,
+            image,
+            args,
+            port: None,
+            node: None,
+            init_args: &[],
+        }
+    }
+
+    /// The manifest of a Deployment of one pod.
+    pub fn deployment(&self) -> String {
+        let labels = json!({ "app": self.name });
+        document(&json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": { "name": self.name },
+            "spec": {
+                "replicas": 1,
+                "selector": { "matchLabels": labels },
+                "template": { "metadata": { "labels": labels }, "spec": self.pod_spec("Always") },
+            },
+        }))
+    }
+
+    /// The manifest of a Job that is not tried again.
+    pub fn job(&self) -> String {
+        let labels = json!({ "app": self.name });
+        document(&json!({
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": { "name": self.name },
+            "spec": {
+                "backoffLimit": 0,
+                "template": { "metadata": { "labels": labels }, "spec": self.pod_spec("Never") },
+            },
+        }))
+    }
+
+    fn pod_spec(&self, restart_policy: &str) -> serde_json::Value {
+        let mut container = json!({
+            "name": self.name,
+            "image": self.image,
+            "imagePullPolicy": "IfNotPresent",
+            "args": self.args,
+        });
+        if let Some(port) = self.port {
+            let command = ["/emojivoto", "ready", &format!("127.0.0.1:{port}")];
+            container["ports"] = json!([{ "containerPort": port }]);
+            container["readinessProbe"] = json!({ "exec": { "command": command } });
+        }
+        let mut spec = json!({
+            "restartPolicy": restart_policy,
+            "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 10,
+            "securityContext": { "runAsNonRoot": true, "runAsUser": 1000 },
+            "containers": [container],
+        });
+        if let Some(node) = self.node {
+            spec["nodeSelector"] = json!({ "kubernetes.io/hostname": node });
+        }
+        if !self.init_args.is_empty() {
+            spec["initContainers"] = json!([{
+                "name": "init",
+                "image": self.image,
+                "imagePullPolicy": "IfNotPresent",
+                "args": self.init_args,
+            }]);
+        }
+        spec
+    }
+}
+
+/// The manifest of a Service for the pods with label `app: <app>`.
+pub fn service(name: &str, app: &str, port: u16, target_port: u16) -> String {
+    document(&json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": name },
+        "spec": {
+            "selector": { "app": app },
+            "ports": [{ "port": port, "targetPort": target_port }],
+        },
+    }))
+}
+
+/// JSON is YAML; documents may be joined.
+fn document(object: &serde_json::Value) -> String {
+    format!("---\n{object}\n")
+}

@@ -1,0 +1,182 @@
+//! Parts of the mesh go away; requests go on. Each test counts failed requests of a meshed client,
+//! half of whose connections are new.
+
+use std::{
+    env, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{Cluster, Emojivoto, Load, Namespace, eventually, find, in_namespace, report, rows, run};
+
+/// How long the load goes on after the fault, unless the fault itself lasts longer.
+const AFTERWARDS: Duration = Duration::from_secs(20);
+
+#[test]
+fn requests_go_on_when_every_workload_secret_is_deleted() -> Result<()> {
+    in_namespace("no-secrets", |namespace| {
+        under_load(namespace, |cluster| {
+            let before = workload_secrets(cluster)?;
+            ensure!(before.len() >= 4, "{before:?}");
+            for (namespace, name) in &before {
+                cluster.kubectl(&["delete", "secret", "-n", namespace, name])?;
+            }
+            let deleted = Instant::now();
+            eventually("every Secret is written again", || {
+                let now = workload_secrets(cluster)?;
+                let missing: Vec<_> = before.iter().filter(|one| !now.contains(one)).collect();
+                ensure!(missing.is_empty(), "{missing:?}");
+                Ok(())
+            })?;
+            report(&format!(
+                "  {} Secrets back after {:?}",
+                before.len(),
+                deleted.elapsed()
+            ));
+            Ok(())
+        })
+    })
+}
+
+#[test]
+fn requests_go_on_when_the_root_secret_is_deleted() -> Result<()> {
+    in_namespace("no-root", |namespace| {
+        under_load(namespace, |cluster| {
+            let control_plane = ["-n", "linkerd"];
+            let root = [
+                &["get", "secret", "linkerd-ca-root", "-o", "name"],
+                &control_plane[..],
+            ];
+            let root = root.concat();
+            cluster.kubectl(&root)?;
+            let delete = [&["delete", "secret", "linkerd-ca-root"], &control_plane[..]].concat();
+            cluster.kubectl(&delete)?;
+            eventually("the root is written again", || cluster.kubectl(&root))?;
+            Ok(())
+        })
+    })
+}
+
+#[test]
+fn requests_go_on_when_the_ca_is_deleted() -> Result<()> {
+    in_namespace("no-ca", |namespace| {
+        under_load(namespace, |cluster| delete_pods_of(cluster, "linkerd-ca"))
+    })
+}
+
+#[test]
+fn requests_go_on_when_the_destination_service_is_deleted() -> Result<()> {
+    in_namespace("no-destination", |namespace| {
+        under_load(namespace, |cluster| {
+            delete_pods_of(cluster, "linkerd-destination")
+        })
+    })
+}
+
+#[test]
+fn requests_go_on_when_a_kubelet_stops() -> Result<()> {
+    in_namespace("no-kubelet", |namespace| {
+        let Some(xtask) = namespace.cluster.xtask.clone() else {
+            report("skipped: E2E_XTASK is not set, so no kubelet can be stopped");
+            return Ok(());
+        };
+        let kubelet = |what: &str| {
+            let mut command = std::process::Command::new(&xtask);
+            command.args(["cluster", what, "2"]);
+            run(&mut command, "", Duration::from_secs(60))?
+                .ok()
+                .context(what.to_owned())
+        };
+        let outcome = under_load(namespace, |_| {
+            kubelet("stop-kubelet")?;
+            thread::sleep(kubelet_pause()?);
+            kubelet("start-kubelet")?;
+            Ok(())
+        });
+        // Starting it twice does no harm; leaving it stopped would spoil the other tests.
+        kubelet("start-kubelet")?;
+        outcome
+    })
+}
+
+/// A minute, or what `E2E_KUBELET_STOP_SECONDS` says.
+fn kubelet_pause() -> Result<Duration> {
+    let seconds = match env::var("E2E_KUBELET_STOP_SECONDS") {
+        Ok(text) => text.parse().context("E2E_KUBELET_STOP_SECONDS")?,
+        Err(_) => 60,
+    };
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Runs `fault` while a pod sends requests; none may fail, and all are over TLS at the end.
+fn under_load(namespace: &Namespace, fault: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
+    let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
+    let url = format!("http://{}/api/list", app.authority("web-svc", 80));
+    let load = Load::start(namespace, &[&url, "--rate", "20", "--fresh"], None)?;
+    // From here on every request must succeed.
+    let before = load.totals()?;
+    fault(&namespace.cluster)?;
+    thread::sleep(AFTERWARDS);
+    let after = eventually("the load pod can be asked", || load.totals())?;
+    let (ok, failed) = (after.ok - before.ok, after.failed - before.failed);
+    report(&format!(
+        "  {ok} requests answered, {failed} failed, slowest {} ms",
+        after.slowest_ms
+    ));
+    ensure!(failed == 0, "{:?}", after.reasons);
+    eventually("requests are over TLS", || {
+        let rows = rows(&namespace.cluster, &["authority", "-n", &namespace.name])?;
+        for (service, port) in [("emoji-svc", 8080), ("voting-svc", 8080), ("web-svc", 80)] {
+            let row = find(&rows, &app.authority(service, port))?;
+            ensure!(row.tls > Some(0.9999), "{row:?}");
+        }
+        Ok(())
+    })
+}
+
+/// Namespace and name of the Secrets that hold a workload's certificate.
+fn workload_secrets(cluster: &Cluster) -> Result<Vec<(String, String)>> {
+    let columns = "custom-columns=:metadata.namespace,:metadata.name";
+    let args = [
+        "get",
+        "secrets",
+        "--all-namespaces",
+        "--no-headers",
+        "-o",
+        columns,
+    ];
+    let secrets = cluster.kubectl(&args)?;
+    Ok(secrets
+        .lines()
+        .filter_map(|line| line.trim().split_once(char::is_whitespace))
+        .map(|(namespace, name)| (namespace.to_owned(), name.trim().to_owned()))
+        .filter(|(_, name)| name.ends_with("-tls-linkerd-io"))
+        .collect())
+}
+
+/// Deletes the pods of one component at once, without letting them say good-bye.
+fn delete_pods_of(cluster: &Cluster, component: &str) -> Result<()> {
+    let pods = cluster.kubectl(&["get", "pods", "-n", "linkerd", "-o", "name"])?;
+    let prefix = format!("pod/{component}-");
+    let pods: Vec<_> = pods
+        .lines()
+        .filter(|pod| pod.starts_with(&prefix))
+        .collect();
+    ensure!(!pods.is_empty(), "no pod of {component}");
+    let args = [
+        &["delete", "-n", "linkerd", "--force", "--grace-period=0"],
+        pods.as_slice(),
+    ];
+    cluster.kubectl(&args.concat())?;
+    let deployment = format!("deployment/{component}");
+    let args = [
+        "rollout",
+        "status",
+        "-n",
+        "linkerd",
+        "--timeout=180s",
+        &deployment,
+    ];
+    cluster.kubectl(&args)?;
+    Ok(())
+}
