@@ -5,12 +5,19 @@
 #![warn(clippy::print_stdout)]
 
 mod completion;
+mod control_plane;
+mod duration;
+mod get;
 mod global;
 mod inject;
 mod manifests;
 mod proxy_flags;
+mod resource;
+mod stat;
 mod stdout;
+mod table;
 mod uninject;
+mod version;
 
 use std::{future::Future, process::ExitCode};
 
@@ -36,6 +43,12 @@ enum Command {
     Inject(Box<inject::Args>),
     /// Take the proxy out of the workloads of a manifest
     Uninject(uninject::Args),
+    /// Print traffic of workloads, services, namespaces or authorities, and how much of it is TLS
+    Stat(Box<stat::Args>),
+    /// Print the pods that the control plane knows
+    Get(get::Args),
+    /// Print the versions of this program and of the control plane
+    Version(version::Args),
     /// Print shell completion for bash, zsh or fish
     Completion(completion::Args),
 }
@@ -60,12 +73,14 @@ fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Inject(args) => inject::run(global, &args),
         Command::Uninject(args) => uninject::run(&args),
+        Command::Stat(args) => block_on(stat::run(global, &args)),
+        Command::Get(args) => block_on(get::run(global, &args)),
+        Command::Version(args) => block_on(version::run(global, &args)),
         Command::Completion(args) => completion::run(&args),
     }
 }
 
 /// Runs a command that waits for the network, on one thread.
-#[allow(dead_code, reason = "used as soon as a command talks to the cluster")]
 fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,0 +1,277 @@
+//! The way to the cluster and to `linkerd-api` in it.
+//! Entries: [`kubernetes_client`], [`api_client`]; [`report`] says why there is none. Every wait has
+//! a bound. The way leads through the Kubernetes API, so it works wherever kubectl works.
+
+use std::{error::Error, future::Future, io, process::ExitCode, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api, Client, Config,
+    api::ListParams,
+    client::UpgradeConnectionError,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, component, labels, ports};
+use linkerd_proto::public::api_client::ApiClient;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::global::Global;
+
+/// Nobody looks at a silent terminal for longer.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a command cannot talk to what it needs. The texts say what to ask the administrator for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// There is no way to the Kubernetes API.
+    #[error("Cannot connect to Kubernetes: {0}")]
+    Kubernetes(String),
+    /// Kubernetes answers, but there is no way to the control plane.
+    #[error("Cannot connect to Linkerd: {0}")]
+    Linkerd(String),
+}
+
+/// Prints why there is no connection, and what shows more. The exit code is the command's.
+pub(crate) fn report(global: &Global, error: &ConnectError) -> ExitCode {
+    let namespace = &global.linkerd_namespace;
+    let flag = if namespace == CONTROL_PLANE_NAMESPACE_DEFAULT {
+        String::new()
+    } else {
+        format!(" --linkerd-namespace {namespace}")
+    };
+    eprintln!("{error}\nValidate the install with: linkerd check{flag}");
+    ExitCode::FAILURE
+}
+
+/// Makes a client of the Kubernetes API from the flags and kubectl's rules. Connects to nothing.
+///
+/// # Errors
+/// [`ConnectError::Kubernetes`] when the kubeconfig is missing, broken or has no such context.
+pub(crate) async fn kubernetes_client(global: &Global) -> Result<Client, ConnectError> {
+    let broken = |error: &dyn Error| ConnectError::Kubernetes(causes(error));
+    // kube makes aws-lc-rs the default when there is none; here is nobody else who would.
+    let options = KubeConfigOptions {
+        context: global.context.clone(),
+        ..Default::default()
+    };
+    let mut config = match &global.kubeconfig {
+        Some(path) => {
+            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| broken(&error))?;
+            Config::from_custom_kubeconfig(kubeconfig, &options)
+                .await
+                .map_err(|e| broken(&e))?
+        }
+        None => match Config::from_kubeconfig(&options).await {
+            Ok(config) => config,
+            // In a pod there is a ServiceAccount instead of a file.
+            Err(error) => match Config::incluster() {
+                Ok(config) if global.context.is_none() => config,
+                _ => return Err(broken(&error)),
+            },
+        },
+    };
+    config.connect_timeout = Some(TIMEOUT / 2);
+    config.default_retry = false;
+    if let Some(user) = &global.as_user {
+        config.auth_info.impersonate = Some(user.clone());
+    }
+    if !global.as_group.is_empty() {
+        config.auth_info.impersonate_groups = Some(global.as_group.clone());
+    }
+    Client::try_from(config).map_err(|error| broken(&error))
+}
+
+/// Connects to `linkerd-api`: to `--api-addr` when given, else to a ready pod of it.
+///
+/// # Errors
+/// [`ConnectError`] says on which step of the way the end was.
+pub(crate) async fn api_client(global: &Global) -> Result<ApiClient<Channel>, ConnectError> {
+    if let Some(address) = &global.api_addr {
+        return direct(address).await;
+    }
+    let kubernetes = kubernetes_client(global).await?;
+    forwarded(&kubernetes, &global.linkerd_namespace).await
+}
+
+/// Connects to a ready pod of `linkerd-api` by port-forward.
+///
+/// # Errors
+/// [`ConnectError`] says on which step of the way the end was.
+pub(crate) async fn forwarded(
+    kubernetes: &Client,
+    namespace: &str,
+) -> Result<ApiClient<Channel>, ConnectError> {
+    let pods: Api<Pod> = Api::namespaced(kubernetes.clone(), namespace);
+    let selector = format!("{}={}", labels::CONTROL_PLANE_COMPONENT, component::API);
+    let found = within(pods.list(&ListParams::default().labels(&selector)))
+        .await
+        .map_err(|error| refused(error, "list", "pods", Some(namespace)))?;
+    if found.items.is_empty() {
+        return Err(absent(kubernetes, namespace).await);
+    }
+    let Some(pod) = found.items.iter().find(|pod| is_ready(pod)) else {
+        return Err(ConnectError::Linkerd(format!(
+            "no pod of {} is ready in namespace {namespace:?}",
+            component::API
+        )));
+    };
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let mut forward = within(pods.portforward(&name, &[ports::API]))
+        .await
+        .map_err(|error| refused(error, "get and create", "pods/portforward", Some(namespace)))?;
+    let taken_once = "a port is taken once";
+    let stream = forward.take_stream(ports::API).expect(taken_once);
+    let problem = forward.take_error(ports::API).expect(taken_once);
+    let mut stream = Some(TokioIo::new(stream));
+    let connector = tower::service_fn(move |_| {
+        let stream = stream
+            .take()
+            .ok_or_else(|| io::Error::other("the port-forward ended"));
+        async move { stream }
+    });
+    let endpoint = Endpoint::from_static("http://linkerd-api");
+    let connect = endpoint.connect_with_connector(connector);
+    let reason = tokio::select! {
+        connected = tokio::time::timeout(TIMEOUT, connect) => match connected {
+            Ok(Ok(channel)) => return Ok(ApiClient::new(channel)),
+            Ok(Err(error)) => causes(&error),
+            Err(_) => no_answer(),
+        },
+        Some(problem) = problem => problem.trim().to_owned(),
+    };
+    Err(ConnectError::Linkerd(format!(
+        "pod {name} in namespace {namespace:?}: {reason}"
+    )))
+}
+
+async fn direct(address: &str) -> Result<ApiClient<Channel>, ConnectError> {
+    let failed = |reason: String| {
+        ConnectError::Linkerd(format!("no {} at {address:?}: {reason}", component::API))
+    };
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| failed(causes(&error)))?;
+    match tokio::time::timeout(TIMEOUT, endpoint.connect()).await {
+        Ok(Ok(channel)) => Ok(ApiClient::new(channel)),
+        Ok(Err(error)) => Err(failed(causes(&error))),
+        Err(_) => Err(failed(no_answer())),
+    }
+}
+
+/// Why the call to Kubernetes failed that was to lead to the control plane.
+fn refused(error: CallError, verb: &str, resource: &str, namespace: Option<&str>) -> ConnectError {
+    if error.is_forbidden() {
+        return ConnectError::Linkerd(no_permission(verb, resource, namespace));
+    }
+    ConnectError::Kubernetes(error.to_string())
+}
+
+/// What to ask the administrator for.
+pub(crate) fn no_permission(verb: &str, resource: &str, namespace: Option<&str>) -> String {
+    let place = match namespace {
+        Some(namespace) => format!("in namespace {namespace:?}"),
+        None => "in the whole cluster".to_owned(),
+    };
+    format!("no permission: ask for the right to {verb} {resource} {place}")
+}
+
+/// Why there is no pod: the namespace is missing, or only the control plane in it.
+async fn absent(kubernetes: &Client, namespace: &str) -> ConnectError {
+    let namespaces: Api<Namespace> = Api::all(kubernetes.clone());
+    // Whoever may not look at namespaces gets the less exact words.
+    let missing = matches!(within(namespaces.get_opt(namespace)).await, Ok(None));
+    ConnectError::Linkerd(if missing {
+        format!("The {namespace:?} namespace does not exist")
+    } else {
+        format!(
+            "no control plane in namespace {namespace:?}: {} has no pod",
+            component::API
+        )
+    })
+}
+
+/// Whether Kubernetes says that the pod is ready, and it is not ending.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions
+            .into_iter()
+            .any(|it| it.type_ == "Ready" && it.status == "True")
+}
+
+/// A call to Kubernetes without result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("{}", api_text(.0))]
+    Kube(kube::Error),
+    #[error("{}", no_answer())]
+    Timeout,
+}
+
+impl CallError {
+    /// Whether Kubernetes refused because of missing rights.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Kube(kube::Error::Api(status)) => status.code == 403,
+            Self::Kube(kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(
+                status,
+            ))) => status.as_u16() == 403,
+            _ => false,
+        }
+    }
+}
+
+/// Waits for a call to Kubernetes, but not for ever.
+///
+/// # Errors
+/// The call's own, or [`CallError::Timeout`].
+pub(crate) async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
+    match tokio::time::timeout(TIMEOUT, call).await {
+        Ok(answer) => answer.map_err(CallError::Kube),
+        Err(_) => Err(CallError::Timeout),
+    }
+}
+
+/// Waits for an answer of `linkerd-api`, but not for ever.
+///
+/// # Errors
+/// The text of the answer's status.
+pub(crate) async fn answer<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(TIMEOUT, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) if status.message().is_empty() => Err(causes(&status)),
+        Ok(Err(status)) => Err(status.message().to_owned()),
+        Err(_) => Err(no_answer()),
+    }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", TIMEOUT.as_secs())
+}
+
+fn api_text(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => causes(other),
+    }
+}
+
+/// An error and what caused it, in one line. Causes that their effect already quotes are left out.
+pub(crate) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

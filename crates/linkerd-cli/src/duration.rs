@@ -1,0 +1,85 @@
+//! Durations as people write them: `30s`, `1m30s`, `1.5h`. Entry: [`parse`]. Pure.
+
+use std::time::Duration;
+
+/// A text that is no duration. The words are those that users of Go programs know.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidDuration {
+    #[error("time: invalid duration {0}")]
+    Invalid(String),
+    #[error("time: missing unit in duration {0}")]
+    MissingUnit(String),
+    #[error("time: unknown unit {0} in duration {1}")]
+    UnknownUnit(String, String),
+}
+
+/// Reads numbers with units: `ns`, `us`, `ms`, `s`, `m`, `h`.
+///
+/// # Errors
+/// [`InvalidDuration`] quotes the text. Negative and unrepresentable durations are invalid.
+pub(crate) fn parse(text: &str) -> Result<Duration, InvalidDuration> {
+    let invalid = || InvalidDuration::Invalid(text.to_owned());
+    if text.is_empty() {
+        return Err(invalid());
+    }
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut seconds = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
+        let number: f64 = rest[..end].parse().map_err(|_| invalid())?;
+        rest = &rest[end..];
+        let end = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
+        seconds += number
+            * match &rest[..end] {
+                "ns" => 1e-9,
+                "us" | "µs" => 1e-6,
+                "ms" => 1e-3,
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3600.0,
+                "" => return Err(InvalidDuration::MissingUnit(text.to_owned())),
+                unit => {
+                    return Err(InvalidDuration::UnknownUnit(
+                        unit.to_owned(),
+                        text.to_owned(),
+                    ));
+                }
+            };
+        rest = &rest[end..];
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| invalid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_with_units_add_up() {
+        for (text, millis) in [("1m", 60_000), ("1m30s", 90_000), ("1.5s", 1_500), ("0", 0)] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)));
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused_in_the_words_of_go() {
+        for (text, message) in [
+            ("", "time: invalid duration "),
+            ("x", "time: invalid duration x"),
+            ("-1m", "time: invalid duration -1m"),
+            (".", "time: invalid duration ."),
+            ("1", "time: missing unit in duration 1"),
+            ("1m3", "time: missing unit in duration 1m3"),
+            ("1d", "time: unknown unit d in duration 1d"),
+        ] {
+            assert_eq!(parse(text).expect_err("refused").to_string(), message);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `linkerd stat`: traffic of workloads, Services, namespaces or authorities.
+//! Entry: [`run`]; `request.rs` reads the flags, `rows.rs` computes, `output.rs` prints.
+
+mod output;
+mod request;
+mod rows;
+
+use std::process::ExitCode;
+
+use anyhow::{anyhow, bail};
+use clap::ValueEnum;
+use linkerd_proto::public::stat_summary_response::Response;
+
+use crate::{control_plane, global::Global, stdout};
+
+/// Arguments of `linkerd stat`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  # All authorities that the workloads of a namespace were asked for.
+  linkerd stat authority -n emojivoto
+
+  # One deployment.
+  linkerd stat deploy/web -n emojivoto
+
+  # Requests from one deployment to each service.
+  linkerd stat svc --from deploy/web -n emojivoto
+
+  # Everything, everywhere, with the reasons for plaintext.
+  linkerd stat all -A -o wide")]
+pub(crate) struct Args {
+    /// TYPE, TYPE NAME or TYPE/NAME; types: deployment, daemonset, statefulset, replicaset,
+    /// replicationcontroller, cronjob, job, pod, namespace, service, authority, all
+    #[arg(value_name = "RESOURCE")]
+    resource: Vec<String>,
+
+    /// Namespace of the resource
+    #[arg(short, long, default_value = request::NAMESPACE_DEFAULT)]
+    namespace: String,
+
+    /// Resources of all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+
+    /// How far back to look: 30s, 1m, 1h
+    #[arg(short, long, default_value = "1m")]
+    time_window: String,
+
+    /// Count only requests to this resource
+    #[arg(long, value_name = "RESOURCE")]
+    to: Option<String>,
+
+    /// Namespace of the resource given by --to; alone: requests to this namespace
+    #[arg(long, value_name = "NAMESPACE")]
+    to_namespace: Option<String>,
+
+    /// Count only requests from this resource
+    #[arg(long, value_name = "RESOURCE")]
+    from: Option<String>,
+
+    /// Namespace of the resource given by --from; alone: requests from this namespace
+    #[arg(long, value_name = "NAMESPACE")]
+    from_namespace: Option<String>,
+
+    /// How to print
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table for people.
+    Table,
+    /// The table with connections and the reasons for plaintext.
+    Wide,
+    /// An array of objects for programs.
+    Json,
+}
+
+/// Asks the control plane and prints the rows. Nothing to print is no failure.
+///
+/// # Errors
+/// When the flags make no sense, or the control plane has no answer.
+pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let (request, window) = request::build(args).map_err(|error| {
+        anyhow!("error creating metrics request while making stats request: {error}")
+    })?;
+    let mut client = match control_plane::api_client(global).await {
+        Ok(client) => client,
+        Err(error) => return Ok(control_plane::report(global, &error)),
+    };
+    let response = control_plane::answer(client.stat_summary(request))
+        .await
+        .map_err(|error| anyhow!("StatSummary API error: {error}"))?;
+    let tables = match response.response {
+        Some(Response::Ok(ok)) => rows::tables(ok, window)?,
+        Some(Response::Error(error)) => bail!("StatSummary API response error: {}", error.error),
+        None => bail!("StatSummary API error: the answer is empty"),
+    };
+    if tables.iter().all(|table| table.rows.is_empty()) {
+        eprintln!("No traffic found.");
+    }
+    stdout::print(&match args.output {
+        Output::Table => output::table(&tables, args.all_namespaces, false),
+        Output::Wide => output::table(&tables, args.all_namespaces, true),
+        Output::Json => output::json(&tables),
+    });
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,176 @@
+//! Prints rows of `stat`. Entries: [`table`], [`json`]. Pure; columns and keys are an interface.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::rows::{Row, Table};
+use crate::{
+    resource,
+    table::{chars, pad, right_aligned},
+};
+
+const NAMESPACE: &str = "NAMESPACE";
+const NAME: &str = "NAME";
+const COLUMNS: [&str; 7] = [
+    "MESHED",
+    "SUCCESS",
+    "RPS",
+    "LATENCY_P50",
+    "LATENCY_P95",
+    "LATENCY_P99",
+    "TLS",
+];
+const WIDE_COLUMNS: [&str; 4] = [
+    "TCP_CONN",
+    "READ_BYTES/SEC",
+    "WRITE_BYTES/SEC",
+    "NO_TLS_REASON",
+];
+
+/// One table for each type, with a blank line between; nothing at all without rows.
+pub(super) fn table(tables: &[Table], with_namespace: bool, wide: bool) -> String {
+    let several = tables.len() > 1;
+    let rows = || tables.iter().flat_map(|table| &table.rows);
+    let width = |head: &str, cell: &dyn Fn(&Row) -> String| {
+        rows()
+            .map(|row| chars(&cell(row)))
+            .chain([chars(head)])
+            .max()
+            .unwrap_or(0)
+    };
+    let name = |row: &Row| {
+        let prefix = if several {
+            resource::prefix(row.kind)
+        } else {
+            ""
+        };
+        format!("{prefix}{}", row.name)
+    };
+    // Both columns are as wide in every table.
+    let namespace_width = width(NAMESPACE, &|row| row.namespace.clone());
+    let name_width = width(NAME, &name);
+    let line = |namespace: &str, name: &str, cells: Vec<String>| {
+        let namespace = with_namespace.then(|| pad(namespace, namespace_width));
+        namespace
+            .into_iter()
+            .chain([pad(name, name_width)])
+            .chain(cells)
+            .collect()
+    };
+    let texts: Vec<String> = tables
+        .iter()
+        .map(|table| {
+            let wide_columns = if wide { &WIDE_COLUMNS[..] } else { &[] };
+            let heads = COLUMNS
+                .iter()
+                .chain(wide_columns)
+                .map(|head| (*head).to_owned());
+            let mut lines: Vec<Vec<String>> = vec![line(NAMESPACE, NAME, heads.collect())];
+            for row in &table.rows {
+                lines.push(line(&row.namespace, &name(row), cells(row, wide)));
+            }
+            right_aligned(&lines)
+        })
+        .collect();
+    texts.join("\n")
+}
+
+fn cells(row: &Row, wide: bool) -> Vec<String> {
+    let none = || "-".to_owned();
+    let mut cells = vec![meshed(row)];
+    match &row.requests {
+        Some(requests) => cells.extend([
+            format!("{:.2}%", requests.success * 100.0),
+            format!("{:.1}rps", requests.per_second),
+            format!("{}ms", requests.latency_ms_p50),
+            format!("{}ms", requests.latency_ms_p95),
+            format!("{}ms", requests.latency_ms_p99),
+            format!("{:.0}%", requests.tls * 100.0),
+        ]),
+        None => cells.extend(std::iter::repeat_with(none).take(6)),
+    }
+    if wide {
+        match &row.tcp {
+            Some(tcp) => cells.extend([
+                tcp.open_connections.to_string(),
+                format!("{:.1}B/s", tcp.read_bytes_per_second),
+                format!("{:.1}B/s", tcp.write_bytes_per_second),
+            ]),
+            None => cells.extend(std::iter::repeat_with(none).take(3)),
+        }
+        cells.push(reasons(row).unwrap_or_else(none));
+    }
+    cells
+}
+
+fn meshed(row: &Row) -> String {
+    row.pods.map_or_else(
+        || "-".to_owned(),
+        |(meshed, running)| format!("{meshed}/{running}"),
+    )
+}
+
+/// `peer_sent_plaintext (3), off_cluster (1)`, the most frequent first.
+fn reasons(row: &Row) -> Option<String> {
+    let reasons = &row.requests.as_ref()?.no_tls_reasons;
+    let mut reasons: Vec<(&String, &u64)> = reasons.iter().collect();
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let texts: Vec<String> = reasons
+        .into_iter()
+        .map(|(reason, count)| format!("{reason} ({count})"))
+        .collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
+}
+
+/// One object of the array. Figures are null where there was no traffic.
+#[derive(Serialize)]
+struct JsonRow<'a> {
+    namespace: &'a str,
+    kind: &'a str,
+    name: &'a str,
+    meshed: String,
+    success: Option<f64>,
+    rps: Option<f64>,
+    latency_ms_p50: Option<u64>,
+    latency_ms_p95: Option<u64>,
+    latency_ms_p99: Option<u64>,
+    tls: Option<f64>,
+    no_tls_reasons: Option<&'a BTreeMap<String, u64>>,
+    tcp_open_connections: Option<u64>,
+    tcp_read_bytes_rate: Option<f64>,
+    tcp_write_bytes_rate: Option<f64>,
+}
+
+/// All rows in one array, indented by two blanks.
+pub(super) fn json(tables: &[Table]) -> String {
+    let rows: Vec<JsonRow<'_>> = tables
+        .iter()
+        .flat_map(|table| &table.rows)
+        .map(json_row)
+        .collect();
+    let mut text = serde_json::to_string_pretty(&rows).expect("keys are text, numbers are finite");
+    text.push('\n');
+    text
+}
+
+fn json_row(row: &Row) -> JsonRow<'_> {
+    let requests = row.requests.as_ref();
+    let tcp = row.tcp.as_ref();
+    JsonRow {
+        namespace: &row.namespace,
+        kind: row.kind.as_str(),
+        name: &row.name,
+        meshed: meshed(row),
+        success: requests.map(|it| it.success),
+        rps: requests.map(|it| it.per_second),
+        latency_ms_p50: requests.map(|it| it.latency_ms_p50),
+        latency_ms_p95: requests.map(|it| it.latency_ms_p95),
+        latency_ms_p99: requests.map(|it| it.latency_ms_p99),
+        tls: requests.map(|it| it.tls),
+        no_tls_reasons: requests.map(|it| &it.no_tls_reasons),
+        tcp_open_connections: tcp.map(|it| it.open_connections),
+        tcp_read_bytes_rate: tcp.map(|it| it.read_bytes_per_second),
+        tcp_write_bytes_rate: tcp.map(|it| it.write_bytes_per_second),
+    }
+}

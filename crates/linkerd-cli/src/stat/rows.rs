@@ -1,0 +1,136 @@
+//! From the control plane's answer to what people read: shares and rates. Entry: [`tables`]. Pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use linkerd_names::ResourceType;
+use linkerd_proto::public::{
+    BasicStats, StatTable, TcpStats,
+    stat_summary_response::Ok as StatOk,
+    stat_table::{self, pod_group},
+};
+
+/// Rows of one type.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Sorted by namespace and name.
+    pub(super) rows: Vec<Row>,
+}
+
+/// One object.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) kind: ResourceType,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    /// Meshed pods and running pods; none for an authority.
+    pub(super) pods: Option<(u64, u64)>,
+    pub(super) requests: Option<Requests>,
+    pub(super) tcp: Option<Tcp>,
+}
+
+/// Requests within the window. Shares are from 0 to 1.
+#[derive(Debug)]
+pub(super) struct Requests {
+    pub(super) success: f64,
+    pub(super) per_second: f64,
+    pub(super) latency_ms_p50: u64,
+    pub(super) latency_ms_p95: u64,
+    pub(super) latency_ms_p99: u64,
+    pub(super) tls: f64,
+    /// How many responses for each reason for plaintext.
+    pub(super) no_tls_reasons: BTreeMap<String, u64>,
+}
+
+/// Connections.
+#[derive(Debug)]
+pub(super) struct Tcp {
+    pub(super) open_connections: u64,
+    pub(super) read_bytes_per_second: f64,
+    pub(super) write_bytes_per_second: f64,
+}
+
+/// The answer has a row of a type that this program does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("the control plane answers with a row that this version does not understand")]
+pub(super) struct UnknownRow;
+
+/// Computes what the answer says about a window of time. Tables without rows are left out.
+///
+/// # Errors
+/// [`UnknownRow`].
+pub(super) fn tables(answer: StatOk, window: Duration) -> Result<Vec<Table>, UnknownRow> {
+    let mut tables = Vec::new();
+    for StatTable { table } in answer.stat_tables {
+        let Some(stat_table::Table::PodGroup(group)) = table else {
+            return Err(UnknownRow);
+        };
+        let rows = group
+            .rows
+            .into_iter()
+            .map(|row| Row::new(row, window).ok_or(UnknownRow));
+        let mut rows = rows.collect::<Result<Vec<Row>, UnknownRow>>()?;
+        rows.sort_by_cached_key(|row| format!("{}/{}", row.namespace, row.name));
+        if !rows.is_empty() {
+            tables.push(Table { rows });
+        }
+    }
+    Ok(tables)
+}
+
+impl Row {
+    /// None when the row has no resource of a type that we know.
+    fn new(row: pod_group::Row, window: Duration) -> Option<Self> {
+        let resource = row.resource?;
+        let kind = resource.r#type.parse().ok()?;
+        let pods = (kind != ResourceType::Authority)
+            .then_some((row.meshed_pod_count, row.running_pod_count));
+        Some(Self {
+            kind,
+            namespace: resource.namespace,
+            name: resource.name,
+            pods,
+            requests: row.stats.map(|stats| Requests::new(stats, window)),
+            tcp: row.tcp_stats.map(|stats| Tcp::new(&stats, window)),
+        })
+    }
+}
+
+impl Requests {
+    fn new(stats: BasicStats, window: Duration) -> Self {
+        let total = stats.success_count + stats.failure_count;
+        Self {
+            success: share(stats.success_count, total),
+            per_second: rate(total, window),
+            latency_ms_p50: stats.latency_ms_p50,
+            latency_ms_p95: stats.latency_ms_p95,
+            latency_ms_p99: stats.latency_ms_p99,
+            tls: share(stats.tls_request_count, total),
+            no_tls_reasons: stats.no_tls_reasons.into_iter().collect(),
+        }
+    }
+}
+
+impl Tcp {
+    fn new(stats: &TcpStats, window: Duration) -> Self {
+        Self {
+            open_connections: stats.open_connections,
+            read_bytes_per_second: rate(stats.read_bytes, window),
+            write_bytes_per_second: rate(stats.write_bytes, window),
+        }
+    }
+}
+
+/// The part of `total`, at most the whole: each of the two was rounded.
+#[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn share(part: u64, total: u64) -> f64 {
+    if total == 0 {
+        0.0
+    } else {
+        (part as f64 / total as f64).min(1.0)
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn rate(count: u64, window: Duration) -> f64 {
+    count as f64 / window.as_secs_f64()
+}
