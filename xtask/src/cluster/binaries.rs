@@ -1,4 +1,4 @@
-//! The two Go binaries of the cluster, built once per state of their sources.
+//! The Go binaries of the cluster, built once per state of their sources.
 //! Entry: [`build`].
 
 use std::fs;
@@ -18,7 +18,12 @@ pub(super) struct Binaries {
     pub(super) kubernetes: PathBuf,
     /// The first process of every node and pod.
     pub(super) pause: PathBuf,
+    /// A small application for the cluster's own test.
+    pub(super) probe: PathBuf,
 }
+
+/// The packages of the Go module beside the main one; each is a static binary of that name.
+const SMALL: [&str; 2] = ["pause", "probe"];
 
 /// Returns the binaries for the present sources, and builds them when they are not there yet.
 ///
@@ -29,34 +34,53 @@ pub(super) fn build(layout: &Layout) -> Result<Binaries> {
     let module = read(&sources.join("go.mod"))?;
     let flags = linker_flags(&module)?;
     let folder = layout.builds.join(key(&sources, &flags)?);
-    let built = Binaries {
-        kubernetes: folder.join("kubernetes"),
-        pause: folder.join("pause"),
-    };
-    if built.kubernetes.exists() && built.pause.exists() {
-        return Ok(built);
+    if folder.exists() {
+        return Ok(in_folder(&folder));
     }
     let go = find_go(&module)?;
     progress::step("build Kubernetes from source (once, some minutes)", || {
         build_into(&folder, |unfinished| {
-            for (package, name) in [("./pause", "pause"), (".", "kubernetes")] {
-                let mut build = Command::new(&go);
-                build.args(["build", "-trimpath", "-ldflags", &flags, "-o"]);
-                build
-                    .arg(unfinished.join(name))
-                    .arg(package)
-                    .current_dir(&sources);
-                build
-                    .env("GOTOOLCHAIN", "local")
-                    .env("GOWORK", "off")
-                    .env("GOFLAGS", "");
-                command::run(&mut build)?;
+            for name in SMALL {
+                let mut build = go_build(&go, &sources, "-s -w", &unfinished.join(name));
+                command::run(build.arg(format!("./{name}")).env("CGO_ENABLED", "0"))?;
             }
+            let mut build = go_build(&go, &sources, &flags, &unfinished.join("kubernetes"));
+            command::run(build.arg("."))?;
             Ok(())
         })
     })?;
     remove_others(&layout.builds, &folder)?;
-    Ok(built)
+    Ok(in_folder(&folder))
+}
+
+/// Returns the binaries with which the present cluster was started, whatever the sources are by now.
+pub(super) fn of_cluster(layout: &Layout) -> Result<Binaries> {
+    let kubernetes =
+        fs::read_link(layout.kubectl()).context("cannot find the cluster's programs")?;
+    Ok(in_folder(
+        kubernetes.parent().context("a program lies in a folder")?,
+    ))
+}
+
+fn in_folder(folder: &Path) -> Binaries {
+    Binaries {
+        kubernetes: folder.join("kubernetes"),
+        pause: folder.join("pause"),
+        probe: folder.join("probe"),
+    }
+}
+
+fn go_build(go: &Path, sources: &Path, flags: &str, output: &Path) -> Command {
+    let mut build = Command::new(go);
+    build
+        .args(["build", "-trimpath", "-ldflags", flags, "-o"])
+        .arg(output)
+        .current_dir(sources);
+    build
+        .env("GOTOOLCHAIN", "local")
+        .env("GOWORK", "off")
+        .env("GOFLAGS", "");
+    build
 }
 
 /// Lets `work` fill a folder that gets its name only when it is complete: who finds it may use it.
@@ -91,7 +115,9 @@ fn remove_others(builds: &Path, folder: &Path) -> Result<()> {
 /// Returns a name for everything that the binaries are made of.
 fn key(sources: &Path, flags: &str) -> Result<String> {
     let mut files = Vec::new();
-    for folder in [sources.to_path_buf(), sources.join("pause")] {
+    let mut folders = vec![sources.to_path_buf()];
+    folders.extend(SMALL.map(|name| sources.join(name)));
+    for folder in folders {
         for entry in
             fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?
         {
@@ -196,7 +222,9 @@ mod tests {
     #[test]
     fn every_changed_source_gives_another_key() {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("pause")).unwrap();
+        for name in SMALL {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
         let mut keys = vec![
             key(folder.path(), "").unwrap(),
             key(folder.path(), "-s").unwrap(),

@@ -85,7 +85,8 @@ pub(super) fn exist() -> Result<bool> {
         .any(|hierarchy| hierarchy.join(CGROUP).exists()))
 }
 
-fn hierarchies() -> Result<Vec<PathBuf>> {
+/// Returns the root of every hierarchy.
+pub(super) fn hierarchies() -> Result<Vec<PathBuf>> {
     let root = Path::new("/sys/fs/cgroup");
     if root.join("cgroup.procs").exists() {
         return Ok(vec![root.to_path_buf()]);

@@ -57,7 +57,8 @@ pub(super) fn other_state(layout: &Layout) -> Result<Option<PathBuf>> {
     Ok((state.is_absolute() && state != layout.state).then_some(state))
 }
 
-fn remaining(layout: &Layout, other: Option<&Path>) -> Result<Vec<Pid>> {
+/// Returns every process of the cluster, and of the one with the state folder `other`.
+pub(super) fn remaining(layout: &Layout, other: Option<&Path>) -> Result<Vec<Pid>> {
     let mut processes = process::find(&layout.state)?;
     if let Some(other) = other {
         processes.extend(process::find(other)?);

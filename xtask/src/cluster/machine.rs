@@ -34,7 +34,7 @@ const PORTS: [(u16, &str); 5] = [
     (10259, "kube-scheduler"),
 ];
 /// Settings of the whole machine that a kubelet changes; they are put back at the end.
-const SETTINGS: [&str; 6] = [
+pub(super) const SETTINGS: [&str; 6] = [
     "vm/overcommit_memory",
     "vm/panic_on_oom",
     "kernel/panic",

@@ -6,12 +6,14 @@ mod certificates;
 mod cgroups;
 mod clear;
 mod control_plane;
+mod image;
 mod layout;
 mod load;
 mod machine;
+mod machine_state;
 mod node;
-mod pause_image;
 mod process;
+mod self_test;
 mod status;
 
 use std::fs::{self, File};
@@ -24,7 +26,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
 use self::binaries::Binaries;
-use self::layout::{Layout, NODES_MAX, node_name, word};
+use self::layout::{Layout, NODES_MAX, PAUSE_IMAGE, node_name, word};
 use self::status::Status;
 use crate::{command, progress};
 
@@ -69,6 +71,8 @@ enum Action {
         /// Number of the node
         node: usize,
     },
+    /// Show that all of this works here; ends the present cluster
+    SelfTest,
 }
 
 /// A running cluster.
@@ -90,6 +94,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         Action::Load { archives } => load(&archives)?,
         Action::StopKubelet { node } => stop_kubelet(node)?,
         Action::StartKubelet { node } => start_kubelet(node)?,
+        Action::SelfTest => self_test::run()?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -155,6 +160,15 @@ pub(crate) fn up(nodes: usize) -> Result<Cluster> {
     Ok(Cluster::at(&layout))
 }
 
+/// Installs the packages and builds the binaries that [`up`] needs; does nothing when all is there.
+pub(crate) fn prepare() -> Result<()> {
+    machine::require_root()?;
+    let layout = Layout::find()?;
+    let _lock = lock(&layout)?;
+    machine::install_packages()?;
+    binaries::build(&layout).map(drop)
+}
+
 /// Ends the cluster and removes every trace of it; fine when there is none.
 pub(crate) fn down() -> Result<()> {
     machine::require_root()?;
@@ -214,7 +228,7 @@ pub(crate) fn start_kubelet(node: usize) -> Result<()> {
     if node::component(&process::find(&layout.state)?, &layout, node, "kubelet").is_some() {
         return Ok(());
     }
-    node::start_kubelet(&layout, &binaries::build(&layout)?, node)
+    node::start_kubelet(&layout, &binaries::of_cluster(&layout)?, node)
 }
 
 fn print_status() -> Result<ExitCode> {
@@ -252,7 +266,7 @@ fn create(layout: &Layout, binaries: &Binaries, nodes: usize) -> Result<()> {
     link(&binaries.kubernetes, &layout.kubectl())?;
     certificates::write(layout, nodes)?;
     let image = layout.state.join("pause.tar");
-    pause_image::write(&binaries.pause, &image)?;
+    image::write(PAUSE_IMAGE, &binaries.pause, &image)?;
     node::create_bridge(layout)?;
     progress::step(
         "start the control plane, and containerd of each node",

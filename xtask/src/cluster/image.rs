@@ -1,4 +1,4 @@
-//! The image of the first container of every pod, from our own binary. Entry: [`write`].
+//! An image around one static binary of ours. Entry: [`write`].
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -7,23 +7,24 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::layout::PAUSE_IMAGE;
-
-/// Writes an archive with the one image [`PAUSE_IMAGE`], which runs the binary `pause`.
-pub(super) fn write(pause: &Path, archive: &Path) -> Result<()> {
-    let binary = fs::read(pause).with_context(|| format!("cannot read {}", pause.display()))?;
+/// Writes an archive with the one image `name`, which runs `binary`.
+pub(super) fn write(name: &str, binary: &Path, archive: &Path) -> Result<()> {
+    let program = binary
+        .file_name()
+        .context("a binary has a name")?
+        .to_string_lossy();
+    let content = fs::read(binary).with_context(|| format!("cannot read {}", binary.display()))?;
     let mut layer = tar::Builder::new(Vec::new());
-    append(&mut layer, "pause", 0o755, &binary)?;
+    append(&mut layer, &program, 0o755, &content)?;
     let layer = layer.into_inner()?;
     let layer_name = "layer.tar";
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
-        "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
+        "config": {"Entrypoint": [format!("/{program}")], "User": "65535:65535"},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{:x}", Sha256::digest(&layer))]},
     });
-    let manifest =
-        json!([{"Config": "config.json", "RepoTags": [PAUSE_IMAGE], "Layers": [layer_name]}]);
+    let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": [layer_name]}]);
     let file =
         File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
     let mut image = tar::Builder::new(file);
