@@ -45,3 +45,5 @@ pub const OUTBOUND_PORTS_DISABLE_PROTOCOL_DETECTION: &str =
     "LINKERD2_PROXY_OUTBOUND_PORTS_DISABLE_PROTOCOL_DETECTION";
 /// How many outbound targets are remembered at once.
 pub const OUTBOUND_ROUTER_CAPACITY: &str = "LINKERD2_PROXY_OUTBOUND_ROUTER_CAPACITY";
+/// Threads of the proxy's data path; 1 unless set.
+pub const CORES: &str = "LINKERD2_PROXY_CORES";

@@ -1,0 +1,112 @@
+//! `/metrics`, `/live` and `/ready` on the metrics port, in plaintext and through mesh TLS.
+//! Entry: [`Admin::serve`].
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use linkerd_names::Identity;
+use linkerd_process::Readiness;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::{
+    io::Socket,
+    shared::Shared,
+    tls::{
+        accept::{Alert, Judgement, accept, judge, refuse},
+        client_hello::{Hello, server_name},
+    },
+};
+
+/// A client that takes longer to send its request is cut off.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What serves the metrics port.
+pub(crate) struct Admin {
+    shared: Arc<Shared>,
+    readiness: Readiness,
+}
+
+impl Admin {
+    pub(crate) fn new(shared: Arc<Shared>, readiness: Readiness) -> Arc<Self> {
+        Arc::new(Self { shared, readiness })
+    }
+
+    /// Serves one connection.
+    pub(crate) async fn serve(self: Arc<Self>, client: Socket) {
+        let opening = timeout(HEAD_TIMEOUT, self.open(client)).await;
+        let Ok(Some(client)) = opening else { return };
+        let admin = self.clone();
+        let service = service_fn(move |request| {
+            let response = admin.respond(&request);
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(client), service);
+        if let Err(error) = connection.await {
+            debug!(%error, "an admin connection has ended");
+        }
+    }
+
+    /// Answers a mesh handshake for us; any other connection stays as it is.
+    async fn open(&self, mut client: Socket) -> Option<Socket> {
+        let limits = &self.shared.config.limits;
+        let name = loop {
+            match server_name(client.seen(), limits.client_hello_bytes_max) {
+                Hello::Incomplete => {
+                    if client.fill().await.ok()? == 0 {
+                        return None;
+                    }
+                }
+                Hello::Name(name) if Identity::is_mesh_name(&name) => break name,
+                Hello::Name(_) | Hello::NoName => return Some(client),
+            }
+        };
+        match judge(&name, self.shared.credentials.as_deref()) {
+            Judgement::Accept(credentials) => accept(client, &credentials, limits.accept_timeout)
+                .await
+                .map(|accepted| accepted.socket)
+                .ok(),
+            Judgement::NoCredentials => {
+                refuse(&mut client, Alert::HandshakeFailure).await;
+                None
+            }
+            Judgement::NotUs => {
+                refuse(&mut client, Alert::UnrecognizedName).await;
+                None
+            }
+        }
+    }
+
+    fn respond(&self, request: &Request<Incoming>) -> Response<Full<bytes::Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
+        }
+        match request.uri().path() {
+            "/metrics" => {
+                let mut response = text(StatusCode::OK, self.shared.metrics.render());
+                let kind = http::HeaderValue::from_static("text/plain; version=0.0.4");
+                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                response
+            }
+            "/live" => text(StatusCode::OK, "live\n".to_owned()),
+            "/ready" if self.readiness.is_ready() => text(StatusCode::OK, "ready\n".to_owned()),
+            "/ready" => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "waiting for the first certificate\n".to_owned(),
+            ),
+            _ => text(StatusCode::NOT_FOUND, "not found\n".to_owned()),
+        }
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<bytes::Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response
+}

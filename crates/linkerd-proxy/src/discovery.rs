@@ -1,0 +1,326 @@
+//! Where connections to an address can go, and who is there. Entry: [`Discovery::target`].
+//! One stream of the destination service an address, shared by all connections to it; what is known
+//! stays known while the service is away.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use linkerd_names::NoTls;
+use linkerd_proto::destination::GetDestination;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tonic::Code;
+use tracing::{debug, info};
+
+use crate::{
+    control::{Control, Status},
+    endpoint::Endpoint,
+    endpoints::Endpoints,
+    shared::Shared,
+    tls::connect::backoff,
+};
+
+/// The service has said that it will not answer this question; it may have been upgraded after this.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// Suspicions within this time cause one new question.
+const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+
+/// An address that the application connects to.
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) habit: Habit,
+    endpoints: watch::Receiver<Option<Endpoints>>,
+    unknown: Arc<Endpoint>,
+    refresh: Arc<Notify>,
+    /// Milliseconds since the start of [`Discovery`].
+    last_used: AtomicU64,
+}
+
+/// Whether clients of an address speak first.
+#[derive(Default)]
+pub(crate) struct Habit(AtomicU8);
+
+impl Habit {
+    /// Remembers that a client spoke first.
+    pub(crate) fn client_first(&self) {
+        self.0.store(1, Relaxed);
+    }
+
+    /// Remembers that a server spoke first.
+    pub(crate) fn server_first(&self) {
+        self.0.store(2, Relaxed);
+    }
+
+    /// How long a silent client may be waited for before its server is dialled.
+    pub(crate) fn dial_delay(&self, limit: Duration) -> Duration {
+        if self.0.load(Relaxed) == 1 {
+            limit
+        } else {
+            Duration::ZERO
+        }
+    }
+}
+
+impl Target {
+    /// The endpoints known now. Before anything is known: the address itself, in plaintext.
+    pub(crate) fn endpoints(&self) -> Endpoints {
+        let known = self.endpoints.borrow().clone();
+        known.unwrap_or_else(|| Endpoints::original(self.unknown.clone()))
+    }
+
+    /// Waits until there is at least one endpoint, at most `bound`.
+    pub(crate) async fn endpoints_within(&self, bound: Duration) -> Endpoints {
+        let endpoints = self.endpoints();
+        if !endpoints.list.is_empty() {
+            return endpoints;
+        }
+        let mut changes = self.endpoints.clone();
+        let some = changes.wait_for(|known| known.as_ref().is_some_and(|e| !e.list.is_empty()));
+        // Neither the bound nor a stopped lookup is an error here: the caller sees what there is.
+        let _ = tokio::time::timeout(bound, some).await;
+        self.endpoints()
+    }
+
+    /// Somebody else was met at an endpoint: asks again.
+    pub(crate) fn refresh(&self) {
+        self.refresh.notify_one();
+    }
+}
+
+/// All targets.
+pub(crate) struct Discovery {
+    shared: Arc<Shared>,
+    control: Option<Arc<Control>>,
+    targets: Mutex<HashMap<SocketAddr, Arc<Target>>>,
+    start: Instant,
+}
+
+impl Discovery {
+    pub(crate) fn new(shared: Arc<Shared>, control: Option<Arc<Control>>) -> Arc<Self> {
+        Arc::new(Self {
+            shared,
+            control,
+            targets: Mutex::default(),
+            start: Instant::now(),
+        })
+    }
+
+    /// The target for `address`, with its endpoints known if they can be known in time.
+    pub(crate) async fn target(&self, address: SocketAddr) -> Arc<Target> {
+        let target = self.entry(address);
+        if let Some(control) = &self.control
+            && target.endpoints.borrow().is_none()
+        {
+            self.wait(control, &target).await;
+        }
+        target
+    }
+
+    /// Waits for the first answer, unless the service is known not to answer.
+    async fn wait(&self, control: &Control, target: &Target) {
+        let mut endpoints = target.endpoints.clone();
+        let mut status = control.status();
+        let known = endpoints.wait_for(Option::is_some);
+        let down = status.wait_for(|status| matches!(status, Status::Down));
+        if !control.is_answering() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            _ = known => control.answered(true),
+            _ = down => {}
+            () = tokio::time::sleep(self.shared.config.limits.discovery_timeout) => {
+                info!(address = %target.address, "the destination service does not answer");
+                control.answered(false);
+            }
+        }
+    }
+
+    fn entry(&self, address: SocketAddr) -> Arc<Target> {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut targets = self.targets.lock();
+        if let Some(target) = targets.get(&address) {
+            target.last_used.store(now, Relaxed);
+            return target.clone();
+        }
+        self.make_room(&mut targets, now);
+        let (sender, endpoints) = watch::channel(None);
+        let refresh = Arc::new(Notify::new());
+        let target = Arc::new(Target {
+            address,
+            habit: Habit::default(),
+            endpoints,
+            unknown: Endpoint::new(address, None, NoTls::DiscoveryUnavailable, "".into()),
+            refresh: refresh.clone(),
+            last_used: AtomicU64::new(now),
+        });
+        if let Some(control) = &self.control {
+            // It ends with the last receiver: when the target is forgotten and unused.
+            tokio::spawn(follow(
+                control.clone(),
+                self.shared.clone(),
+                address,
+                sender,
+                refresh,
+            ));
+        }
+        targets.insert(address, target.clone());
+        target
+    }
+
+    /// Forgets idle targets when there are many, and the one unused longest when there are too many.
+    /// While the service is away nothing is forgotten for being idle: it could not be learnt again.
+    fn make_room(&self, targets: &mut HashMap<SocketAddr, Arc<Target>>, now: u64) {
+        let limits = &self.shared.config.limits;
+        if targets.len() < limits.targets_max / 2 {
+            return;
+        }
+        if self
+            .control
+            .as_ref()
+            .is_some_and(|control| control.is_answering())
+        {
+            let idle = u64::try_from(limits.target_idle.as_millis()).unwrap_or(u64::MAX);
+            targets.retain(|_, target| {
+                Arc::strong_count(target) > 1
+                    || now.saturating_sub(target.last_used.load(Relaxed)) < idle
+            });
+        }
+        if targets.len() >= limits.targets_max {
+            let oldest = targets
+                .iter()
+                .min_by_key(|(_, target)| target.last_used.load(Relaxed))
+                .map(|(address, _)| *address);
+            if let Some(oldest) = oldest {
+                targets.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// Keeps a target's endpoints up to date until nobody wants them.
+async fn follow(
+    control: Arc<Control>,
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    sender: watch::Sender<Option<Endpoints>>,
+    refresh: Arc<Notify>,
+) {
+    let unwanted = sender.clone();
+    tokio::select! {
+        () = unwanted.closed() => debug!(%address, "target forgotten"),
+        () = ask_for_ever(&control, &shared, address, &sender, &refresh) => {}
+    }
+    if let Some(endpoints) = sender.borrow().as_ref() {
+        endpoints.list.iter().for_each(|endpoint| endpoint.leave());
+    }
+}
+
+async fn ask_for_ever(
+    control: &Control,
+    shared: &Shared,
+    address: SocketAddr,
+    sender: &watch::Sender<Option<Endpoints>>,
+    refresh: &Notify,
+) {
+    let (min, max) = shared.config.limits.control_backoff;
+    let mut status = control.status();
+    let mut failures = 0;
+    loop {
+        let client = match status
+            .wait_for(|status| matches!(status, Status::Up(_)))
+            .await
+        {
+            Ok(up) => match &*up {
+                Status::Up(client) => client.clone(),
+                Status::Connecting | Status::Down => continue,
+            },
+            // The proxy is ending.
+            Err(_) => return,
+        };
+        let pause = match ask(client, control, address, sender, refresh).await {
+            Asked::Ended { answered } => {
+                failures = if answered { 0 } else { failures + 1 };
+                backoff(failures, min, max)
+            }
+            Asked::Suspicion => REFRESH_PAUSE,
+            Asked::Refused => REFUSED_PAUSE,
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+enum Asked {
+    /// The stream is over.
+    Ended { answered: bool },
+    /// Somebody else was met at an endpoint.
+    Suspicion,
+    /// The service will not tell about this address.
+    Refused,
+}
+
+/// One question and its stream of answers. The first answer replaces what was known.
+async fn ask(
+    mut client: crate::control::Client,
+    control: &Control,
+    address: SocketAddr,
+    sender: &watch::Sender<Option<Endpoints>>,
+    refresh: &Notify,
+) -> Asked {
+    let question = GetDestination {
+        scheme: "k8s".to_owned(),
+        path: address.to_string(),
+        context_token: String::new(),
+    };
+    let mut updates = match client.get(question).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return refused_or_ended(address, &status, sender),
+    };
+    let mut answered = false;
+    loop {
+        let update = tokio::select! {
+            update = updates.message() => update,
+            () = refresh.notified() => return Asked::Suspicion,
+        };
+        match update {
+            Ok(Some(update)) => {
+                let known = sender.borrow().clone();
+                if let Some(next) = Endpoints::apply(known.as_ref(), update, !answered, address) {
+                    sender.send_replace(Some(next));
+                }
+                answered = true;
+                control.answered(true);
+            }
+            Ok(None) => return Asked::Ended { answered },
+            Err(status) if answered => {
+                debug!(%address, %status, "the stream of endpoints has ended");
+                return Asked::Ended { answered };
+            }
+            Err(status) => return refused_or_ended(address, &status, sender),
+        }
+    }
+}
+
+fn refused_or_ended(
+    address: SocketAddr,
+    status: &tonic::Status,
+    sender: &watch::Sender<Option<Endpoints>>,
+) -> Asked {
+    debug!(%address, %status, "no endpoints told");
+    if !matches!(
+        status.code(),
+        Code::InvalidArgument | Code::FailedPrecondition
+    ) {
+        return Asked::Ended { answered: false };
+    }
+    let original = Endpoint::new(address, None, NoTls::OffCluster, "".into());
+    sender.send_replace(Some(Endpoints::original(original)));
+    Asked::Refused
+}

@@ -1,0 +1,165 @@
+//! One endpoint: an address, who should be there, and what we remember of it.
+//! It lives as long as discovery names it; requests that run keep it a little longer.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use linkerd_names::{Identity, NoTls};
+use parking_lot::Mutex;
+
+use crate::{balance::Load, http::pool::Pool, tls::connect::backoff};
+
+/// Consecutive connect failures after which others are preferred, and for how long at first and at most.
+const FAILURES_MAX: u32 = 1;
+const EJECTION: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Where requests of a target can go.
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    /// Who must be there; none = plaintext.
+    pub(crate) identity: Option<Identity>,
+    /// Why there is no identity.
+    pub(crate) no_identity: NoTls,
+    /// Rendered `dst_…` labels, sorted.
+    pub(crate) labels: Arc<str>,
+    pub(crate) load: Load,
+    pub(crate) handshake: HandshakeMemory,
+    pub(crate) pool: Pool,
+    gone: AtomicBool,
+    breaker: Mutex<Breaker>,
+}
+
+#[derive(Default)]
+struct Breaker {
+    failures: u32,
+    ejected_until: Option<Instant>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(
+        address: SocketAddr,
+        identity: Option<Identity>,
+        no_identity: NoTls,
+        labels: Arc<str>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            address,
+            identity,
+            no_identity,
+            labels,
+            load: Load::default(),
+            handshake: HandshakeMemory::default(),
+            pool: Pool::default(),
+            gone: AtomicBool::new(false),
+            breaker: Mutex::default(),
+        })
+    }
+
+    /// Discovery does not name this endpoint any more.
+    pub(crate) fn leave(&self) {
+        self.gone.store(true, Relaxed);
+        self.pool.clear();
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+
+    /// A connection could not be made.
+    pub(crate) fn failed(&self) {
+        let mut breaker = self.breaker.lock();
+        breaker.failures = breaker.failures.saturating_add(1);
+        if breaker.failures >= FAILURES_MAX {
+            let pause = backoff(breaker.failures - FAILURES_MAX, EJECTION.0, EJECTION.1);
+            breaker.ejected_until = Some(Instant::now() + pause);
+        }
+    }
+
+    /// A connection was made.
+    pub(crate) fn succeeded(&self) {
+        *self.breaker.lock() = Breaker::default();
+    }
+
+    /// Whether others are to be preferred.
+    pub(crate) fn is_ejected(&self, now: Instant) -> bool {
+        self.breaker
+            .lock()
+            .ejected_until
+            .is_some_and(|until| now < until)
+    }
+}
+
+/// What earlier mesh handshakes with an endpoint have taught.
+#[derive(Default)]
+pub(crate) struct HandshakeMemory {
+    /// The generation of our credentials that the peer has accepted; 0 = none yet.
+    accepted: AtomicU64,
+    failure: Mutex<Option<Failure>>,
+}
+
+struct Failure {
+    count: u32,
+    until: Instant,
+}
+
+impl HandshakeMemory {
+    pub(crate) fn was_accepted(&self, generation: u64) -> bool {
+        self.accepted.load(Relaxed) == generation
+    }
+
+    pub(crate) fn succeeded(&self, generation: u64) {
+        self.accepted.store(generation, Relaxed);
+        *self.failure.lock() = None;
+    }
+
+    /// Remembers a failure. Returns when to try again.
+    pub(crate) fn failed(&self, min: Duration, max: Duration) -> Instant {
+        self.accepted.store(0, Relaxed);
+        let mut failure = self.failure.lock();
+        let count = failure.as_ref().map_or(0, |failure| failure.count);
+        let until = Instant::now() + backoff(count, min, max);
+        *failure = Some(Failure {
+            count: count.saturating_add(1),
+            until,
+        });
+        until
+    }
+
+    /// Until when no handshake is tried; none when one may be.
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
+        let failure = self.failure.lock();
+        failure
+            .as_ref()
+            .map(|failure| failure.until)
+            .filter(|until| Instant::now() < *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_between_failing_handshakes_grows_up_to_its_limit() {
+        let memory = HandshakeMemory::default();
+        let (min, max) = (Duration::from_secs(1), Duration::from_secs(8));
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            let until = memory.failed(min, max);
+            pauses.push(until - Instant::now());
+        }
+        assert!(pauses[0] <= min, "{pauses:?}");
+        assert!(pauses[3] > Duration::from_secs(5), "{pauses:?}");
+        assert!(pauses.iter().all(|pause| *pause <= max), "{pauses:?}");
+        assert!(memory.paused_until().is_some());
+        memory.succeeded(1);
+        assert!(memory.paused_until().is_none());
+        assert!(memory.was_accepted(1));
+    }
+}

@@ -1,0 +1,100 @@
+//! Answers of the proxy itself: status, `l5d-proxy-error`, and for gRPC its own status.
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use super::{body::ResponseBody, headers::ERROR};
+use crate::tls::connect::ConnectError;
+
+/// gRPC status UNAVAILABLE.
+const GRPC_UNAVAILABLE: &str = "14";
+
+/// Why a request has no response.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ForwardError {
+    /// The Service is there, and nobody is behind it.
+    #[error("{service} has no ready endpoints")]
+    NoEndpoints { service: String },
+    /// None of the tried endpoints could be reached.
+    #[error("{service}: tried {tried} of {known} endpoints, the last at {address}: {source}")]
+    Connect {
+        service: String,
+        tried: usize,
+        known: usize,
+        address: std::net::SocketAddr,
+        source: ConnectError,
+    },
+    /// Finding and reaching an endpoint took too long.
+    #[error("{service}: no endpoint reached within {bound:?}")]
+    Timeout {
+        service: String,
+        bound: std::time::Duration,
+    },
+    /// The endpoint took the request and broke off; it may have been processed.
+    #[error("{address}: {source}")]
+    Broken {
+        address: std::net::SocketAddr,
+        source: hyper::Error,
+    },
+}
+
+impl ForwardError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoEndpoints { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connect { .. } | Self::Broken { .. } => StatusCode::BAD_GATEWAY,
+            Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The answer to the client.
+    pub(super) fn response(&self, is_grpc: bool) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::empty());
+        let text = header_text(&self.to_string());
+        if is_grpc {
+            let headers: &mut HeaderMap = response.headers_mut();
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/grpc"),
+            );
+            headers.insert("grpc-status", HeaderValue::from_static(GRPC_UNAVAILABLE));
+            headers.insert("grpc-message", text.clone());
+        } else {
+            *response.status_mut() = self.status();
+        }
+        response.headers_mut().insert(ERROR, text);
+        response
+    }
+}
+
+/// Whatever was in the message, it is one line of ASCII.
+fn header_text(text: &str) -> HeaderValue {
+    let clean: String = text
+        .chars()
+        .map(|c| if (' '..='~').contains(&c) { c } else { '?' })
+        .take(512)
+        .collect();
+    HeaderValue::from_str(&clean).unwrap_or_else(|_| HeaderValue::from_static("error"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_names_the_service() {
+        let error = ForwardError::NoEndpoints {
+            service: "web.shop".to_owned(),
+        };
+        let response = error.response(false);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[ERROR], "web.shop has no ready endpoints");
+        let response = error.response(true);
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["grpc-status"], "14");
+    }
+
+    #[test]
+    fn no_message_breaks_the_header() {
+        assert_eq!(header_text("a\r\nb\x1b[0mü"), "a??b?[0m?");
+    }
+}

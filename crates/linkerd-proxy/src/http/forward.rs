@@ -1,0 +1,314 @@
+//! One request from the client's connection to an endpoint and its response back. Entry: [`Forward::handle`].
+//! Another endpoint is tried only when nothing of the request was sent.
+
+use std::{sync::Arc, time::Instant};
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header, uri};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use linkerd_names::Tls;
+use tokio::time::{Instant as Deadline, timeout_at};
+use tracing::{debug, info};
+
+use super::{
+    body::{Record, RequestBody, ResponseBody},
+    classify,
+    error::ForwardError,
+    headers,
+    pool::{self, Checkout},
+};
+use crate::{
+    balance::{self, Pending},
+    detect::Protocol,
+    discovery::Target,
+    endpoint::Endpoint,
+    endpoints::Endpoints,
+    io::copy_both_ways,
+    metrics::{Direction, Route, RouteKey, TlsLabel},
+    shared::Shared,
+    tls::connect::ConnectError,
+};
+
+/// Where the requests of one client connection go.
+pub(crate) struct Forward {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) protocol: Protocol,
+    pub(crate) destination: Destination,
+}
+
+/// What lies behind the proxy.
+pub(crate) enum Destination {
+    /// Outbound: the endpoints of a target.
+    Target(Arc<Target>),
+    /// Inbound: the application; and what became of TLS on the client's connection.
+    Application(Arc<Endpoint>, Tls),
+}
+
+impl Destination {
+    fn direction(&self) -> Direction {
+        match self {
+            Self::Target(_) => Direction::Outbound,
+            Self::Application(..) => Direction::Inbound,
+        }
+    }
+}
+
+impl Forward {
+    /// Answers one request, by the endpoint's response or by an error of ours.
+    pub(crate) async fn handle(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+        let started = Instant::now();
+        let is_grpc = is_grpc(request.headers());
+        let wants_upgrade = headers::wants_upgrade(&request);
+        let is_connect = request.method() == Method::CONNECT;
+        let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+        headers::strip_request(request.headers_mut(), wants_upgrade);
+        let authority = self.authority(&mut request);
+        match self.send(request, &authority, started).await {
+            Ok(Sent {
+                mut response,
+                route,
+                pending,
+                lease,
+            }) => {
+                let status = response.status();
+                let upgraded = status == StatusCode::SWITCHING_PROTOCOLS
+                    || (is_connect && status.is_success());
+                if let (true, Some(client)) = (upgraded, client) {
+                    self.tunnel(client, hyper::upgrade::on(&mut response));
+                }
+                let (mut parts, body) = response.into_parts();
+                headers::strip_response(&mut parts.headers, upgraded);
+                let record = Record {
+                    route,
+                    status,
+                    grpc_status: classify::grpc_status(&parts.headers),
+                    started,
+                    first_data: None,
+                    pending,
+                };
+                let lease = lease.filter(|_| !upgraded);
+                Response::from_parts(parts, ResponseBody::new(body, record, lease))
+            }
+            Err(Failed { error, route }) => {
+                info!(%authority, direction = self.destination.direction().as_str(), %error, "request failed");
+                let response = error.response(is_grpc);
+                route.request_ended();
+                route.response_ended(
+                    crate::metrics::Classification::Failure,
+                    response.status().as_u16(),
+                    classify::grpc_status(response.headers()),
+                    started.elapsed(),
+                );
+                response
+            }
+        }
+    }
+
+    /// The label `authority`: as the client wrote it. Also gives an HTTP/2 request the one it needs.
+    fn authority(&self, request: &mut Request<Incoming>) -> Arc<str> {
+        if let Some(authority) = request.uri().authority() {
+            return authority.as_str().into();
+        }
+        let host = request
+            .headers()
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let authority: Arc<str> = match (host, &self.destination) {
+            (Some(host), _) => host.into(),
+            (None, Destination::Target(target)) => target.address.to_string().into(),
+            (None, Destination::Application(endpoint, _)) => endpoint.address.to_string().into(),
+        };
+        if request.version() == Version::HTTP_2 {
+            let mut parts = std::mem::take(request.uri_mut()).into_parts();
+            parts.scheme = Some(uri::Scheme::HTTP);
+            parts.authority = authority.parse().ok();
+            *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        }
+        authority
+    }
+
+    async fn send(
+        &self,
+        mut request: Request<Incoming>,
+        authority: &Arc<str>,
+        started: Instant,
+    ) -> Result<Sent, Failed> {
+        let limits = &self.shared.config.limits;
+        let direction = self.destination.direction();
+        let deadline = Deadline::from_std(started + limits.bind_timeout);
+        let endpoints = self.endpoints().await;
+        let mut tried: Vec<Arc<Endpoint>> = Vec::new();
+        let mut last: Option<ConnectError> = None;
+        loop {
+            let next = if tried.len() < limits.attempts_max {
+                balance::pick(&endpoints.list, &tried, Instant::now(), |n| {
+                    rand::random_range(0..n)
+                })
+            } else {
+                None
+            };
+            let Some(endpoint) = next else {
+                return Err(self.failed(&endpoints, &tried, last, authority));
+            };
+            let checkout = pool::checkout(&self.shared, direction, &endpoint, self.protocol);
+            let checkout = match timeout_at(deadline, checkout).await {
+                Ok(Ok(checkout)) => checkout,
+                Ok(Err(error)) => {
+                    debug!(endpoint = %endpoint.address, %error, "trying another endpoint");
+                    self.note(&endpoint, &error);
+                    tried.push(endpoint);
+                    last = Some(error);
+                    continue;
+                }
+                Err(_) => {
+                    let service = endpoints.service.to_string();
+                    let error = ForwardError::Timeout {
+                        service,
+                        bound: limits.bind_timeout,
+                    };
+                    let route = self.route(authority, Some(&endpoint), None);
+                    return Err(Failed { error, route });
+                }
+            };
+            endpoint.succeeded();
+            let reused = checkout.reused;
+            let route = self.route(authority, Some(&endpoint), Some(&checkout));
+            let pending = Pending::start(&endpoint);
+            let outgoing = request.map(|body| RequestBody::new(body, route.clone()));
+            match checkout
+                .send(outgoing, &endpoint, limits.idle_connections_max)
+                .await
+            {
+                Ok((response, lease)) => {
+                    return Ok(Sent {
+                        response,
+                        route,
+                        pending,
+                        lease,
+                    });
+                }
+                Err(mut error) => {
+                    let unsent = error.take_message().and_then(|message| {
+                        let (parts, body) = message.into_parts();
+                        Some(Request::from_parts(parts, body.take()?))
+                    });
+                    let source = error.into_error();
+                    match unsent {
+                        Some(unsent) if Deadline::now() < deadline => {
+                            debug!(endpoint = %endpoint.address, error = %source, reused, "not sent; trying again");
+                            // A pooled connection that closed says nothing about the endpoint.
+                            if !reused {
+                                endpoint.failed();
+                                tried.push(endpoint);
+                            }
+                            request = unsent;
+                        }
+                        _ => {
+                            let address = endpoint.address;
+                            let error = ForwardError::Broken { address, source };
+                            return Err(Failed { error, route });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn endpoints(&self) -> Endpoints {
+        match &self.destination {
+            Destination::Target(target) => {
+                target
+                    .endpoints_within(self.shared.config.limits.endpoint_wait)
+                    .await
+            }
+            Destination::Application(endpoint, _) => Endpoints::original(endpoint.clone()),
+        }
+    }
+
+    fn note(&self, endpoint: &Endpoint, error: &ConnectError) {
+        endpoint.failed();
+        if let (ConnectError::NotThePeer(_), Destination::Target(target)) =
+            (error, &self.destination)
+        {
+            target.refresh();
+        }
+    }
+
+    /// The counters: with the outcome of TLS on the way, if it came to that.
+    fn route(
+        &self,
+        authority: &Arc<str>,
+        endpoint: Option<&Endpoint>,
+        checkout: Option<&Checkout>,
+    ) -> Arc<Route> {
+        let (destination, tls) = match &self.destination {
+            Destination::Application(_, source) => ("".into(), TlsLabel::from(source)),
+            Destination::Target(_) => (
+                endpoint.map_or_else(|| "".into(), |endpoint| endpoint.labels.clone()),
+                checkout.map_or(TlsLabel::Unknown, |checkout| TlsLabel::from(&checkout.tls)),
+            ),
+        };
+        self.shared.metrics.http.route(RouteKey {
+            direction: self.destination.direction(),
+            authority: authority.clone(),
+            destination,
+            tls,
+        })
+    }
+
+    fn failed(
+        &self,
+        endpoints: &Endpoints,
+        tried: &[Arc<Endpoint>],
+        last: Option<ConnectError>,
+        authority: &Arc<str>,
+    ) -> Failed {
+        let service = endpoints.service.to_string();
+        let endpoint = tried.last();
+        let route = self.route(authority, endpoint.map(|endpoint| &**endpoint), None);
+        let error = match (endpoint, last) {
+            (Some(endpoint), Some(source)) => ForwardError::Connect {
+                service,
+                tried: tried.len(),
+                known: endpoints.list.len(),
+                address: endpoint.address,
+                source,
+            },
+            _ => ForwardError::NoEndpoints { service },
+        };
+        Failed { error, route }
+    }
+
+    /// Joins both connections after an upgrade.
+    fn tunnel(&self, client: OnUpgrade, server: OnUpgrade) {
+        self.shared.tasks.spawn(async move {
+            match tokio::try_join!(client, server) {
+                Ok((client, server)) => {
+                    let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+                    if let Err(error) = copy_both_ways(&mut client, &mut server).await {
+                        debug!(%error, "an upgraded connection broke");
+                    }
+                }
+                Err(error) => debug!(%error, "cannot upgrade"),
+            }
+        });
+    }
+}
+
+struct Sent {
+    response: Response<Incoming>,
+    route: Arc<Route>,
+    pending: Pending,
+    lease: Option<pool::Lease>,
+}
+
+struct Failed {
+    error: ForwardError,
+    route: Arc<Route>,
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}

@@ -1,0 +1,10 @@
+//! HTTP/1 and HTTP/2: a server for the client's connection, clients for the endpoints', and what
+//! lies between. Entry: [`server::serve`].
+
+pub(crate) mod body;
+mod classify;
+mod error;
+pub(crate) mod forward;
+mod headers;
+pub(crate) mod pool;
+pub(crate) mod server;

@@ -1,0 +1,281 @@
+//! The life of a connection to the application: mesh TLS for this pod, or the very bytes as they
+//! came; then HTTP requests or bytes. Entry: [`Inbound::serve`]. No discovery, no DNS.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
+
+use linkerd_names::{Identity, NoTls, Tls};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::{
+    detect::{Protocol, detect},
+    discovery::Habit,
+    endpoint::Endpoint,
+    first::{Bounds, First, who_speaks},
+    http::{
+        forward::{Destination, Forward},
+        pool, server,
+    },
+    io::{Socket, copy_both_ways},
+    listener::original_destination,
+    metrics::{Direction, Peer},
+    shared::Shared,
+    tls::{
+        Verdict,
+        accept::{Alert, Judgement, accept, judge, refuse},
+        client_hello::{Hello, server_name},
+        connect::{ConnectError, Connected, connect},
+    },
+};
+
+/// A pod has few ports; a client that scans them all must not grow this without end.
+const PORTS_MAX: usize = 1_024;
+
+/// What serves connections to the application.
+pub(crate) struct Inbound {
+    shared: Arc<Shared>,
+    ports: Mutex<HashMap<SocketAddr, Arc<Port>>>,
+}
+
+/// One address of the application.
+struct Port {
+    endpoint: Arc<Endpoint>,
+    /// Of connections as they arrive.
+    habit: Habit,
+    /// Of what mesh TLS carries without a verdict.
+    inner_habit: Habit,
+}
+
+/// What a client's first bytes are.
+enum Opening {
+    Mesh(String),
+    Plain(Protocol),
+}
+
+impl Inbound {
+    pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self {
+            shared,
+            ports: Mutex::default(),
+        })
+    }
+
+    /// Serves one connection.
+    pub(crate) async fn serve(self: Arc<Self>, mut client: Socket, drain: CancellationToken) {
+        let opened = Instant::now();
+        let shared = &self.shared;
+        let forward = shared.config.inbound_forward;
+        let Some(address) = original_destination(&client, shared, forward) else {
+            info!("inbound connection to the proxy itself: refused");
+            return;
+        };
+        let port = self.port(address);
+        let limits = &shared.config.limits;
+        let opaque = shared.config.inbound_opaque_ports.contains(&address.port());
+        let opening = |bytes: &[u8]| match server_name(bytes, limits.client_hello_bytes_max) {
+            Hello::Incomplete => None,
+            Hello::Name(name) if Identity::is_mesh_name(&name) => Some(Opening::Mesh(name)),
+            Hello::Name(_) | Hello::NoName if opaque => Some(Opening::Plain(Protocol::Opaque)),
+            Hello::Name(_) | Hello::NoName => {
+                detect(bytes, limits.detect_bytes_max).map(Opening::Plain)
+            }
+        };
+        let bounds = Bounds {
+            bytes_max: limits.client_hello_bytes_max,
+            partial_timeout: limits.detect_partial_timeout,
+            dial_delay: port.habit.dial_delay(limits.early_dial_delay),
+        };
+        let first = Box::pin(who_speaks(&mut client, opening, self.dial(&port), &bounds)).await;
+        let plain = Tls::Off(match shared.credentials {
+            Some(_) => NoTls::PeerSentPlaintext,
+            None => NoTls::Disabled,
+        });
+        match first {
+            Ok(First::Client {
+                verdict: Some(Opening::Mesh(name)),
+                server,
+            }) => {
+                port.habit.client_first();
+                // A server that was dialled for a silent client and has not spoken is of no use now.
+                drop(server);
+                Box::pin(self.mesh(client, &name, &port, opened, &drain)).await;
+            }
+            Ok(First::Client {
+                verdict: Some(Opening::Plain(protocol)),
+                server,
+            }) => {
+                port.habit.client_first();
+                let client = self.metered(client, &plain, opened);
+                self.forward(client, protocol, &port, plain, server, &drain)
+                    .await;
+            }
+            Ok(First::Client {
+                verdict: None,
+                server,
+            }) => {
+                let client = self.metered(client, &plain, opened);
+                self.forward(client, Protocol::Opaque, &port, plain, server, &drain)
+                    .await;
+            }
+            Ok(First::Server(server)) => {
+                port.habit.server_first();
+                let client = self.metered(client, &plain, opened);
+                copy(client, server, address).await;
+            }
+            Ok(First::Unreachable(error)) => {
+                debug!(%address, %error, "the application cannot be reached");
+            }
+            Err(error) => debug!(%address, %error, "the client has gone"),
+        }
+    }
+
+    /// A client that opens a mesh handshake.
+    async fn mesh(
+        &self,
+        mut client: Socket,
+        name: &str,
+        port: &Arc<Port>,
+        opened: Instant,
+        drain: &CancellationToken,
+    ) {
+        let address = port.endpoint.address;
+        let credentials = match judge(name, self.shared.credentials.as_deref()) {
+            Judgement::Accept(credentials) => credentials,
+            Judgement::NoCredentials => {
+                debug!(%address, name, "no credentials for a mesh handshake");
+                return refuse(&mut client, Alert::HandshakeFailure).await;
+            }
+            Judgement::NotUs => {
+                info!(%address, name, "mesh handshake for another workload: refused");
+                return refuse(&mut client, Alert::UnrecognizedName).await;
+            }
+        };
+        let limits = &self.shared.config.limits;
+        let accepted = match accept(client, &credentials, limits.accept_timeout).await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                info!(%address, %error, source, "mesh handshake not completed");
+                return;
+            }
+        };
+        let tls = Tls::On(accepted.peer);
+        let mut client = self.metered(accepted.socket, &tls, opened);
+        let protocol = match accepted.verdict {
+            Verdict::Known(protocol) => protocol,
+            Verdict::Detect => {
+                let bounds = Bounds {
+                    bytes_max: limits.detect_bytes_max,
+                    partial_timeout: limits.detect_partial_timeout,
+                    dial_delay: port.inner_habit.dial_delay(limits.early_dial_delay),
+                };
+                let judge = |bytes: &[u8]| detect(bytes, limits.detect_bytes_max);
+                match who_speaks(&mut client, judge, self.dial(port), &bounds).await {
+                    Ok(First::Client { verdict, server }) => {
+                        port.inner_habit.client_first();
+                        let protocol = verdict.unwrap_or(Protocol::Opaque);
+                        return self
+                            .forward(client, protocol, port, tls, server, drain)
+                            .await;
+                    }
+                    Ok(First::Server(server)) => {
+                        port.inner_habit.server_first();
+                        return copy(client, server, address).await;
+                    }
+                    Ok(First::Unreachable(error)) => {
+                        debug!(%address, %error, "the application cannot be reached");
+                        return;
+                    }
+                    Err(error) => {
+                        debug!(%address, %error, "the client has gone");
+                        return;
+                    }
+                }
+            }
+        };
+        let opaque = self
+            .shared
+            .config
+            .inbound_opaque_ports
+            .contains(&address.port());
+        let protocol = if opaque { Protocol::Opaque } else { protocol };
+        self.forward(client, protocol, port, tls, None, drain).await;
+    }
+
+    /// Requests or bytes to the application; `server` was dialled already.
+    async fn forward(
+        &self,
+        client: Socket,
+        protocol: Protocol,
+        port: &Arc<Port>,
+        tls: Tls,
+        server: Option<Connected>,
+        drain: &CancellationToken,
+    ) {
+        match (protocol, server) {
+            (Protocol::Http1 | Protocol::Http2, server) => {
+                if let (Protocol::Http1, Some(server)) = (protocol, server) {
+                    pool::adopt(&self.shared, &port.endpoint, server).await;
+                }
+                let destination = Destination::Application(port.endpoint.clone(), tls);
+                let forward = Forward {
+                    shared: self.shared.clone(),
+                    protocol,
+                    destination,
+                };
+                server::serve(client, forward, drain).await;
+            }
+            (Protocol::Opaque, Some(server)) => copy(client, server, port.endpoint.address).await,
+            (Protocol::Opaque, None) => match self.dial(port).await {
+                Ok(server) => copy(client, server, port.endpoint.address).await,
+                Err(error) => {
+                    debug!(address = %port.endpoint.address, %error, "the application cannot be reached");
+                }
+            },
+        }
+    }
+
+    async fn dial(&self, port: &Port) -> Result<Connected, ConnectError> {
+        connect(
+            &self.shared,
+            Direction::Inbound,
+            &port.endpoint,
+            Verdict::Detect,
+        )
+        .await
+    }
+
+    fn metered(&self, client: Socket, tls: &Tls, opened: Instant) -> Socket {
+        let metrics = &self.shared.metrics.tcp;
+        client.metered(
+            metrics.series(Direction::Inbound, Peer::Source, tls.into()),
+            opened,
+        )
+    }
+
+    fn port(&self, address: SocketAddr) -> Arc<Port> {
+        let mut ports = self.ports.lock();
+        if let Some(port) = ports.get(&address) {
+            return port.clone();
+        }
+        if ports.len() >= PORTS_MAX {
+            ports.retain(|_, port| Arc::strong_count(port) > 1);
+        }
+        let port = Arc::new(Port {
+            endpoint: Endpoint::new(address, None, NoTls::Loopback, "".into()),
+            habit: Habit::default(),
+            inner_habit: Habit::default(),
+        });
+        if ports.len() < PORTS_MAX {
+            ports.insert(address, port.clone());
+        }
+        port
+    }
+}
+
+async fn copy(mut client: Socket, mut server: Connected, address: SocketAddr) {
+    if let Err(error) = copy_both_ways(&mut client, &mut server.socket).await {
+        debug!(%address, %error, "a connection broke");
+    }
+}

@@ -1,0 +1,302 @@
+//! One connection of the proxy: TCP or TLS, with the bytes that detection has read put back in front.
+//! Counts bytes and, when dropped, how it ended. Entry: [`Socket`], [`copy_both_ways`].
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::metrics::{Close, TcpSeries};
+
+/// One read's size while copying; TLS records are filled from it.
+const COPY_BUFFER: usize = 32 * 1024;
+/// Bytes that one read of detection takes at first.
+const FIRST_READ: usize = 2 * 1024;
+
+/// What carries the bytes.
+pub(crate) enum Transport {
+    Tcp(TcpStream),
+    Accepted(Box<tokio_rustls::server::TlsStream<Replay>>),
+    Connected(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+/// A connection.
+pub(crate) struct Socket {
+    transport: Transport,
+    /// Read, but not yet taken by a reader.
+    replay: BytesMut,
+    meter: Option<Meter>,
+}
+
+struct Meter {
+    series: Arc<TcpSeries>,
+    opened: Instant,
+    close: Close,
+}
+
+impl Socket {
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            replay: BytesMut::new(),
+            meter: None,
+        }
+    }
+
+    /// Counts this connection in `series` from now on, what detection has read included.
+    pub(crate) fn metered(mut self, series: Arc<TcpSeries>, opened: Instant) -> Self {
+        series.opened();
+        series
+            .read_bytes
+            .fetch_add(self.replay.len() as u64, Relaxed);
+        self.meter = Some(Meter {
+            series,
+            opened,
+            close: Close::Clean,
+        });
+        self
+    }
+
+    /// What was read and not yet taken.
+    pub(crate) fn seen(&self) -> &[u8] {
+        &self.replay
+    }
+
+    /// Reads more behind [`Self::seen`]. Returns the number of bytes, 0 at the end. Cancel-safe.
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
+        self.replay.reserve(FIRST_READ);
+        let result = match &mut self.transport {
+            Transport::Tcp(stream) => stream.read_buf(&mut self.replay).await,
+            Transport::Accepted(stream) => stream.read_buf(&mut self.replay).await,
+            Transport::Connected(stream) => stream.read_buf(&mut self.replay).await,
+        };
+        if let (Ok(n), Some(meter)) = (&result, &self.meter) {
+            meter.series.read_bytes.fetch_add(*n as u64, Relaxed);
+        }
+        result
+    }
+
+    /// Takes a plain connection apart, for a handshake on it.
+    ///
+    /// # Panics
+    /// When it is TLS already, or counted already.
+    pub(crate) fn into_replay(self) -> Replay {
+        assert!(
+            self.meter.is_none(),
+            "a connection is counted once its TLS is known"
+        );
+        match self.transport {
+            Transport::Tcp(stream) => Replay {
+                seen: self.replay,
+                stream,
+            },
+            _ => panic!("TLS is accepted on plain connections only"),
+        }
+    }
+
+    /// The TCP connection below.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        match &self.transport {
+            Transport::Tcp(stream) => stream,
+            Transport::Accepted(stream) => &stream.get_ref().0.stream,
+            Transport::Connected(stream) => stream.get_ref().0,
+        }
+    }
+
+    fn note(meter: &mut Option<Meter>, error: &io::Error) {
+        if let Some(meter) = meter {
+            meter.close = Close::Error(error.raw_os_error().unwrap_or(0));
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.series.closed(self.close, self.opened.elapsed());
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if take_seen(&mut this.replay, buf) {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let result = ready!(match &mut this.transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Accepted(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Connected(stream) => Pin::new(stream).poll_read(cx, buf),
+        });
+        match &result {
+            Ok(()) => {
+                if let Some(meter) = &this.meter {
+                    let n = buf.filled().len() - before;
+                    meter.series.read_bytes.fetch_add(n as u64, Relaxed);
+                }
+            }
+            Err(error) => Self::note(&mut this.meter, error),
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = ready!(match &mut this.transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Transport::Accepted(stream) => Pin::new(stream).poll_write(cx, buf),
+            Transport::Connected(stream) => Pin::new(stream).poll_write(cx, buf),
+        });
+        this.wrote(&result);
+        Poll::Ready(result)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = ready!(match &mut this.transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Transport::Accepted(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Transport::Connected(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        });
+        this.wrote(&result);
+        Poll::Ready(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.transport {
+            Transport::Tcp(stream) => stream.is_write_vectored(),
+            Transport::Accepted(stream) => stream.is_write_vectored(),
+            Transport::Connected(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Accepted(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Connected(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Accepted(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Connected(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Socket {
+    fn wrote(&mut self, result: &io::Result<usize>) {
+        match result {
+            Ok(n) => {
+                if let Some(meter) = &self.meter {
+                    meter.series.written_bytes.fetch_add(*n as u64, Relaxed);
+                }
+            }
+            Err(error) => Self::note(&mut self.meter, error),
+        }
+    }
+}
+
+/// A TCP connection below TLS, with the ClientHello that was peeked put back.
+pub(crate) struct Replay {
+    seen: BytesMut,
+    stream: TcpStream,
+}
+
+impl AsyncRead for Replay {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if take_seen(&mut this.seen, buf) {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Replay {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// Moves what fits from `seen` to `buf`; false when there was nothing. Frees `seen` when it is empty.
+fn take_seen(seen: &mut BytesMut, buf: &mut ReadBuf<'_>) -> bool {
+    if seen.is_empty() {
+        return false;
+    }
+    let n = seen.len().min(buf.remaining());
+    buf.put_slice(&seen[..n]);
+    seen.advance(n);
+    if seen.is_empty() {
+        *seen = BytesMut::new();
+    }
+    true
+}
+
+/// Copies until both sides have ended; the end of one side is passed on while the other goes on.
+///
+/// # Errors
+/// The first error of either side.
+pub(crate) async fn copy_both_ways<A, B>(a: &mut A, b: &mut B) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    tokio::io::copy_bidirectional_with_sizes(a, b, COPY_BUFFER, COPY_BUFFER)
+        .await
+        .map(|_| ())
+}

@@ -1,0 +1,185 @@
+//! The data plane: the proxy beside every application of the mesh. Entry: [`Proxy::bind`], then
+//! [`Bound::run`]. Knows nothing of Kubernetes: addresses, names and files come from outside.
+
+mod admin;
+mod balance;
+mod config;
+mod control;
+mod detect;
+mod discovery;
+mod endpoint;
+mod endpoints;
+mod first;
+mod http;
+mod inbound;
+mod io;
+mod listener;
+mod metrics;
+mod outbound;
+mod shared;
+mod tls;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use linkerd_process::Readiness;
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+pub use config::{Config, ControlAddress, InvalidConfig, Limits, TlsFiles, parse_duration};
+
+use admin::Admin;
+use control::Control;
+use discovery::Discovery;
+use inbound::Inbound;
+use listener::Listener;
+use metrics::Metrics;
+use shared::Shared;
+use tls::credentials::Store;
+
+/// The proxy.
+pub struct Proxy;
+
+/// A proxy whose ports are bound and that does not serve yet.
+pub struct Bound {
+    shared: Arc<Shared>,
+    outbound: Listener,
+    inbound: Listener,
+    metrics: Listener,
+    /// Where connections of the application arrive.
+    pub outbound_address: SocketAddr,
+    /// Where connections to the application arrive.
+    pub inbound_address: SocketAddr,
+    /// Where `/metrics`, `/live` and `/ready` are served.
+    pub metrics_address: SocketAddr,
+}
+
+impl Proxy {
+    /// Binds every port of `config`; port 0 takes a free one. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The system's, naming the listener and the address.
+    pub fn bind(config: Config) -> std::io::Result<Bound> {
+        let outbound = Listener::bind("outbound", config.outbound_listener)?;
+        let inbound = Listener::bind("inbound", config.inbound_listener)?;
+        let metrics = Listener::bind("metrics", config.metrics_listener)?;
+        let outbound_address = outbound.address()?;
+        let inbound_address = inbound.address()?;
+        let metrics_address = metrics.address()?;
+        let credentials = config
+            .tls
+            .as_ref()
+            .map(|tls| Store::new(tls.identity.clone()));
+        let counters = Metrics::new(config.limits.authorities_max, config.limits.metrics_idle);
+        let shared = Arc::new(Shared {
+            config,
+            metrics: Arc::new(counters),
+            credentials,
+            own: vec![outbound_address, inbound_address, metrics_address],
+            tasks: TaskTracker::new(),
+        });
+        Ok(Bound {
+            shared,
+            outbound,
+            inbound,
+            metrics,
+            outbound_address,
+            inbound_address,
+            metrics_address,
+        })
+    }
+}
+
+impl Bound {
+    /// Serves until `shutdown`, then drains: nothing new is accepted for the application, what is
+    /// under way may end, and the application can still connect outwards meanwhile.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self {
+            shared,
+            outbound,
+            inbound,
+            metrics,
+            ..
+        } = self;
+        info!(
+            outbound = %self.outbound_address,
+            inbound = %self.inbound_address,
+            metrics = %self.metrics_address,
+            identity = shared.config.tls.as_ref().map(|tls| tls.identity.as_str()),
+            "proxy is up"
+        );
+        let end = CancellationToken::new();
+        let background = TaskTracker::new();
+        let readiness = Readiness::default();
+        background.spawn(become_ready(shared.clone(), readiness.clone()));
+        if let (Some(store), Some(files)) = (&shared.credentials, &shared.config.tls) {
+            let poll = shared.config.limits.credentials_poll;
+            let watch =
+                store
+                    .clone()
+                    .watch(files.clone(), shared.metrics.clone(), poll, end.clone());
+            background.spawn(watch);
+        }
+        let control = shared
+            .config
+            .control
+            .clone()
+            .map(|c| Control::new(shared.clone(), c));
+        if let Some(control) = &control {
+            background.spawn(control.clone().run(end.clone()));
+        }
+        let discovery = Discovery::new(shared.clone(), control);
+
+        let admin = Admin::new(shared.clone(), readiness);
+        let serve = move |client| admin.clone().serve(client);
+        // Probes and scrapes go on until the end; they are not waited for.
+        let admin_shared = Arc::new(shared.with_own_tasks());
+        background.spawn(metrics.run(admin_shared, end.clone(), serve));
+
+        let app = Inbound::new(shared.clone());
+        let drain = shutdown.clone();
+        let serve = move |client| app.clone().serve(client, drain.clone());
+        background.spawn(inbound.run(shared.clone(), shutdown.clone(), serve));
+
+        let for_outbound = shared.clone();
+        let never = CancellationToken::new();
+        let serve = move |client| {
+            outbound::serve(
+                client,
+                for_outbound.clone(),
+                discovery.clone(),
+                never.clone(),
+            )
+        };
+        background.spawn(outbound.run(shared.clone(), end.clone(), serve));
+
+        shutdown.cancelled().await;
+        drain_connections(&shared).await;
+        end.cancel();
+        background.close();
+    }
+}
+
+/// Waits for all connections, within the limit.
+async fn drain_connections(shared: &Shared) {
+    info!(connections = shared.tasks.len(), "draining");
+    shared.tasks.close();
+    match timeout(shared.config.limits.drain_timeout, shared.tasks.wait()).await {
+        Ok(()) => info!("all connections have ended"),
+        Err(_) => warn!(
+            connections = shared.tasks.len(),
+            "ending with open connections"
+        ),
+    }
+}
+
+/// Ready once there is a certificate; without one after the limit, because TLS is optional.
+async fn become_ready(shared: Arc<Shared>, readiness: Readiness) {
+    if let Some(store) = &shared.credentials {
+        let bound = shared.config.limits.ready_timeout;
+        if timeout(bound, store.loaded()).await.is_err() {
+            warn!(?bound, "no certificate yet; ready without TLS");
+        }
+    }
+    readiness.set_ready(true);
+}

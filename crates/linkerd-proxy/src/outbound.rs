@@ -1,0 +1,178 @@
+//! The life of a connection from the application: where was it going, who is there, what does it
+//! speak, then HTTP requests or bytes. Entry: [`serve`].
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use linkerd_names::{NoTls, Tls};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::{
+    balance::{self, Pending},
+    detect::{Protocol, detect},
+    discovery::{Discovery, Target},
+    endpoint::Endpoint,
+    first::{Bounds, First, who_speaks},
+    http::{
+        forward::{Destination, Forward},
+        pool, server,
+    },
+    io::{Socket, copy_both_ways},
+    listener::original_destination,
+    metrics::{Direction, Peer, TlsLabel},
+    shared::Shared,
+    tls::{
+        Verdict,
+        connect::{ConnectError, Connected, connect},
+    },
+};
+
+/// Serves one connection of the application.
+pub(crate) async fn serve(
+    client: Socket,
+    shared: Arc<Shared>,
+    discovery: Arc<Discovery>,
+    drain: CancellationToken,
+) {
+    let opened = Instant::now();
+    let Some(address) = original_destination(&client, &shared, shared.config.outbound_forward)
+    else {
+        info!("outbound connection to the proxy itself: refused");
+        return;
+    };
+    let tls = TlsLabel::from(&Tls::Off(NoTls::Loopback));
+    let series = shared
+        .metrics
+        .tcp
+        .series(Direction::Outbound, Peer::Source, tls);
+    let mut client = client.metered(series, opened);
+    let target = discovery.target(address).await;
+
+    if shared
+        .config
+        .outbound_opaque_ports
+        .contains(&address.port())
+    {
+        return forward_bytes(client, &shared, &target).await;
+    }
+    let limits = &shared.config.limits;
+    let bounds = Bounds {
+        bytes_max: limits.detect_bytes_max,
+        partial_timeout: limits.detect_partial_timeout,
+        dial_delay: target.habit.dial_delay(limits.early_dial_delay),
+    };
+    let judge = |bytes: &[u8]| detect(bytes, limits.detect_bytes_max);
+    let mut dialled = None;
+    let dial = async {
+        let (endpoint, connected) = dial(&shared, &target, Verdict::Detect).await?;
+        dialled = Some(endpoint);
+        Ok::<_, DialError>(connected)
+    };
+    let first = Box::pin(who_speaks(&mut client, judge, dial, &bounds)).await;
+    match first {
+        Ok(First::Client {
+            verdict: Some(protocol @ (Protocol::Http1 | Protocol::Http2)),
+            server,
+        }) => {
+            target.habit.client_first();
+            if let (Protocol::Http1, Some(server), Some(endpoint)) = (protocol, server, &dialled) {
+                pool::adopt(&shared, endpoint, server).await;
+            }
+            let destination = Destination::Target(target);
+            let forward = Forward {
+                shared: shared.clone(),
+                protocol,
+                destination,
+            };
+            server::serve(client, forward, &drain).await;
+        }
+        Ok(First::Client {
+            verdict: _,
+            server: None,
+        }) => {
+            target.habit.client_first();
+            forward_bytes(client, &shared, &target).await;
+        }
+        Ok(First::Client {
+            verdict: _,
+            server: Some(server),
+        }) => {
+            copy(client, server, address).await;
+        }
+        Ok(First::Server(server)) => {
+            target.habit.server_first();
+            copy(client, server, address).await;
+        }
+        Ok(First::Unreachable(error)) => info!(%address, %error, "outbound connection failed"),
+        Err(error) => debug!(%address, %error, "the client has gone"),
+    }
+}
+
+async fn forward_bytes(client: Socket, shared: &Shared, target: &Target) {
+    match dial(shared, target, Verdict::Known(Protocol::Opaque)).await {
+        Ok((endpoint, server)) => {
+            let _pending = Pending::start(&endpoint);
+            copy(client, server, target.address).await;
+        }
+        Err(error) => info!(address = %target.address, %error, "outbound connection failed"),
+    }
+}
+
+async fn copy(mut client: Socket, mut server: Connected, address: SocketAddr) {
+    debug!(%address, tls = server.tls.label(), "forwarding bytes");
+    if let Err(error) = copy_both_ways(&mut client, &mut server.socket).await {
+        debug!(%address, %error, "a connection broke");
+    }
+}
+
+/// Why a connection has no server.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("{service} has no ready endpoints")]
+    NoEndpoints { service: String },
+    #[error("{service}: {address}: {source}")]
+    Connect {
+        service: String,
+        address: SocketAddr,
+        source: ConnectError,
+    },
+}
+
+/// Connects to one of the target's endpoints; to another when that fails.
+async fn dial(
+    shared: &Shared,
+    target: &Target,
+    verdict: Verdict,
+) -> Result<(Arc<Endpoint>, Connected), DialError> {
+    let limits = &shared.config.limits;
+    let endpoints = target.endpoints_within(limits.endpoint_wait).await;
+    let service = || endpoints.service.to_string();
+    let mut tried: Vec<Arc<Endpoint>> = Vec::new();
+    let mut last = DialError::NoEndpoints { service: service() };
+    while tried.len() < limits.attempts_max
+        && let Some(endpoint) = balance::pick(&endpoints.list, &tried, Instant::now(), |n| {
+            rand::random_range(0..n)
+        })
+    {
+        match connect(shared, Direction::Outbound, &endpoint, verdict).await {
+            Ok(connected) => {
+                endpoint.succeeded();
+                return Ok((endpoint, connected));
+            }
+            Err(source) => {
+                endpoint.failed();
+                if matches!(source, ConnectError::NotThePeer(_)) {
+                    target.refresh();
+                }
+                let address = endpoint.address;
+                last = DialError::Connect {
+                    service: service(),
+                    address,
+                    source,
+                };
+                tried.push(endpoint);
+            }
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,41 @@
+//! What every connection of the proxy needs: settings, counters, credentials, own addresses.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio_util::task::TaskTracker;
+
+use crate::{config::Config, metrics::Metrics, tls::credentials::Store};
+
+/// Shared by all tasks, built once by `lib.rs`.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) metrics: Arc<Metrics>,
+    /// None when TLS is disabled.
+    pub(crate) credentials: Option<Arc<Store>>,
+    /// The addresses that the proxy itself listens on.
+    pub(crate) own: Vec<SocketAddr>,
+    /// Owns the tasks of connections; the end of the process waits for them.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Shared {
+    /// The same for connections that nobody needs to wait for.
+    pub(crate) fn with_own_tasks(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            metrics: self.metrics.clone(),
+            credentials: self.credentials.clone(),
+            own: self.own.clone(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Whether a connection to `address` would come back to this proxy.
+    pub(crate) fn is_own_listener(&self, address: SocketAddr) -> bool {
+        self.own.iter().any(|own| {
+            own.port() == address.port()
+                && (own.ip() == address.ip()
+                    || (own.ip().is_unspecified() && address.ip().is_loopback()))
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! The mesh handshake as the server. Entry: [`accept`]; what to do with a ClientHello says [`judge`].
+
+use std::{io, sync::Arc, time::Duration};
+
+use linkerd_names::Identity;
+use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Verdict,
+    credentials::{Credentials, Store, peer_identity},
+};
+use crate::io::{Socket, Transport};
+
+/// What becomes of a connection whose ClientHello is for a mesh name.
+pub(crate) enum Judgement {
+    /// It is for us.
+    Accept(Arc<Credentials>),
+    /// It is for us, and we cannot answer yet: the peer may fall back to plaintext.
+    NoCredentials,
+    /// It is for another workload: whoever sent it must not deliver here.
+    NotUs,
+}
+
+/// A finished handshake.
+pub(crate) struct Accepted {
+    pub(crate) socket: Socket,
+    pub(crate) peer: Identity,
+    pub(crate) verdict: Verdict,
+}
+
+/// Why there is no handshake. The connection is closed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AcceptError {
+    #[error("the handshake failed")]
+    Handshake(#[source] io::Error),
+    #[error("the handshake took too long")]
+    Timeout,
+    #[error("the peer's certificate is not for one mesh identity")]
+    NoIdentity,
+}
+
+/// Decides about a ClientHello for the mesh name `name`. `store` is none when TLS is disabled.
+pub(crate) fn judge(name: &str, store: Option<&Store>) -> Judgement {
+    match store {
+        None => Judgement::NoCredentials,
+        Some(store) if store.identity().as_str() != name => Judgement::NotUs,
+        Some(store) => store
+            .current()
+            .map_or(Judgement::NoCredentials, Judgement::Accept),
+    }
+}
+
+/// Answers the handshake whose first bytes `socket` has seen.
+///
+/// # Errors
+/// [`AcceptError`]; the peer has been told by an alert where that was possible.
+pub(crate) async fn accept(
+    socket: Socket,
+    credentials: &Credentials,
+    bound: Duration,
+) -> Result<Accepted, AcceptError> {
+    let acceptor = TlsAcceptor::from(credentials.server.clone());
+    let stream = timeout(bound, acceptor.accept(socket.into_replay()))
+        .await
+        .map_err(|_| AcceptError::Timeout)?
+        .map_err(AcceptError::Handshake)?;
+    let (_, connection) = stream.get_ref();
+    let peer = peer_identity(connection.peer_certificates()).ok_or(AcceptError::NoIdentity)?;
+    let verdict = Verdict::from_alpn(connection.alpn_protocol());
+    let socket = Socket::new(Transport::Accepted(Box::new(stream)));
+    Ok(Accepted {
+        socket,
+        peer,
+        verdict,
+    })
+}
+
+/// Ends a handshake before it begins, so that the peer knows after one round trip.
+pub(crate) async fn refuse(socket: &mut Socket, alert: Alert) {
+    let record = [21, 3, 3, 0, 2, 2, alert as u8];
+    // The peer may be gone already; then it needs no alert.
+    let _ = socket.write_all(&record).await;
+    let _ = socket.shutdown().await;
+}
+
+/// Fatal alerts, RFC 8446 section 6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Alert {
+    /// We are the right one and have no certificate.
+    HandshakeFailure = 40,
+    /// We are not the one that the peer looks for.
+    UnrecognizedName = 112,
+}

@@ -1,0 +1,269 @@
+//! Connects to an endpoint: mutual TLS when it can be had, else plaintext with the reason.
+//! Entry: [`connect`]. A peer that proves to be somebody else is never spoken to.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use linkerd_names::{Identity, NoTls, Tls};
+use rustls::{AlertDescription, CertificateError};
+use rustls_pki_types::ServerName;
+use tokio::{io::AsyncBufRead, net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tracing::{debug, info};
+
+use super::{Verdict, credentials::Credentials};
+use crate::{
+    endpoint::Endpoint,
+    io::{Socket, Transport},
+    metrics::{Direction, Peer},
+    shared::Shared,
+};
+
+/// A connection to an endpoint, and what became of TLS on it.
+pub(crate) struct Connected {
+    pub(crate) socket: Socket,
+    pub(crate) tls: Tls,
+    /// The credentials' generation; 0 = none were there.
+    pub(crate) generation: u64,
+    /// TLS is worth another attempt after this; none when the outcome is for good.
+    pub(crate) retry_tls_at: Option<Instant>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error("cannot connect: {0}")]
+    Tcp(#[source] io::Error),
+    #[error("cannot connect: no answer in time")]
+    Timeout,
+    #[error("the endpoint is not {0}: it proved another identity")]
+    NotThePeer(Identity),
+    #[error("the endpoint has gone")]
+    Gone,
+    #[error("the endpoint is this proxy itself")]
+    Loop,
+}
+
+enum HandshakeError {
+    /// Somebody else is there.
+    NotThePeer,
+    /// Plaintext may do.
+    Failed(NoTls, String),
+}
+
+/// Connects to `endpoint` and announces `verdict` to a proxy of ours.
+///
+/// # Errors
+/// [`ConnectError`]; never because of TLS alone, unless the peer is not the one it should be.
+pub(crate) async fn connect(
+    shared: &Shared,
+    direction: Direction,
+    endpoint: &Endpoint,
+    verdict: Verdict,
+) -> Result<Connected, ConnectError> {
+    let opened = Instant::now();
+    let stream = tcp(shared, endpoint).await?;
+    let connected = match plan(shared, endpoint, &stream) {
+        Plan::Plain(reason, retry_tls_at, generation) => {
+            plain(stream, reason, retry_tls_at, generation)
+        }
+        Plan::Handshake(identity, credentials) => {
+            let generation = credentials.generation;
+            match handshake(shared, endpoint, &identity, &credentials, verdict, stream).await {
+                Ok(stream) => {
+                    endpoint.handshake.succeeded(generation);
+                    let socket = Socket::new(Transport::Connected(Box::new(stream)));
+                    let tls = Tls::On(identity);
+                    Connected {
+                        socket,
+                        tls,
+                        generation,
+                        retry_tls_at: None,
+                    }
+                }
+                Err(HandshakeError::NotThePeer) => {
+                    info!(endpoint = %endpoint.address, expected = %identity, "another identity");
+                    return Err(ConnectError::NotThePeer(identity));
+                }
+                Err(HandshakeError::Failed(reason, error)) => {
+                    let limits = &shared.config.limits;
+                    let retry_at = endpoint
+                        .handshake
+                        .failed(limits.handshake_backoff_min, limits.handshake_backoff_max);
+                    info!(endpoint = %endpoint.address, %identity, reason = reason.as_str(), %error,
+                        "no TLS: falling back to plaintext");
+                    if endpoint.is_gone() {
+                        return Err(ConnectError::Gone);
+                    }
+                    let stream = tcp(shared, endpoint).await?;
+                    plain(stream, reason, Some(retry_at), generation)
+                }
+            }
+        }
+    };
+    let series = shared
+        .metrics
+        .tcp
+        .series(direction, Peer::Destination, (&connected.tls).into());
+    let Connected {
+        socket,
+        tls,
+        generation,
+        retry_tls_at,
+    } = connected;
+    Ok(Connected {
+        socket: socket.metered(series, opened),
+        tls,
+        generation,
+        retry_tls_at,
+    })
+}
+
+enum Plan {
+    Plain(NoTls, Option<Instant>, u64),
+    Handshake(Identity, Arc<Credentials>),
+}
+
+fn plan(shared: &Shared, endpoint: &Endpoint, stream: &TcpStream) -> Plan {
+    let Some(identity) = &endpoint.identity else {
+        return Plan::Plain(endpoint.no_identity, None, 0);
+    };
+    if is_own_pod(stream) {
+        return Plan::Plain(NoTls::Loopback, None, 0);
+    }
+    let Some(store) = &shared.credentials else {
+        return Plan::Plain(NoTls::Disabled, None, 0);
+    };
+    let Some(credentials) = store.current() else {
+        return Plan::Plain(NoTls::NoCredentials, None, 0);
+    };
+    match endpoint.handshake.paused_until() {
+        Some(until) => Plan::Plain(NoTls::HandshakeBackoff, Some(until), credentials.generation),
+        None => Plan::Handshake(identity.clone(), credentials),
+    }
+}
+
+/// A connection to one of the pod's own addresses does not pass the inbound proxy.
+fn is_own_pod(stream: &TcpStream) -> bool {
+    match (stream.local_addr(), stream.peer_addr()) {
+        (Ok(local), Ok(peer)) => local.ip() == peer.ip(),
+        _ => false,
+    }
+}
+
+fn plain(
+    stream: TcpStream,
+    reason: NoTls,
+    retry_tls_at: Option<Instant>,
+    generation: u64,
+) -> Connected {
+    let socket = Socket::new(Transport::Tcp(stream));
+    Connected {
+        socket,
+        tls: Tls::Off(reason),
+        generation,
+        retry_tls_at,
+    }
+}
+
+async fn tcp(shared: &Shared, endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
+    if shared.is_own_listener(endpoint.address) {
+        return Err(ConnectError::Loop);
+    }
+    let stream = timeout(
+        shared.config.limits.connect_timeout,
+        TcpStream::connect(endpoint.address),
+    )
+    .await
+    .map_err(|_| ConnectError::Timeout)?
+    .map_err(ConnectError::Tcp)?;
+    stream.set_nodelay(true).map_err(ConnectError::Tcp)?;
+    Ok(stream)
+}
+
+async fn handshake(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    identity: &Identity,
+    credentials: &Credentials,
+    verdict: Verdict,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, HandshakeError> {
+    let bound = shared.config.limits.handshake_timeout;
+    match timeout(
+        bound,
+        shake_hands(endpoint, identity, credentials, verdict, stream),
+    )
+    .await
+    {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(classify(&error)),
+        Err(_) => Err(HandshakeError::Failed(
+            NoTls::HandshakeTimeout,
+            format!("{bound:?} passed"),
+        )),
+    }
+}
+
+async fn shake_hands(
+    endpoint: &Endpoint,
+    identity: &Identity,
+    credentials: &Credentials,
+    verdict: Verdict,
+    stream: TcpStream,
+) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(identity.as_str().to_owned()).map_err(io::Error::other)?;
+    let connector = TlsConnector::from(credentials.client(verdict));
+    let mut stream = connector.connect(name, stream).await?;
+    let is_ours = stream.get_ref().1.alpn_protocol().is_some();
+    if is_ours && !endpoint.handshake.was_accepted(credentials.generation) {
+        accepted(&mut stream, credentials).await?;
+        debug!(endpoint = %endpoint.address, "the peer has accepted our certificate");
+    }
+    Ok(stream)
+}
+
+/// Waits for the ticket by which a proxy of ours says that it has verified our certificate. Needed
+/// once an endpoint and generation: without it a refusal would come only after the first request.
+async fn accepted(stream: &mut TlsStream<TcpStream>, credentials: &Credentials) -> io::Result<()> {
+    let before = credentials.sessions.tickets();
+    poll_fn(|cx| match Pin::new(&mut *stream).poll_fill_buf(cx) {
+        Poll::Ready(Ok([])) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+        Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Pending if credentials.sessions.tickets() > before => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+fn classify(error: &io::Error) -> HandshakeError {
+    let text = error.to_string();
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::AlertReceived(AlertDescription::UnrecognisedName)) => {
+            HandshakeError::NotThePeer
+        }
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => HandshakeError::NotThePeer,
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            HandshakeError::Failed(NoTls::CertificateInvalid, text)
+        }
+        _ => HandshakeError::Failed(NoTls::HandshakeFailed, text),
+    }
+}
+
+/// A pause between handshakes that fail, doubled each time, with up to a quarter of jitter.
+pub(crate) fn backoff(failures: u32, min: Duration, max: Duration) -> Duration {
+    let pause = min.saturating_mul(1 << failures.min(16)).min(max);
+    pause.mul_f64(rand::random_range(0.75..=1.0))
+}

@@ -1,0 +1,302 @@
+//! The proxy's certificate, key and trust: read from files, checked together, published whole.
+//! Entry: [`Store::watch`]. Old credentials stay in force when new ones are bad.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwapOption;
+use linkerd_names::Identity;
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier},
+    server::WebPkiClientVerifier,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime, pem::PemObject,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use zeroize::Zeroize;
+
+use super::{
+    Verdict,
+    files::{self, Contents, ReadError},
+    provider,
+    sessions::Sessions,
+    verify::{self, ExactName},
+};
+use crate::{
+    config::TlsFiles,
+    metrics::{Metrics, ReloadStatus},
+};
+
+/// One generation of credentials: everything that a handshake needs.
+pub(crate) struct Credentials {
+    /// Counts up with every reload.
+    pub(crate) generation: u64,
+    /// For handshakes as the server.
+    pub(crate) server: Arc<ServerConfig>,
+    clients: [Arc<ClientConfig>; Verdict::ALL.len()],
+    pub(super) sessions: Arc<Sessions>,
+    not_after: SystemTime,
+}
+
+impl Credentials {
+    /// The settings of a handshake that announces `verdict`.
+    pub(super) fn client(&self, verdict: Verdict) -> Arc<ClientConfig> {
+        self.clients[verdict.index()].clone()
+    }
+}
+
+/// Where the current credentials are found.
+pub(crate) struct Store {
+    identity: Identity,
+    current: ArcSwapOption<Credentials>,
+    loaded: watch::Sender<bool>,
+    generation: AtomicU64,
+}
+
+/// Why credentials were refused. The old ones stay.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReloadError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}", path = .0.path.display(), source = .0.source)]
+    Read(ReadError),
+    /// The bundle holds no certificate that can be trusted.
+    #[error("the trust anchors hold no valid certificate")]
+    NoTrustAnchors,
+    /// The key is no PKCS#8 key of a known kind.
+    #[error("the private key is not valid")]
+    InvalidKey,
+    /// Key and certificate are not a pair.
+    #[error("the private key does not fit the certificate")]
+    WrongKey,
+    /// The chain, the name or the time is wrong.
+    #[error("the certificate is not valid for {identity}: {source}")]
+    InvalidCertificate {
+        /// Whose it should be.
+        identity: Identity,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+}
+
+impl Store {
+    pub(crate) fn new(identity: Identity) -> Arc<Self> {
+        Arc::new(Self {
+            identity,
+            current: ArcSwapOption::empty(),
+            loaded: watch::Sender::new(false),
+            generation: AtomicU64::new(0),
+        })
+    }
+
+    /// Whose credentials these are.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The credentials for the next handshake; none before the first are loaded, and after they expired.
+    pub(crate) fn current(&self) -> Option<Arc<Credentials>> {
+        self.current
+            .load_full()
+            .filter(|credentials| SystemTime::now() < credentials.not_after)
+    }
+
+    /// The generation of the credentials in force; 0 = none yet.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Returns once credentials have been loaded.
+    pub(crate) async fn loaded(&self) {
+        // The sender lives in self, so it cannot be gone.
+        let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
+    }
+
+    /// Polls the files and publishes every valid change, until `shutdown`.
+    pub(crate) async fn watch(
+        self: Arc<Self>,
+        files: TlsFiles,
+        metrics: Arc<Metrics>,
+        poll: Duration,
+        shutdown: CancellationToken,
+    ) {
+        let mut last = Last::default();
+        while !shutdown.is_cancelled() {
+            let paths = files.clone();
+            let read = tokio::task::spawn_blocking(move || files::read(&paths)).await;
+            match read {
+                Ok(read) => self.consider(read, &mut last, &metrics),
+                Err(error) => warn!(%error, "cannot read the credentials"),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(poll) => {}
+            }
+        }
+    }
+
+    fn consider(&self, read: Result<Contents, ReadError>, last: &mut Last, metrics: &Metrics) {
+        let result = match read {
+            // Bad contents are judged again: time alone can make them good.
+            Ok(contents) if last.contents.as_ref() == Some(&contents) && last.error.is_none() => {
+                return;
+            }
+            Ok(contents) => {
+                let result = self.load(&contents);
+                last.contents = Some(contents);
+                result
+            }
+            Err(error) => Err(ReloadError::Read(error)),
+        };
+        match result {
+            Ok(credentials) => {
+                last.error = None;
+                metrics.tls.reload(ReloadStatus::Reloaded);
+                let generation = credentials.generation;
+                let valid_for = credentials.not_after.duration_since(SystemTime::now());
+                let hours = valid_for.unwrap_or_default().as_secs() / 3_600;
+                self.current.store(Some(Arc::new(credentials)));
+                self.generation.store(generation, Relaxed);
+                self.loaded.send_replace(true);
+                info!(identity = %self.identity, generation, valid_for_hours = hours, "loaded credentials");
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if last.error.as_ref() == Some(&text) {
+                    return;
+                }
+                metrics.tls.reload(error.status());
+                if self.current.load().is_some() {
+                    warn!(error = %text, "cannot load new credentials; the old ones stay in force");
+                } else {
+                    info!(reason = %text, "no credentials yet");
+                }
+                last.error = Some(text);
+            }
+        }
+    }
+
+    fn load(&self, contents: &Contents) -> Result<Credentials, ReloadError> {
+        let provider = provider();
+        let roots = Arc::new(trust_anchors(&contents.trust_anchors)?);
+        let invalid = |source| ReloadError::InvalidCertificate {
+            identity: self.identity.clone(),
+            source,
+        };
+        let servers = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .build()
+            .map_err(|_| ReloadError::NoTrustAnchors)?;
+        let servers = Arc::new(ExactName(servers));
+        let clients = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+            .clear_root_hint_subjects()
+            .build()
+            .map_err(|_| ReloadError::NoTrustAnchors)?;
+
+        let certificate = CertificateDer::from(contents.certificate.clone());
+        let now = UnixTime::now();
+        let name = ServerName::try_from(self.identity.as_str().to_owned())
+            .map_err(|error| invalid(rustls::Error::General(error.to_string())))?;
+        servers
+            .verify_server_cert(&certificate, &[], &name, &[], now)
+            .map_err(invalid)?;
+        clients
+            .verify_client_cert(&certificate, &[], now)
+            .map_err(invalid)?;
+        let not_after = not_after(&certificate)
+            .ok_or_else(|| invalid(rustls::CertificateError::BadEncoding.into()))?;
+
+        let mut key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(contents.private_key.to_vec()));
+        let signer = provider.key_provider.load_private_key(key.clone_key());
+        key.zeroize();
+        let signer = signer.map_err(|_| ReloadError::InvalidKey)?;
+        let pair = CertifiedKey::new(vec![certificate], signer);
+        pair.keys_match().map_err(|_| ReloadError::WrongKey)?;
+        let pair = Arc::new(SingleCertAndKey::from(pair));
+
+        let sessions = Sessions::new();
+        let client = |verdict: Verdict| {
+            let mut config = ClientConfig::builder_with_provider(provider.clone())
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .expect("the provider has suites of TLS 1.3")
+                .dangerous()
+                .with_custom_certificate_verifier(servers.clone())
+                .with_client_cert_resolver(pair.clone());
+            config.alpn_protocols = vec![verdict.alpn().to_vec()];
+            config.resumption = Resumption::store(sessions.clone());
+            Arc::new(config)
+        };
+        let mut server = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("the provider has suites of TLS 1.3")
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(pair.clone());
+        server.alpn_protocols = Verdict::ALL.iter().map(|v| v.alpn().to_vec()).collect();
+        // One ticket is enough to say "accepted" and to resume once; each costs a hash and a write.
+        server.send_tls13_tickets = 1;
+        Ok(Credentials {
+            generation: self.generation() + 1,
+            server: Arc::new(server),
+            clients: Verdict::ALL.map(client),
+            sessions,
+            not_after,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Last {
+    contents: Option<Contents>,
+    error: Option<String>,
+}
+
+impl ReloadError {
+    fn status(&self) -> ReloadStatus {
+        match self {
+            Self::Read(error) => ReloadStatus::IoError {
+                path: error.path.display().to_string(),
+                errno: error.source.raw_os_error(),
+            },
+            Self::NoTrustAnchors => ReloadStatus::InvalidTrustAnchors,
+            Self::InvalidKey | Self::WrongKey => ReloadStatus::InvalidPrivateKey,
+            Self::InvalidCertificate { .. } => ReloadStatus::InvalidEndEntityCertificate,
+        }
+    }
+}
+
+/// Certificates that cannot be roots are left out with a warning; one good one is enough.
+fn trust_anchors(pem: &[u8]) -> Result<RootCertStore, ReloadError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let added = certificate
+            .map_err(|error| error.to_string())
+            .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
+        if let Err(error) = added {
+            warn!(%error, "skipping a trust anchor that is not valid");
+        }
+    }
+    if roots.is_empty() {
+        Err(ReloadError::NoTrustAnchors)
+    } else {
+        Ok(roots)
+    }
+}
+
+fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    Some(UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// The identity that the peer of a finished handshake has proved.
+pub(super) fn peer_identity(certificates: Option<&[CertificateDer<'_>]>) -> Option<Identity> {
+    verify::identity(certificates?.first()?)
+}

@@ -1,0 +1,79 @@
+//! Mesh TLS: what both ends agree on. Handshakes are in `accept.rs` and `connect.rs`, keys in `credentials.rs`.
+
+pub(crate) mod accept;
+pub(crate) mod client_hello;
+pub(crate) mod connect;
+pub(crate) mod credentials;
+mod files;
+mod sessions;
+mod verify;
+
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+use crate::detect::Protocol;
+
+/// What the client's proxy tells the server's in ALPN about the bytes to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Verdict {
+    /// The client was silent so far: the server's proxy looks for itself.
+    Detect,
+    /// The client's proxy has looked; nobody needs to guess.
+    Known(Protocol),
+}
+
+impl Verdict {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Detect,
+        Self::Known(Protocol::Http1),
+        Self::Known(Protocol::Http2),
+        Self::Known(Protocol::Opaque),
+    ];
+
+    /// Private ALPN names, ours alone.
+    pub(crate) fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Detect => b"linkerd/detect",
+            Self::Known(Protocol::Http1) => b"linkerd/http1",
+            Self::Known(Protocol::Http2) => b"linkerd/h2",
+            Self::Known(Protocol::Opaque) => b"linkerd/opaque",
+        }
+    }
+
+    /// A peer that offers no ALPN leaves the question open.
+    pub(crate) fn from_alpn(alpn: Option<&[u8]>) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|v| Some(v.alpn()) == alpn)
+            .unwrap_or(Self::Detect)
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Detect => 0,
+            Self::Known(Protocol::Http1) => 1,
+            Self::Known(Protocol::Http2) => 2,
+            Self::Known(Protocol::Opaque) => 3,
+        }
+    }
+}
+
+/// The cryptography of the mesh: TLS 1.3 with AES-128-GCM and X25519MLKEM768 first.
+fn provider() -> Arc<CryptoProvider> {
+    use aws_lc_rs::{cipher_suite, kx_group};
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        ],
+        kx_groups: vec![
+            kx_group::X25519MLKEM768,
+            kx_group::X25519,
+            kx_group::SECP256R1,
+            kx_group::SECP384R1,
+        ],
+        ..aws_lc_rs::default_provider()
+    })
+}
