@@ -1,3 +1,131 @@
-//! linkerd-ca.
+//! Runs the CA controller.
 
-fn main() {}
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Parser, ValueEnum};
+use linkerd_ca::{
+    context::Context,
+    controller::Controller,
+    lease::{Candidate, Leadership},
+    lifetime,
+    metrics::Metrics,
+    report::Reports,
+    watches::watch_all,
+};
+use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, ports};
+use linkerd_process::{
+    Readiness, init_logs, install_crypto_provider, register_process_metrics, serve_admin,
+    shutdown_on_signal,
+};
+use prometheus_client::registry::Registry;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// Writes a certificate Secret for every workload of the mesh, and the trust bundle for its namespace.
+#[derive(Parser)]
+#[command(name = "linkerd-ca", version)]
+struct Args {
+    /// Namespace of the control plane
+    #[arg(long, default_value = CONTROL_PLANE_NAMESPACE_DEFAULT)]
+    control_plane_namespace: String,
+    /// How much is logged
+    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
+    log_level: LogLevel,
+    /// Address of /live, /ready and /metrics
+    #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], ports::ADMIN_CA)))]
+    admin_addr: SocketAddr,
+    /// How long a certificate is valid, for example 24h, 90m or 1h30m; renewed at two thirds of it
+    #[arg(long, default_value = "24h", value_parser = lifetime::parse)]
+    leaf_lifetime: Duration,
+    /// Name of this replica, different from every other's
+    #[arg(long, env = "POD_NAME", default_value_t = format!("linkerd-ca-{}", std::process::id()))]
+    pod_name: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl LogLevel {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    install_crypto_provider();
+    let args = Args::parse();
+    init_logs(&format!("warn,linkerd={}", args.log_level.as_str()))?;
+    run(args, shutdown_on_signal()).await
+}
+
+async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let Args {
+        control_plane_namespace,
+        log_level: _,
+        admin_addr,
+        leaf_lifetime,
+        pod_name,
+    } = args;
+    let client = kube::Client::try_default()
+        .await
+        .context("cannot find the cluster")?;
+    let mut registry = Registry::default();
+    register_process_metrics(&mut registry);
+    let metrics = Metrics::new(&mut registry);
+    let readiness = Readiness::default();
+    let listener = TcpListener::bind(admin_addr)
+        .await
+        .with_context(|| format!("cannot listen on {admin_addr}"))?;
+    info!(
+        version = linkerd_names::VERSION,
+        admin = %listener.local_addr()?,
+        control_plane_namespace,
+        leaf_lifetime_seconds = leaf_lifetime.as_secs(),
+        holder = pod_name,
+        "linkerd-ca",
+    );
+
+    // The lease is given back only when nothing is written any more.
+    let lease_shutdown = CancellationToken::new();
+    let (leadership_tx, leadership) = watch::channel(Leadership::Unknown);
+    let candidate = Candidate::new(client.clone(), &control_plane_namespace, pod_name.clone());
+    let lease = tokio::spawn(candidate.run(leadership_tx, lease_shutdown.clone()));
+    let admin = tokio::spawn(serve_admin(
+        listener,
+        Arc::new(registry),
+        readiness.clone(),
+        shutdown.clone(),
+    ));
+
+    let observed = watch_all(&client, &control_plane_namespace);
+    let reports = Reports::new(client.clone(), pod_name);
+    let context = Context {
+        client,
+        control_plane_namespace,
+        leaf_lifetime,
+    };
+    Controller::new(context, metrics, reports)
+        .run(observed, leadership, readiness, shutdown)
+        .await;
+
+    lease_shutdown.cancel();
+    lease.await.context("the lease's task broke off")?;
+    admin.await.context("the admin server's task broke off")?;
+    info!("stopped");
+    Ok(())
+}

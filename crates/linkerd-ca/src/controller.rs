@@ -1,0 +1,352 @@
+//! Keeps every marked workload's Secret and every such namespace's trust bundle right, while this
+//! replica leads. Entry: [`Controller::run`]. What to do is decided in `plan.rs`, done in `issue.rs`,
+//! `bundle.rs` and `root.rs`; here is when, how often and how many at once.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::{Stream, StreamExt};
+use linkerd_issuer::Root;
+use linkerd_names::{Owner, OwnerKind};
+use linkerd_process::Readiness;
+use tokio::{
+    sync::watch,
+    task::{Id, JoinError, JoinSet},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info};
+
+use crate::{
+    backoff,
+    bundle::HeldBundle,
+    context::Context,
+    lease::Leadership,
+    metrics::{Census, Metrics},
+    mirror::{Change, Mirror},
+    queue::{Finish, Queue},
+    report::Reports,
+    secret::Held,
+    watches::Observed,
+    work::{self, Done, Task},
+    workloads::Workload,
+};
+
+/// Writes at the same time. The API server is the slow part, and it has other clients.
+const IN_FLIGHT_MAX: usize = 16;
+/// A good Secret is judged again at least this often, whatever its certificate says: the wall clock may
+/// jump, and timers do not notice.
+const RECHECK_MAX: Duration = Duration::from_secs(10 * 60);
+/// How often the workloads are counted for `/metrics`.
+const CENSUS_PERIOD: Duration = Duration::from_secs(15);
+
+/// What has to be looked at. The order is that of the work when several are due at the same time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Item {
+    /// The root's Secret.
+    Root,
+    /// The trust bundle of a namespace.
+    Bundle(String),
+    /// The Secret of a workload.
+    Leaf(Owner),
+}
+
+/// The state of the controller. One task owns it; the writes are tasks of their own.
+pub struct Controller {
+    context: Context,
+    metrics: Metrics,
+    reports: Reports,
+    workloads: HashMap<OwnerKind, Mirror<Owner, Workload>>,
+    secrets: Mirror<Owner, Held>,
+    bundles: Mirror<String, HeldBundle>,
+    /// Since when workloads without a Secret have been known.
+    waiting_since: HashMap<Owner, Instant>,
+    root: Option<Arc<Root>>,
+    leadership: Leadership,
+    queue: Queue<Item>,
+    in_flight: JoinSet<Done>,
+    items_in_flight: HashMap<Id, Item>,
+}
+
+impl Controller {
+    /// A controller that knows nothing yet.
+    pub fn new(context: Context, metrics: Metrics, reports: Reports) -> Self {
+        Self {
+            context,
+            metrics,
+            reports,
+            workloads: OwnerKind::ALL.map(|kind| (kind, Mirror::default())).into(),
+            secrets: Mirror::default(),
+            bundles: Mirror::default(),
+            waiting_since: HashMap::new(),
+            root: None,
+            leadership: Leadership::Unknown,
+            queue: Queue::default(),
+            in_flight: JoinSet::new(),
+            items_in_flight: HashMap::new(),
+        }
+    }
+
+    /// Works until `shutdown`; then no write is under way any more.
+    pub async fn run(
+        mut self,
+        observed: impl Stream<Item = Observed>,
+        mut leadership: watch::Receiver<Leadership>,
+        readiness: Readiness,
+        shutdown: CancellationToken,
+    ) {
+        let mut observed = std::pin::pin!(observed.fuse());
+        let mut census = tokio::time::interval(CENSUS_PERIOD);
+        leadership.mark_changed();
+        loop {
+            readiness.set_ready(self.is_ready());
+            self.start_what_is_due();
+            let next_due = self.queue.next_due().filter(|_| self.may_start());
+            // Every branch is cancel-safe: nothing is taken out of a source unless it is handled.
+            tokio::select! {
+                Some(observed) = observed.next() => self.observe(observed),
+                Some(done) = self.in_flight.join_next_with_id() => self.finish(done),
+                Ok(()) = leadership.changed() => {
+                    let now = *leadership.borrow_and_update();
+                    self.change_leadership(now).await;
+                }
+                () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {}
+                _ = census.tick() => self.metrics.set_census(self.census(SystemTime::now())),
+                () = shutdown.cancelled() => break,
+            }
+        }
+        readiness.set_ready(false);
+        self.in_flight.shutdown().await;
+    }
+
+    /// Ready is who knows the cluster and, when it leads, has a root to issue with.
+    fn is_ready(&self) -> bool {
+        let leads = match self.leadership {
+            Leadership::Unknown => false,
+            Leadership::Follower => true,
+            Leadership::Leader => self.root.is_some(),
+        };
+        leads && self.knows_our_objects() && self.workloads.values().all(Mirror::is_complete)
+    }
+
+    /// Before our own objects are known, every workload would look as if it had none.
+    fn knows_our_objects(&self) -> bool {
+        self.secrets.is_complete() && self.bundles.is_complete()
+    }
+
+    fn may_start(&self) -> bool {
+        self.leadership == Leadership::Leader
+            && self.knows_our_objects()
+            && self.in_flight.len() < IN_FLIGHT_MAX
+    }
+
+    async fn change_leadership(&mut self, now: Leadership) {
+        if self.leadership == now {
+            return;
+        }
+        self.leadership = now;
+        self.metrics.set_leader(now == Leadership::Leader);
+        if now == Leadership::Leader {
+            // The root is read anew: another leader may have made it.
+            self.queue.push(Item::Root, Instant::now());
+        } else {
+            self.in_flight.shutdown().await;
+            self.items_in_flight.clear();
+            self.queue = Queue::default();
+            self.root = None;
+        }
+    }
+
+    fn observe(&mut self, observed: Observed) {
+        let now = Instant::now();
+        match observed {
+            Observed::Workload(kind, change) => {
+                for owner in self.apply_workload(kind, change) {
+                    if self.workload(&owner).is_some() {
+                        self.waiting_since.entry(owner.clone()).or_insert(now);
+                        self.push(Item::Bundle(owner.namespace.clone()), now);
+                    } else {
+                        self.waiting_since.remove(&owner);
+                    }
+                    self.push(Item::Leaf(owner), now);
+                }
+            }
+            Observed::Secret(change) => {
+                for owner in self.secrets.apply(change) {
+                    self.push(Item::Leaf(owner), now);
+                }
+            }
+            Observed::Bundle(change) => {
+                for namespace in self.bundles.apply(change) {
+                    self.push(Item::Bundle(namespace), now);
+                }
+            }
+            Observed::Root(_) => {
+                if self.leadership == Leadership::Leader {
+                    self.queue.push(Item::Root, now);
+                }
+            }
+        }
+    }
+
+    fn apply_workload(&mut self, kind: OwnerKind, change: Change<Owner, Workload>) -> Vec<Owner> {
+        self.workloads.entry(kind).or_default().apply(change)
+    }
+
+    fn workload(&self, owner: &Owner) -> Option<&Workload> {
+        self.workloads.get(&owner.kind)?.get(owner)
+    }
+
+    /// Before there is a root nothing is queued: with the root comes everything.
+    fn push(&mut self, item: Item, at: Instant) {
+        if self.root.is_some() {
+            self.queue.push(item, at);
+        }
+    }
+
+    fn push_everything(&mut self) {
+        let now = Instant::now();
+        let owners: Vec<Owner> = self
+            .workloads
+            .values()
+            .flat_map(Mirror::iter)
+            .map(|(owner, _)| owner.clone())
+            .collect();
+        // Pods of the control plane mount the bundle, whether any of them is marked or not.
+        self.push(
+            Item::Bundle(self.context.control_plane_namespace.clone()),
+            now,
+        );
+        for owner in owners {
+            self.push(Item::Bundle(owner.namespace.clone()), now);
+            self.push(Item::Leaf(owner), now);
+        }
+    }
+
+    fn start_what_is_due(&mut self) {
+        while self.may_start() {
+            let Some(item) = self.queue.take(Instant::now()) else {
+                return;
+            };
+            match self.task(&item) {
+                Some(task) => {
+                    let (context, reports) = (self.context.clone(), self.reports.clone());
+                    let failures = self.queue.failures(&item);
+                    let started = self
+                        .in_flight
+                        .spawn(work::perform(context, reports, task, failures));
+                    self.items_in_flight.insert(started.id(), item);
+                }
+                None => self.queue.finish(item, Finish::Forget),
+            }
+        }
+    }
+
+    /// What there is to do about an item; none when it does not concern us any more.
+    fn task(&self, item: &Item) -> Option<Task> {
+        match item {
+            Item::Root => Some(Task::Root {
+                present: self.root.clone(),
+            }),
+            Item::Bundle(namespace) => {
+                let is_ours = *namespace == self.context.control_plane_namespace;
+                let mut owners = self.workloads.values().flat_map(Mirror::iter);
+                (is_ours || owners.any(|(owner, _)| owner.namespace == *namespace)).then_some(())?;
+                Some(Task::Bundle {
+                    root: self.root.clone()?,
+                    namespace: namespace.clone(),
+                    held: self.bundles.get(namespace).cloned(),
+                })
+            }
+            Item::Leaf(owner) => Some(Task::Leaf {
+                root: self.root.clone()?,
+                workload: self.workload(owner)?.clone(),
+                held: self.secrets.get(owner).cloned(),
+            }),
+        }
+    }
+
+    fn finish(&mut self, done: Result<(Id, Done), JoinError>) {
+        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(item) = self.items_in_flight.remove(&id) else {
+            return;
+        };
+        let now = Instant::now();
+        let finish = match done {
+            Ok((_, Done::Root(root))) => {
+                self.use_root(root);
+                Finish::Forget
+            }
+            Ok((_, Done::Bundle(reconciled))) => {
+                if reconciled.written {
+                    self.metrics.bundle_written();
+                    if let Item::Bundle(namespace) = &item {
+                        self.bundles.note(namespace.clone(), reconciled.held);
+                    }
+                }
+                Finish::Forget
+            }
+            Ok((_, Done::Leaf(reconciled))) => {
+                if let (Item::Leaf(owner), Some(reason)) = (&item, reconciled.issued) {
+                    self.metrics.issued(reason);
+                    if let Some(since) = self.waiting_since.remove(owner) {
+                        self.metrics.first_write(since.elapsed());
+                    }
+                }
+                if let Item::Leaf(owner) = &item {
+                    self.waiting_since.remove(owner);
+                    self.secrets.note(owner.clone(), reconciled.held);
+                }
+                let wait = reconciled.renew_at.duration_since(SystemTime::now());
+                Finish::Again(now + wait.unwrap_or_default().min(RECHECK_MAX))
+            }
+            Ok((_, Done::Failed(reason))) => {
+                self.metrics.failed(reason);
+                Finish::Failed(now + backoff::delay(self.queue.failures(&item) + 1))
+            }
+            Err(panic) => {
+                error!(?item, %panic, "work broke off");
+                self.metrics.failed("panic");
+                Finish::Failed(now + backoff::delay(self.queue.failures(&item) + 1))
+            }
+        };
+        self.queue.finish(item, finish);
+    }
+
+    fn use_root(&mut self, root: Root) {
+        let same = |present: &Arc<Root>| present.certificate_der() == root.certificate_der();
+        if self.root.as_ref().is_some_and(same) {
+            return;
+        }
+        if self.root.is_some() {
+            info!("the root is another one now: every certificate is issued anew");
+        }
+        self.metrics.set_root_not_after(root.not_after());
+        self.root = Some(Arc::new(root));
+        self.push_everything();
+    }
+
+    fn census(&self, now: SystemTime) -> Census {
+        let mut census = Census::default();
+        for (owner, _) in self.workloads.values().flat_map(Mirror::iter) {
+            let Some(leaf) = self.secrets.get(owner).and_then(|held| held.leaf.as_ref()) else {
+                census.missing += 1;
+                continue;
+            };
+            let end = leaf.not_after();
+            census.not_after_min = Some(census.not_after_min.map_or(end, |min| min.min(end)));
+            if end <= now {
+                census.expired += 1;
+            } else if leaf.renew_at() <= now {
+                census.due += 1;
+            } else {
+                census.valid += 1;
+            }
+        }
+        debug!(?census, "counted");
+        census
+    }
+}

@@ -1,0 +1,198 @@
+//! Everything that the controller watches, as one stream. Entry: [`watch_all`].
+//! Objects are reduced to what is needed as they come in; a watch that breaks is taken up again by itself.
+
+use futures::{
+    Stream, StreamExt,
+    stream::{BoxStream, select_all},
+};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::{
+    Api, Client, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Config, Event, watch_object, watcher},
+    },
+};
+use linkerd_names::{
+    Owner, OwnerKind,
+    component::{ROOT_SECRET, TRUST_BUNDLE_CONFIG_MAP},
+    labels,
+};
+use tracing::warn;
+
+use crate::{
+    bundle::{self, HeldBundle},
+    mirror::Change,
+    secret::{self, Held},
+    workloads::{self, Templated, Workload},
+    write::Version,
+};
+
+/// One thing that a watch tells.
+#[derive(Debug)]
+pub enum Observed {
+    /// About workloads of one kind.
+    Workload(OwnerKind, Change<Owner, Workload>),
+    /// About Secrets of workloads.
+    Secret(Change<Owner, Held>),
+    /// About trust bundles, by namespace.
+    Bundle(Change<String, HeldBundle>),
+    /// The root's Secret as it is now.
+    Root(Option<Version>),
+}
+
+/// Watches workloads of every kind, our Secrets and ConfigMaps, and the root.
+pub fn watch_all(
+    client: &Client,
+    control_plane_namespace: &str,
+) -> impl Stream<Item = Observed> + Send + use<> {
+    let templated = OwnerKind::ALL
+        .into_iter()
+        .filter(|kind| *kind != OwnerKind::Pod);
+    let mut streams: Vec<BoxStream<'static, Observed>> = templated
+        .map(|kind| watch_templated(client.clone(), kind, control_plane_namespace.to_owned()))
+        .collect();
+    streams.push(watch_pods(
+        client.clone(),
+        control_plane_namespace.to_owned(),
+    ));
+    streams.push(watch_secrets(
+        client.clone(),
+        control_plane_namespace.to_owned(),
+    ));
+    streams.push(watch_bundles(client.clone()));
+    streams.push(watch_root(client.clone(), control_plane_namespace));
+    select_all(streams)
+}
+
+fn watch_templated(
+    client: Client,
+    kind: OwnerKind,
+    control_plane_namespace: String,
+) -> BoxStream<'static, Observed> {
+    let api: Api<Templated> = Api::all_with(client, &workloads::api_resource(kind));
+    // The marks are on the pod template, which no selector reaches.
+    changes(
+        kind.as_str(),
+        watcher(api, Config::default()),
+        move |object| {
+            Some(workloads::read_templated(
+                kind,
+                &object,
+                &control_plane_namespace,
+            ))
+        },
+    )
+    .map(move |change| Observed::Workload(kind, change))
+    .boxed()
+}
+
+fn watch_pods(client: Client, control_plane_namespace: String) -> BoxStream<'static, Observed> {
+    let api: Api<PartialObjectMeta<Pod>> = Api::all(client);
+    let marked = format!(
+        "{}={control_plane_namespace},{}",
+        labels::CONTROL_PLANE_NAMESPACE,
+        labels::TLS_MODE
+    );
+    changes(
+        "pod",
+        watcher(api, Config::default().labels(&marked)),
+        move |pod| Some(workloads::read_pod(&pod.metadata, &control_plane_namespace)),
+    )
+    .map(|change| Observed::Workload(OwnerKind::Pod, change))
+    .boxed()
+}
+
+fn watch_secrets(client: Client, control_plane_namespace: String) -> BoxStream<'static, Observed> {
+    let api: Api<Secret> = Api::all(client);
+    let ours = format!(
+        "{}={control_plane_namespace}",
+        labels::CONTROL_PLANE_NAMESPACE
+    );
+    changes(
+        "secret",
+        watcher(api, Config::default().labels(&ours)),
+        move |secret| {
+            let owner =
+                secret::owner_of(&secret.namespace().unwrap_or_default(), &secret.name_any())?;
+            Some((owner, Some(secret::read(secret, &control_plane_namespace))))
+        },
+    )
+    .map(Observed::Secret)
+    .boxed()
+}
+
+fn watch_bundles(client: Client) -> BoxStream<'static, Observed> {
+    let api: Api<ConfigMap> = Api::all(client);
+    // By name and not by label: our permission is for this one name.
+    let ours = format!("metadata.name={TRUST_BUNDLE_CONFIG_MAP}");
+    changes(
+        "configmap",
+        watcher(api, Config::default().fields(&ours)),
+        |config_map| {
+            Some((
+                config_map.namespace().unwrap_or_default(),
+                Some(bundle::read(config_map)),
+            ))
+        },
+    )
+    .map(Observed::Bundle)
+    .boxed()
+}
+
+fn watch_root(client: Client, control_plane_namespace: &str) -> BoxStream<'static, Observed> {
+    let api: Api<Secret> = Api::namespaced(client, control_plane_namespace);
+    watch_object(api, ROOT_SECRET)
+        .default_backoff()
+        .filter_map(async |event| report("root secret", event))
+        .map(|secret| {
+            let version = secret.as_ref().map(|secret| Version::of(&secret.metadata));
+            if let Some(mut secret) = secret {
+                secret::wipe(&mut secret);
+            }
+            Observed::Root(version)
+        })
+        .boxed()
+}
+
+/// Turns the events of one watch into changes. `read` returns an object's key, and its value if it
+/// concerns us; none when not even its key does.
+fn changes<O, K, V>(
+    what: &'static str,
+    events: impl Stream<Item = watcher::Result<Event<O>>> + Send + 'static,
+    read: impl Fn(O) -> Option<(K, Option<V>)> + Send + 'static,
+) -> impl Stream<Item = Change<K, V>> + Send
+where
+    O: Clone + Send + 'static,
+    K: Send,
+    V: Send,
+{
+    events.default_backoff().filter_map(move |event| {
+        let change = report(what, event).and_then(|event| match event {
+            Event::Init => Some(Change::Relist),
+            Event::InitApply(object) => {
+                let (key, value) = read(object)?;
+                Some(Change::Listed(key, value?))
+            }
+            Event::InitDone => Some(Change::RelistDone),
+            Event::Apply(object) => Some(match read(object)? {
+                (key, Some(value)) => Change::Set(key, value),
+                (key, None) => Change::Remove(key),
+            }),
+            Event::Delete(object) => Some(Change::Remove(read(object)?.0)),
+        });
+        std::future::ready(change)
+    })
+}
+
+/// Logs a watch that broke; it is taken up again after a while.
+fn report<T>(what: &'static str, event: watcher::Result<T>) -> Option<T> {
+    match event {
+        Ok(event) => Some(event),
+        Err(error) => {
+            warn!(watch = what, %error, "watch broke, trying again");
+            None
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! One piece of the controller's work, from start to end, with what the operator is told about it.
+//! Entry: [`perform`].
+
+use std::{sync::Arc, time::SystemTime};
+
+use linkerd_issuer::Root;
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    bundle::{self, BundleError, HeldBundle},
+    context::Context,
+    issue::{self, ReconcileError},
+    report::Reports,
+    root::{self, Origin, RootError},
+    secret::Held,
+    workloads::Workload,
+};
+
+/// What is to be done, with all that is known about it.
+#[derive(Debug)]
+pub enum Task {
+    /// Read the root, or make it.
+    Root {
+        /// The root in use.
+        present: Option<Arc<Root>>,
+    },
+    /// Make a namespace's trust bundle right.
+    Bundle {
+        /// The root that is trusted.
+        root: Arc<Root>,
+        /// The namespace.
+        namespace: String,
+        /// The ConfigMap as it was last seen.
+        held: Option<HeldBundle>,
+    },
+    /// Make a workload's Secret right.
+    Leaf {
+        /// The root that issues.
+        root: Arc<Root>,
+        /// The workload.
+        workload: Workload,
+        /// The Secret as it was last seen.
+        held: Option<Held>,
+    },
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub enum Done {
+    /// This is the root.
+    Root(Root),
+    /// The trust bundle is right.
+    Bundle(bundle::Reconciled),
+    /// The Secret is right.
+    Leaf(issue::Reconciled),
+    /// Nothing is right yet; the word is a value of the metric label `reason`.
+    Failed(&'static str),
+}
+
+/// Does `task`, which has failed `failures` times in a row before, and tells what the operator should
+/// know: each cause once in the log, and as an Event on the object.
+pub async fn perform(context: Context, reports: Reports, task: Task, failures: u32) -> Done {
+    match task {
+        Task::Root { present } => {
+            match root::load_or_create(&context, present.as_deref(), SystemTime::now()).await {
+                Ok((root, origin)) => {
+                    match origin {
+                        Origin::Created if present.is_some() => {
+                            warn!("wrote the root's secret back")
+                        }
+                        Origin::Created => info!("made a new root"),
+                        Origin::Loaded => debug!("loaded the root"),
+                    }
+                    Done::Root(root)
+                }
+                Err(error) => root_failed(&context, &reports, &error, failures).await,
+            }
+        }
+        Task::Bundle {
+            root,
+            namespace,
+            held,
+        } => match bundle::reconcile(&context, &root, &namespace, held).await {
+            Ok(reconciled) => {
+                if reconciled.written {
+                    info!(namespace, "wrote the trust bundle");
+                }
+                Done::Bundle(reconciled)
+            }
+            Err(error) => bundle_failed(&reports, &namespace, &error, failures).await,
+        },
+        Task::Leaf {
+            root,
+            workload,
+            held,
+        } => match issue::reconcile(&context, &root, &workload, held, SystemTime::now()).await {
+            Ok(reconciled) => {
+                if let Some(reason) = reconciled.issued {
+                    info!(owner = %workload.owner, reason = reason.as_str(), "issued certificate");
+                }
+                Done::Leaf(reconciled)
+            }
+            Err(error) => leaf_failed(&reports, &workload, &error, failures).await,
+        },
+    }
+}
+
+async fn root_failed(
+    context: &Context,
+    reports: &Reports,
+    error: &RootError,
+    failures: u32,
+) -> Done {
+    let text = chain(error);
+    if error.needs_operator() {
+        if failures == 0 {
+            error!(error = text, "no root: no certificate can be issued");
+        }
+        reports
+            .no_root(&context.control_plane_namespace, text)
+            .await;
+    } else {
+        warn!(error = text, "no root yet, trying again");
+    }
+    Done::Failed("root")
+}
+
+async fn bundle_failed(
+    reports: &Reports,
+    namespace: &str,
+    error: &BundleError,
+    failures: u32,
+) -> Done {
+    let text = chain(error);
+    match error {
+        BundleError::Call(call) if call.is_namespace_terminating() => {
+            debug!(namespace, "namespace is being deleted");
+            return Done::Failed("namespace_terminating");
+        }
+        BundleError::Call(_) | BundleError::Contended => {
+            warn!(
+                namespace,
+                error = text,
+                "cannot write the trust bundle, trying again"
+            );
+        }
+        BundleError::OtherControlPlane(_) => {
+            if failures == 0 {
+                warn!(namespace, error = text, "refused to write the trust bundle");
+            }
+            reports.no_bundle(namespace, text).await;
+        }
+    }
+    Done::Failed("bundle")
+}
+
+async fn leaf_failed(
+    reports: &Reports,
+    workload: &Workload,
+    error: &ReconcileError,
+    failures: u32,
+) -> Done {
+    let owner = &workload.owner;
+    let text = chain(error);
+    match error {
+        ReconcileError::Call { source, .. } if source.is_namespace_terminating() => {
+            debug!(%owner, "namespace is being deleted");
+            return Done::Failed("namespace_terminating");
+        }
+        ReconcileError::Identity(_) | ReconcileError::Foreign(_) => {
+            if failures == 0 {
+                warn!(%owner, error = text, "refused to issue a certificate");
+            }
+            reports
+                .no_certificate(workload, "CertificateRefused", text)
+                .await;
+        }
+        ReconcileError::Issue(_) | ReconcileError::Call { .. } | ReconcileError::Contended(_) => {
+            warn!(%owner, error = text, "cannot issue a certificate, trying again");
+            // The first failures are mostly conflicts and restarts that nobody has to know of.
+            if failures >= 3 {
+                reports
+                    .no_certificate(workload, "CertificateFailed", text)
+                    .await;
+            }
+        }
+    }
+    Done::Failed(error.as_str())
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,247 @@
+//! Reads a workload as far as it matters here: whose it is, and whether its pods are marked for TLS.
+//! Only the fields named here are ever parsed; a Deployment of a megabyte costs nothing.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{ApiResource, NotUsed, Object};
+use linkerd_names::{Owner, OwnerKind, labels};
+use serde::{Deserialize, Serialize};
+
+/// A workload that is to have a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Kind, namespace and name.
+    pub owner: Owner,
+    /// Tells it from an earlier workload of the same name.
+    pub uid: String,
+}
+
+/// Any workload with a pod template, as the API server sends it.
+pub type Templated = Object<Spec, NotUsed>;
+
+/// The part of a workload's spec that is read.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Spec {
+    template: Option<Template>,
+    /// Only of CronJobs.
+    job_template: Option<JobTemplate>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct JobTemplate {
+    spec: JobSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct JobSpec {
+    template: Option<Template>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct Template {
+    metadata: TemplateMetadata,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct TemplateMetadata {
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// How the API server calls the kind.
+pub fn api_resource(kind: OwnerKind) -> ApiResource {
+    let (group, version) = kind
+        .api_version()
+        .split_once('/')
+        .unwrap_or(("", kind.api_version()));
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: kind.api_version().to_owned(),
+        kind: kind.api_kind().to_owned(),
+        plural: format!("{}s", kind.as_str()),
+    }
+}
+
+/// Reads a workload with a pod template: who it is, and the workload itself when it is to have a
+/// certificate of the control plane in `control_plane_namespace`.
+pub fn read_templated(
+    kind: OwnerKind,
+    object: &Templated,
+    control_plane_namespace: &str,
+) -> (Owner, Option<Workload>) {
+    let spec = &object.spec;
+    let template = match kind {
+        OwnerKind::CronJob => spec
+            .job_template
+            .as_ref()
+            .and_then(|template| template.spec.template.as_ref()),
+        _ => spec.template.as_ref(),
+    };
+    let labels = template.and_then(|template| template.metadata.labels.as_ref());
+    read(kind, &object.metadata, labels, control_plane_namespace)
+}
+
+/// Reads a pod, which is its own template.
+pub fn read_pod(metadata: &ObjectMeta, control_plane_namespace: &str) -> (Owner, Option<Workload>) {
+    read(
+        OwnerKind::Pod,
+        metadata,
+        metadata.labels.as_ref(),
+        control_plane_namespace,
+    )
+}
+
+fn read(
+    kind: OwnerKind,
+    metadata: &ObjectMeta,
+    labels: Option<&BTreeMap<String, String>>,
+    control_plane_namespace: &str,
+) -> (Owner, Option<Workload>) {
+    let owner = Owner {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        kind,
+        name: metadata.name.clone().unwrap_or_default(),
+    };
+    let label = |key| labels.and_then(|labels| labels.get(key));
+    let marked = label(labels::CONTROL_PLANE_NAMESPACE)
+        .is_some_and(|namespace| namespace == control_plane_namespace)
+        && label(labels::TLS_MODE).is_some();
+    // A workload that waits for the deletion of its dependents would have its Secret deleted and
+    // written in turns.
+    let going = metadata.deletion_timestamp.is_some();
+    if !marked || going || belongs_to_another(kind, metadata) {
+        return (owner, None);
+    }
+    let uid = metadata.uid.clone().unwrap_or_default();
+    (owner.clone(), Some(Workload { owner, uid }))
+}
+
+/// Whether the pods of this workload have the name of its controller: a ReplicaSet's Deployment, a
+/// Job's CronJob, a pod's anything.
+fn belongs_to_another(kind: OwnerKind, metadata: &ObjectMeta) -> bool {
+    let may_belong = matches!(
+        kind,
+        OwnerKind::ReplicaSet | OwnerKind::Job | OwnerKind::Pod
+    );
+    let references = metadata.owner_references.as_deref().unwrap_or_default();
+    may_belong
+        && references
+            .iter()
+            .any(|reference| reference.controller == Some(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn marks() -> Value {
+        json!({"linkerd.io/control-plane-ns": "linkerd", "linkerd.io/tls-mode": "optional"})
+    }
+
+    fn deployment(labels: &Value) -> Value {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "a.b", "namespace": "ns", "uid": "1"},
+            "spec": {"replicas": 1, "template": {"metadata": {"labels": labels}, "spec": {}}},
+            "status": {"replicas": 1},
+        })
+    }
+
+    fn found(kind: OwnerKind, object: Value) -> Option<Workload> {
+        let object: Templated = serde_json::from_value(object).expect("a workload");
+        let (owner, workload) = read_templated(kind, &object, "linkerd");
+        assert_eq!(owner.name, "a.b");
+        workload
+    }
+
+    #[test]
+    fn a_workload_is_found_by_the_marks_of_its_pod_template() {
+        let workload = found(OwnerKind::Deployment, deployment(&marks())).expect("marked");
+        assert_eq!(
+            workload.owner.secret_name(),
+            "a.b-deployment-tls-linkerd-io"
+        );
+        assert_eq!(workload.uid, "1");
+    }
+
+    #[test]
+    fn workloads_without_tls_or_of_another_control_plane_are_left_alone() {
+        for labels in [
+            json!(null),
+            json!({}),
+            json!({"linkerd.io/control-plane-ns": "linkerd"}),
+            json!({"linkerd.io/tls-mode": "optional"}),
+            json!({"linkerd.io/control-plane-ns": "other", "linkerd.io/tls-mode": "optional"}),
+        ] {
+            assert_eq!(
+                found(OwnerKind::Deployment, deployment(&labels)),
+                None,
+                "{labels}"
+            );
+        }
+    }
+
+    #[test]
+    fn marks_on_the_workload_itself_do_not_count() {
+        let mut object = deployment(&json!({}));
+        object["metadata"]["labels"] = marks();
+        assert_eq!(found(OwnerKind::Deployment, object), None);
+    }
+
+    #[test]
+    fn the_template_of_a_cron_job_lies_deeper() {
+        let object = json!({
+            "metadata": {"name": "a.b", "namespace": "ns", "uid": "1"},
+            "spec": {"jobTemplate": {"spec": {"template": {"metadata": {"labels": marks()}}}}},
+        });
+        assert!(found(OwnerKind::CronJob, object).is_some());
+    }
+
+    #[test]
+    fn what_a_controller_made_has_its_controllers_certificate() {
+        for (kind, expected) in [
+            (OwnerKind::ReplicaSet, false),
+            (OwnerKind::Job, false),
+            (OwnerKind::StatefulSet, true),
+            (OwnerKind::Deployment, true),
+        ] {
+            let mut object = deployment(&marks());
+            object["metadata"]["ownerReferences"] = json!([{
+                "apiVersion": "v1", "kind": "Any", "name": "x", "uid": "9", "controller": true,
+            }]);
+            assert_eq!(found(kind, object.clone()).is_some(), expected, "{kind}");
+            object["metadata"]["ownerReferences"][0]["controller"] = json!(false);
+            assert!(found(kind, object).is_some(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_workload_that_is_being_deleted_gets_nothing() {
+        let mut object = deployment(&marks());
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(found(OwnerKind::Deployment, object), None);
+    }
+
+    #[test]
+    fn every_kind_has_its_place_in_the_api() {
+        let path = |kind| {
+            let resource = api_resource(kind);
+            format!("{}/{}", resource.api_version, resource.plural)
+        };
+        assert_eq!(path(OwnerKind::Deployment), "apps/v1/deployments");
+        assert_eq!(
+            path(OwnerKind::ReplicationController),
+            "v1/replicationcontrollers"
+        );
+        assert_eq!(path(OwnerKind::CronJob), "batch/v1/cronjobs");
+        assert_eq!(api_resource(OwnerKind::Pod).group, "");
+    }
+}
