@@ -1,9 +1,10 @@
-//! Reads what passes between two nodes, from inside of a node's network namespace.
+//! Reads what passes between the nodes of a local cluster, whose links meet on a bridge of this
+//! machine: of a pod's traffic it carries just what leaves or enters the pod's node.
 //! Entry: [`Sniffer::start`]; the frames are captured by the binary `capture` of this package.
 
 use std::{
     io::Read,
-    path::Path,
+    net::Ipv4Addr,
     process::{Child, Command, Stdio},
     thread::{self, JoinHandle},
 };
@@ -23,19 +24,18 @@ pub struct Sniffer {
 }
 
 impl Sniffer {
-    /// Captures the frames that enter or leave the node `netns` by its interface to the others.
-    /// `capture` is the path of the binary of that name. Returns when it is running.
+    /// Captures what leaves or enters the node of the pod with this address. `capture` is the path of
+    /// the binary of that name. Returns when it is running.
     ///
     /// # Errors
     /// When it cannot be started; it needs to be root.
-    pub fn start(capture: &str, netns: &str) -> Result<Self> {
-        ensure!(Path::new(capture).exists(), "{capture} is not there");
-        let mut capture = Command::new("ip")
-            .args(["netns", "exec", netns, capture, "eth0"])
+    pub fn start(capture: &str, pod: Ipv4Addr) -> Result<Self> {
+        let mut capture = Command::new(capture)
+            .arg(pod.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("cannot run ip")?;
+            .with_context(|| format!("cannot run {capture}"))?;
         let mut stdout = capture.stdout.take().context("capture has no stdout")?;
         let started = read_frame(&mut stdout).context("capture did not start")?;
         ensure!(

@@ -157,8 +157,8 @@ fn captured(
         client_args,
         marker: _,
     } = *conversation;
-    let Some([client_node, server_node]) = namespace.cluster.two_network_namespaces()? else {
-        report("skipped: no two nodes are network namespaces of this machine");
+    let Some([client_node, server_node]) = namespace.cluster.two_local_nodes()? else {
+        report("skipped: the cluster has no two nodes on this machine");
         return Ok(None);
     };
     let image = &namespace.cluster.image;
@@ -174,7 +174,7 @@ fn captured(
     };
     apply(&server.deployment())?;
     namespace.wait_until_ready(&["server"])?;
-    let sniffer = Sniffer::start(env!("CARGO_BIN_EXE_capture"), &client_node)?;
+    let sniffer = Sniffer::start(env!("CARGO_BIN_EXE_capture"), namespace.pod_ip("server")?)?;
     let client = Workload {
         node: Some(&client_node),
         ..Workload::new("client", image, client_args)

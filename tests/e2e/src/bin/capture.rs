@@ -1,8 +1,10 @@
-//! Copies the Ethernet frames of one interface to stdout until stdin is closed, each after its
-//! length (four bytes, little-endian). A frame without bytes says that it has begun.
+//! Copies the Ethernet frames from or to one IPv4 address, on any interface of this network namespace,
+//! to stdout until stdin is closed: each after its length (four bytes, little-endian). A frame
+//! without bytes says that it has begun.
 
 use std::{
     io::{BufWriter, ErrorKind, Read as _, Write},
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// `ETH_P_ALL` in network byte order: frames of every protocol.
@@ -24,16 +26,11 @@ const RECEIVE_BUFFER_BYTES: usize = 32 << 20;
 const READ_TIMEOUT: Duration = Duration::from_millis(100);
 
 fn main() -> Result<()> {
-    let interface = std::env::args()
-        .nth(1)
-        .context("usage: capture INTERFACE")?;
-    let address = hardware_address(&interface)?;
-    let socket = Socket::new(
-        Domain::PACKET,
-        Type::RAW,
-        Some(Protocol::from(i32::from(EVERY_PROTOCOL))),
-    )
-    .context("cannot open a packet socket")?;
+    let address = std::env::args().nth(1).context("usage: capture ADDRESS")?;
+    let address: Ipv4Addr = address.parse().with_context(|| format!("{address:?}"))?;
+    let protocol = Protocol::from(i32::from(EVERY_PROTOCOL));
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))
+        .context("cannot open a packet socket")?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.set_read_timeout(Some(READ_TIMEOUT))?;
     let stopped = Arc::new(AtomicBool::new(false));
@@ -51,8 +48,7 @@ fn main() -> Result<()> {
         match (&socket).read(&mut buffer) {
             Ok(length) => {
                 let frame = &buffer[..length];
-                // The socket sees all interfaces; of this one, one address is the interface's own.
-                if frame.get(..6) == Some(&address) || frame.get(6..12) == Some(&address) {
+                if concerns(frame, address) {
                     write_frame(&mut output, frame)?;
                 }
             }
@@ -68,25 +64,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Whether the frame is IPv4 from or to the address.
+fn concerns(frame: &[u8], address: Ipv4Addr) -> bool {
+    let octets = address.octets();
+    frame.get(12..14) == Some(&[8, 0])
+        && (frame.get(26..30) == Some(&octets) || frame.get(30..34) == Some(&octets))
+}
+
 fn write_frame(output: &mut impl Write, frame: &[u8]) -> Result<()> {
     output.write_all(&u32::try_from(frame.len())?.to_le_bytes())?;
     output.write_all(frame)?;
     Ok(())
-}
-
-/// The interface's own address in this network namespace.
-fn hardware_address(interface: &str) -> Result<[u8; 6]> {
-    let path = format!("/sys/class/net/{interface}/address");
-    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    let bytes = text
-        .trim()
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16));
-    let bytes = bytes
-        .collect::<Result<Vec<_>, _>>()
-        .with_context(|| format!("{path}: {text}"))?;
-    ensure!(bytes.len() == 6, "{path}: {text}");
-    let mut address = [0; 6];
-    address.copy_from_slice(&bytes);
-    Ok(address)
 }
