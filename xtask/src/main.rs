@@ -4,6 +4,8 @@
 mod cache;
 mod cluster;
 mod command;
+mod debian;
+mod images;
 mod progress;
 mod workspace;
 
@@ -26,12 +28,15 @@ struct Args {
 enum Task {
     /// A real Kubernetes on this machine
     Cluster(cluster::Args),
+    /// Container images, without a container engine
+    Images(images::Args),
 }
 
 fn main() -> ExitCode {
     let Args { task } = Args::parse();
     let result = match task {
         Task::Cluster(args) => cluster::run(args),
+        Task::Images(args) => images::run(args),
     };
     match result {
         Ok(code) => code,
