@@ -1,0 +1,198 @@
+//! A destination service that says what it is told to.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use linkerd_names::Identity;
+use linkerd_proto::destination::{
+    DestinationProfile, GetDestination, NoEndpoints, TlsIdentity, Update, WeightedAddr,
+    WeightedAddrSet,
+    destination_server::{Destination as Service, DestinationServer},
+    tls_identity::{DnsLikeIdentity, Strategy},
+    update,
+};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_stream::{
+    Stream, StreamExt,
+    wrappers::{TcpListenerStream, WatchStream},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+#[derive(Clone)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    pub identity: Option<String>,
+}
+
+impl Endpoint {
+    pub fn meshed(address: SocketAddr, identity: &Identity) -> Self {
+        Self {
+            address,
+            identity: Some(identity.to_string()),
+        }
+    }
+
+    pub fn plain(address: SocketAddr) -> Self {
+        Self {
+            address,
+            identity: None,
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+struct State {
+    targets: Arc<parking_lot::Mutex<HashMap<String, watch::Sender<Update>>>>,
+    asked: Arc<AtomicUsize>,
+    mute: Arc<AtomicBool>,
+}
+
+pub struct Destination {
+    pub address: SocketAddr,
+    state: State,
+    stop: CancellationToken,
+}
+
+pub async fn start() -> Destination {
+    start_at("127.0.0.1:0".parse().unwrap(), State::default()).await
+}
+
+async fn start_at(address: SocketAddr, state: State) -> Destination {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    let listener: TcpListener = socket.listen(128).unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
+    let server = DestinationServer::new(state.clone());
+    tokio::spawn(async move {
+        let serve = tonic::transport::Server::builder()
+            .add_service(server)
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::select! {
+            result = serve => result.unwrap(),
+            () = stopped => {}
+        }
+    });
+    Destination {
+        address,
+        state,
+        stop,
+    }
+}
+
+impl Destination {
+    pub fn set(&self, target: &str, endpoints: &[Endpoint]) {
+        self.tell(target, add(endpoints));
+    }
+
+    pub fn tell(&self, target: &str, update: update::Update) {
+        let update = Update {
+            update: Some(update),
+        };
+        self.state.sender(target).send_replace(update);
+    }
+
+    /// Questions so far.
+    pub fn asked(&self) -> usize {
+        self.state.asked.load(Relaxed)
+    }
+
+    /// From now on questions are taken and not answered.
+    pub fn mute(&self) {
+        self.state.mute.store(true, Relaxed);
+    }
+
+    /// Stops; connections break.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Starts again at the same address with the same knowledge.
+    pub async fn restart(&self) -> Self {
+        start_at(self.address, self.state.clone()).await
+    }
+}
+
+impl Drop for Destination {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+pub fn add(endpoints: &[Endpoint]) -> update::Update {
+    let addrs = endpoints
+        .iter()
+        .map(|endpoint| WeightedAddr {
+            addr: Some(endpoint.address.into()),
+            weight: 10_000,
+            metric_labels: [("pod".to_owned(), format!("pod-{}", endpoint.address.port()))].into(),
+            tls_identity: endpoint.identity.clone().map(|name| TlsIdentity {
+                strategy: Some(Strategy::DnsLikeIdentity(DnsLikeIdentity { name })),
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+        .collect();
+    let labels = [("service", "web"), ("namespace", "ns")];
+    let metric_labels = labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    update::Update::Add(WeightedAddrSet {
+        addrs,
+        metric_labels,
+    })
+}
+
+pub fn none(exists: bool) -> update::Update {
+    update::Update::NoEndpoints(NoEndpoints { exists })
+}
+
+impl State {
+    fn sender(&self, target: &str) -> watch::Sender<Update> {
+        let unknown = || {
+            watch::Sender::new(Update {
+                update: Some(none(false)),
+            })
+        };
+        self.targets
+            .lock()
+            .entry(target.to_owned())
+            .or_insert_with(unknown)
+            .clone()
+    }
+}
+
+#[tonic::async_trait]
+impl Service for State {
+    type GetStream = Pin<Box<dyn Stream<Item = Result<Update, Status>> + Send>>;
+    type GetProfileStream = Pin<Box<dyn Stream<Item = Result<DestinationProfile, Status>> + Send>>;
+
+    async fn get(
+        &self,
+        request: Request<GetDestination>,
+    ) -> Result<Response<Self::GetStream>, Status> {
+        self.asked.fetch_add(1, Relaxed);
+        if self.mute.load(Relaxed) {
+            return Ok(Response::new(Box::pin(tokio_stream::pending())));
+        }
+        let question = request.into_inner();
+        assert_eq!(question.scheme, "k8s");
+        let updates = WatchStream::new(self.sender(&question.path).subscribe());
+        Ok(Response::new(Box::pin(updates.map(Ok))))
+    }
+
+    async fn get_profile(
+        &self,
+        _: Request<GetDestination>,
+    ) -> Result<Response<Self::GetProfileStream>, Status> {
+        Err(Status::unimplemented("no profiles"))
+    }
+}

@@ -1,0 +1,70 @@
+//! A piece of wire that remembers what went over it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+#[derive(Clone)]
+pub struct Wire {
+    pub address: SocketAddr,
+    seen: Arc<parking_lot::Mutex<Vec<u8>>>,
+    connections: Arc<parking_lot::Mutex<usize>>,
+}
+
+/// Leads to `to`.
+pub async fn to(to: SocketAddr) -> Wire {
+    let listener = TcpListener::bind("127.0.0.3:0").await.unwrap();
+    let wire = Wire {
+        address: listener.local_addr().unwrap(),
+        seen: Arc::default(),
+        connections: Arc::default(),
+    };
+    let taps = wire.clone();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            *taps.connections.lock() += 1;
+            let server = TcpStream::connect(to).await.unwrap();
+            let (client_read, client_write) = client.into_split();
+            let (server_read, server_write) = server.into_split();
+            tokio::spawn(carry(client_read, server_write, taps.seen.clone()));
+            tokio::spawn(carry(server_read, client_write, taps.seen.clone()));
+        }
+    });
+    wire
+}
+
+impl Wire {
+    pub fn carried(&self, text: &str) -> bool {
+        self.seen
+            .lock()
+            .windows(text.len())
+            .any(|window| window == text.as_bytes())
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.seen.lock().len()
+    }
+
+    pub fn connections(&self) -> usize {
+        *self.connections.lock()
+    }
+}
+
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    seen: Arc<parking_lot::Mutex<Vec<u8>>>,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        seen.lock().extend_from_slice(&buffer[..n]);
+        if to.write_all(&buffer[..n]).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
+}
