@@ -87,9 +87,13 @@ impl MachineState {
 fn namespaces(kind: &str) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").context("cannot read /proc")? {
-        let link = entry?.path().join("ns").join(kind);
-        // Most entries are no process, and processes end while we look.
-        if let Ok(namespace) = fs::read_link(&link) {
+        let entry = entry?.path();
+        // Most entries are no process, processes end while we look, and one that has ended but was
+        // not reaped by its parent has no program any more.
+        if let (Ok(_), Ok(namespace)) = (
+            fs::read_link(entry.join("exe")),
+            fs::read_link(entry.join("ns").join(kind)),
+        ) {
             found.insert(namespace.display().to_string());
         }
     }

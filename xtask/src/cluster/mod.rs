@@ -6,7 +6,6 @@ mod certificates;
 mod cgroups;
 mod clear;
 mod control_plane;
-mod image;
 mod layout;
 mod load;
 mod machine;
@@ -28,7 +27,7 @@ use rustix::process::Signal;
 use self::binaries::Binaries;
 use self::layout::{Layout, NODES_MAX, PAUSE_IMAGE, node_name, word};
 use self::status::Status;
-use crate::{command, progress};
+use crate::{command, images, progress};
 
 /// Nodes of a cluster unless a flag says otherwise.
 pub(crate) const NODES_DEFAULT: usize = 2;
@@ -266,7 +265,7 @@ fn create(layout: &Layout, binaries: &Binaries, nodes: usize) -> Result<()> {
     link(&binaries.kubernetes, &layout.kubectl())?;
     certificates::write(layout, nodes)?;
     let image = layout.state.join("pause.tar");
-    image::write(PAUSE_IMAGE, &binaries.pause, &image)?;
+    images::pack_program(PAUSE_IMAGE, &binaries.pause, &image)?;
     node::create_bridge(layout)?;
     progress::step(
         "start the control plane, and containerd of each node",

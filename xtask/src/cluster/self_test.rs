@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use super::layout::{HOST, Layout, node_name};
 use super::machine_state::MachineState;
 use super::status::Status;
-use super::{binaries, cgroups, clear, control_plane, image, load, process};
-use crate::{command, progress};
+use super::{binaries, cgroups, clear, control_plane, load, process};
+use crate::{command, images, progress};
 
 /// The most that `up` may take once everything is built, and `up` on a running cluster.
 const UP_MAX: Duration = Duration::from_secs(30);
@@ -112,7 +112,7 @@ fn nothing_listens() -> Result<()> {
 
 fn load_once(layout: &Layout) -> Result<()> {
     let archive = layout.state.join("probe.tar");
-    image::write(PROBE_IMAGE, &binaries::of_cluster(layout)?.probe, &archive)?;
+    images::pack_program(PROBE_IMAGE, &binaries::of_cluster(layout)?.probe, &archive)?;
     let load = || load::load(layout, NODES, &[&archive]);
     ensure!(load()?[0].imported == NODES, "not loaded into every node");
     ensure!(load()?[0].imported == 0, "loaded a second time");
@@ -211,9 +211,10 @@ fn reach_probe(layout: &Layout) -> Result<()> {
 }
 
 fn ask_forwarded(child: &mut Child) -> Result<String> {
-    let stdout = child.stdout.take().context("stdout is piped")?;
+    // It stays open until the end: kubectl ends when nobody reads what it says of each connection.
+    let mut stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
     let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
+    stdout.read_line(&mut line)?;
     // Forwarding from 127.0.0.1:40123 -> 8080
     let port = line
         .split_whitespace()
