@@ -4,12 +4,14 @@
 
 #![warn(clippy::print_stdout)]
 
+mod chart;
 mod completion;
 mod control_plane;
 mod duration;
 mod get;
 mod global;
 mod inject;
+mod install;
 mod manifests;
 mod proxy_flags;
 mod resource;
@@ -39,6 +41,8 @@ struct Cli {
 /// The commands, in the order of the help text.
 #[derive(Subcommand)]
 enum Command {
+    /// Print the manifests of the control plane
+    Install(Box<install::Args>),
     /// Add the proxy to the workloads of a manifest
     Inject(Box<inject::Args>),
     /// Take the proxy out of the workloads of a manifest
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
 fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
     global.validate()?;
     match command {
+        Command::Install(args) => install::run(global, &args),
         Command::Inject(args) => inject::run(global, &args),
         Command::Uninject(args) => uninject::run(&args),
         Command::Stat(args) => block_on(stat::run(global, &args)),

@@ -26,7 +26,7 @@ pub(crate) struct ProxyFlags {
 
     /// How long the proxy tries to reach an endpoint
     #[arg(long, value_name = "DURATION", default_value = "10s")]
-    proxy_bind_timeout: String,
+    pub(crate) proxy_bind_timeout: String,
 
     /// "optional": TLS between pods of the mesh wherever it can be had; no TLS when not given
     #[arg(
@@ -39,20 +39,20 @@ pub(crate) struct ProxyFlags {
 
     /// Image of the init container, without tag
     #[arg(long, value_name = "IMAGE", default_value_t = format!("{REGISTRY_DEFAULT}/proxy-init"))]
-    init_image: String,
+    pub(crate) init_image: String,
 
     /// Image of the proxy, without tag
     #[arg(long, value_name = "IMAGE", default_value_t = format!("{REGISTRY_DEFAULT}/proxy"))]
-    proxy_image: String,
+    pub(crate) proxy_image: String,
 
     /// User id of the proxy
     #[arg(long, value_name = "UID", default_value_t = PROXY_UID,
           value_parser = clap::value_parser!(u32).range(1..))]
-    proxy_uid: u32,
+    pub(crate) proxy_uid: u32,
 
     /// Log filter of the proxy
     #[arg(long, value_name = "FILTER", default_value = "warn,linkerd=info")]
-    proxy_log_level: String,
+    pub(crate) proxy_log_level: String,
 
     /// Port of the destination service
     #[arg(long, value_name = "PORT", default_value_t = ports::DESTINATION, value_parser = port())]
@@ -60,27 +60,27 @@ pub(crate) struct ProxyFlags {
 
     /// Port on which the proxy can be tapped
     #[arg(long, value_name = "PORT", default_value_t = ports::PROXY_CONTROL, value_parser = port())]
-    control_port: u16,
+    pub(crate) control_port: u16,
 
     /// Port on which the proxy shows its metrics
     #[arg(long, value_name = "PORT", default_value_t = ports::PROXY_METRICS, value_parser = port())]
-    metrics_port: u16,
+    pub(crate) metrics_port: u16,
 
     /// Whether the proxy is an init container that keeps running (Kubernetes 1.29 and later), so
     /// that Jobs end and other init containers are in the mesh
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1,
           default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
-    native_sidecar: bool,
+    pub(crate) native_sidecar: bool,
 
     /// Inbound ports and ranges of ports that do not go through the proxy, comma-separated;
     /// repeatable
     #[arg(long, value_name = "PORTS")]
-    skip_inbound_ports: Vec<String>,
+    pub(crate) skip_inbound_ports: Vec<String>,
 
     /// Outbound ports and ranges of ports that do not go through the proxy, comma-separated;
     /// repeatable
     #[arg(long, value_name = "PORTS")]
-    skip_outbound_ports: Vec<String>,
+    pub(crate) skip_outbound_ports: Vec<String>,
 }
 
 impl ProxyFlags {
