@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::layout::{BRIDGE, BRIDGE_RANGE, Layout, POD_RANGE};
-use crate::{command, progress};
+use crate::{command, debian};
 
 /// Programs that the cluster calls, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 10] = [
@@ -78,24 +78,7 @@ pub(super) fn install_packages() -> Result<()> {
         "missing on this machine, and there is no apt-get to install it: {}",
         packages.join(", ")
     );
-    progress::step(&format!("install {}", packages.join(" ")), || {
-        let apt_get = |arguments: &[&str]| {
-            let mut apt_get = Command::new("apt-get");
-            apt_get
-                .args(["-q", "-y"])
-                .args(arguments)
-                .env("DEBIAN_FRONTEND", "noninteractive");
-            apt_get
-        };
-        let mut install = vec!["install", "--no-install-recommends"];
-        install.extend(&packages);
-        // Without, or with old, lists of packages it fails; then those come first.
-        if command::output(&mut apt_get(&install)).is_err() {
-            command::output(&mut apt_get(&["update"]))?;
-            command::output(&mut apt_get(&install))?;
-        }
-        Ok(())
-    })?;
+    debian::install(&packages)?;
     // The package starts a containerd for the whole machine, which nobody asked for.
     if packages.contains(&"containerd") && Path::new("/run/systemd/system").exists() {
         command::output(Command::new("systemctl").args(["disable", "--now", "containerd"]))?;

@@ -60,6 +60,16 @@ enum Action {
         #[arg(required = true)]
         archives: Vec<PathBuf>,
     },
+    /// Install what the cluster needs and build it, without starting it
+    Prepare,
+    /// Run a program of this machine in the network of a node
+    InNode {
+        /// Number of the node
+        node: usize,
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
     /// End the kubelet of a node; its pods stay
     StopKubelet {
         /// Number of the node
@@ -91,6 +101,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         Action::Down => down()?,
         Action::Status => return print_status(),
         Action::Load { archives } => load(&archives)?,
+        Action::Prepare => prepare()?,
+        Action::InNode { node, command } => return run_in_node(node, &command),
         Action::StopKubelet { node } => stop_kubelet(node)?,
         Action::StartKubelet { node } => start_kubelet(node)?,
         Action::SelfTest => self_test::run()?,
@@ -159,12 +171,17 @@ pub(crate) fn up(nodes: usize) -> Result<Cluster> {
     Ok(Cluster::at(&layout))
 }
 
+/// Installs the Debian packages that a cluster needs; does nothing when all are there.
+pub(crate) fn install_packages() -> Result<()> {
+    machine::require_root()?;
+    machine::install_packages()
+}
+
 /// Installs the packages and builds the binaries that [`up`] needs; does nothing when all is there.
 pub(crate) fn prepare() -> Result<()> {
-    machine::require_root()?;
+    install_packages()?;
     let layout = Layout::find()?;
     let _lock = lock(&layout)?;
-    machine::install_packages()?;
     binaries::build(&layout).map(drop)
 }
 
@@ -228,6 +245,17 @@ pub(crate) fn start_kubelet(node: usize) -> Result<()> {
         return Ok(());
     }
     node::start_kubelet(&layout, &binaries::of_cluster(&layout)?, node)
+}
+
+fn run_in_node(node: usize, words: &[String]) -> Result<ExitCode> {
+    let mut command = node_command(node)?;
+    command.args(words);
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run `{}`", command::words(&command)))?;
+    // A program that a signal ended has no code.
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 fn print_status() -> Result<ExitCode> {
