@@ -84,7 +84,7 @@ impl Target {
         let mut changes = self.endpoints.clone();
         let some = changes.wait_for(|known| known.as_ref().is_some_and(|e| !e.list.is_empty()));
         // Neither the bound nor a stopped lookup is an error here: the caller sees what there is.
-        let _ = tokio::time::timeout(bound, some).await;
+        drop(tokio::time::timeout(bound, some).await);
         self.endpoints()
     }
 

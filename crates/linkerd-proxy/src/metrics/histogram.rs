@@ -32,16 +32,14 @@ impl Histogram {
         let mut total = 0;
         for (i, count) in self.counts.iter().enumerate() {
             total += count.load(Relaxed);
-            // Writing to a String never fails.
-            let _ = match BOUNDS_MS.get(i) {
-                Some(bound) => {
-                    writeln!(
-                        out,
-                        "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}"
-                    )
-                }
-                None => writeln!(out, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {total}"),
-            };
+            let bound = BOUNDS_MS
+                .get(i)
+                .map_or("+Inf".to_owned(), ToString::to_string);
+            writeln!(
+                out,
+                "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}"
+            )
+            .expect("a String takes everything");
         }
         super::sample(out, &format!("{name}_count"), labels, total);
         let us = self.sum_us.load(Relaxed);

@@ -118,12 +118,12 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) {
 /// Writes `name{labels} value`.
 fn sample(out: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
     use std::fmt::Write;
-    // Writing to a String never fails.
-    let _ = if labels.is_empty() {
+    let written = if labels.is_empty() {
         writeln!(out, "{name} {value}")
     } else {
         writeln!(out, "{name}{{{labels}}} {value}")
     };
+    written.expect("a String takes everything");
 }
 
 /// Writes `name="value"` with the value escaped, after a comma unless it is the first.

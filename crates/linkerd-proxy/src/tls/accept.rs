@@ -5,6 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use linkerd_names::Identity;
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tokio_rustls::TlsAcceptor;
+use tracing::debug;
 
 use super::{
     Verdict,
@@ -79,9 +80,13 @@ pub(crate) async fn accept(
 /// Ends a handshake before it begins, so that the peer knows after one round trip.
 pub(crate) async fn refuse(socket: &mut Socket, alert: Alert) {
     let record = [21, 3, 3, 0, 2, 2, alert as u8];
-    // The peer may be gone already; then it needs no alert.
-    let _ = socket.write_all(&record).await;
-    let _ = socket.shutdown().await;
+    let told = async {
+        socket.write_all(&record).await?;
+        socket.shutdown().await
+    };
+    if let Err(error) = told.await {
+        debug!(%error, "the peer has gone before its handshake was refused");
+    }
 }
 
 /// Fatal alerts, RFC 8446 section 6.

@@ -118,7 +118,7 @@ impl Store {
     /// Returns once credentials have been loaded.
     pub(crate) async fn loaded(&self) {
         // The sender lives in self, so it cannot be gone.
-        let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
+        drop(self.loaded.subscribe().wait_for(|loaded| *loaded).await);
     }
 
     /// Polls the files and publishes every valid change, until `shutdown`.

@@ -1,5 +1,11 @@
 //! Two proxies, a destination service and applications in one process, on loopback addresses.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::let_underscore_must_use,
+    clippy::unwrap_used
+)]
 
 pub mod app;
 pub mod destination;
