@@ -166,3 +166,124 @@ fn endpoint_labels(workload: &Workload) -> BTreeMap<String, String> {
         .map(|(key, value)| (key.to_owned(), value.clone()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::target::ServiceKey;
+
+    /// What a reader has after some messages: labels and identity owner of each address.
+    type Reader = BTreeMap<SocketAddr, (BTreeMap<String, String>, WeightedAddr)>;
+
+    fn read(reader: &mut Reader, updates: Vec<Update>) {
+        for update in updates {
+            match update.update.unwrap() {
+                update::Update::Add(set) => {
+                    for addr in set.addrs {
+                        let address = addr.addr.unwrap().try_into().unwrap();
+                        reader.insert(address, (set.metric_labels.clone(), addr));
+                    }
+                }
+                update::Update::Remove(set) => {
+                    for addr in set.addrs {
+                        reader
+                            .remove(&addr.try_into().unwrap())
+                            .expect("only what is there");
+                    }
+                }
+                update::Update::NoEndpoints(_) => reader.clear(),
+            }
+        }
+    }
+
+    /// Every set of up to three addresses with or without a workload, behind one of two Services,
+    /// and the unknown target.
+    fn all_states() -> Vec<Endpoints> {
+        let workload = |name: &str| {
+            Arc::new(Workload {
+                pod: crate::pod::PodKey {
+                    namespace: "ns".into(),
+                    name: name.into(),
+                },
+                owner: None,
+                control_plane_namespace: None,
+                template_hash: None,
+                identity: None,
+                skip_inbound_ports: Default::default(),
+            })
+        };
+        let looks = [None, Some(workload("a")), Some(workload("b"))];
+        let mut states = vec![Endpoints::default()];
+        for name in ["web", "shop"] {
+            for number in 0..4_usize.pow(3) {
+                let list = (0..3).filter_map(|place| {
+                    let look = number / 4_usize.pow(place) % 4;
+                    let address = SocketAddr::from(([10, 0, 0, place as u8], 80));
+                    Some(Endpoint {
+                        address,
+                        workload: looks.get(look)?.clone(),
+                    })
+                });
+                let key = ServiceKey {
+                    namespace: "ns".into(),
+                    name: name.into(),
+                };
+                let source = Source::Service {
+                    key,
+                    port: 80,
+                    opaque: false,
+                };
+                states.push(Endpoints {
+                    source,
+                    list: list.collect(),
+                });
+            }
+        }
+        states
+    }
+
+    #[test]
+    fn a_reader_that_follows_the_messages_has_the_latest_state() {
+        let states = all_states();
+        for before in &states {
+            for now in &states {
+                let mut reader = Reader::new();
+                read(&mut reader, diff(None, before));
+                read(&mut reader, diff(Some(before), now));
+                let mut fresh = Reader::new();
+                read(&mut fresh, diff(None, now));
+                assert_eq!(reader, fresh, "{before:?} -> {now:?}");
+                assert_eq!(reader.len(), now.list.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_that_did_not_change_needs_no_message() {
+        for state in all_states() {
+            assert_eq!(diff(Some(&state), &state.clone()), vec![]);
+            assert!(!diff(None, &state).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_reader_with_endpoints_is_never_left_without_any_in_between() {
+        let states = all_states();
+        for (before, now) in states
+            .iter()
+            .flat_map(|b| states.iter().map(move |n| (b, n)))
+        {
+            let mut reader = Reader::new();
+            read(&mut reader, diff(None, before));
+            for update in diff(Some(before), now) {
+                read(&mut reader, vec![update]);
+                assert!(
+                    !reader.is_empty() || now.list.is_empty(),
+                    "{before:?} -> {now:?}"
+                );
+            }
+        }
+    }
+}

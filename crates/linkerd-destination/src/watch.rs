@@ -174,3 +174,56 @@ async fn follow<K, T: Object + From<K>>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+    use crate::cluster::Sizes;
+
+    fn node(name: &str) -> ApiNode {
+        let mut node = ApiNode::default();
+        node.metadata.name = Some(name.to_owned());
+        node
+    }
+
+    async fn follow_all(events: Vec<Event<ApiNode>>) -> (Sizes, oneshot::Receiver<()>) {
+        let index = Index::new("linkerd");
+        let (listed, receiver) = oneshot::channel();
+        follow::<ApiNode, Node>(stream::iter(events), index.clone(), listed).await;
+        (index.sizes(), receiver)
+    }
+
+    #[tokio::test]
+    async fn a_repeated_list_deletes_what_it_no_longer_has() {
+        let (sizes, listed) = follow_all(vec![
+            Event::Init,
+            Event::InitApply(node("a")),
+            Event::InitApply(node("b")),
+            Event::InitDone,
+            Event::Apply(node("c")),
+            Event::Delete(node("a")),
+            Event::Init,
+            Event::InitApply(node("c")),
+            Event::InitApply(node("d")),
+            Event::InitDone,
+        ])
+        .await;
+        assert_eq!(sizes.nodes, 2);
+        assert_eq!(listed.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_list_that_breaks_off_deletes_nothing_and_is_not_complete() {
+        let (sizes, mut listed) = follow_all(vec![
+            Event::Init,
+            Event::InitApply(node("a")),
+            Event::Init,
+            Event::InitApply(node("b")),
+        ])
+        .await;
+        assert_eq!(sizes.nodes, 2);
+        assert!(listed.try_recv().is_err());
+    }
+}
