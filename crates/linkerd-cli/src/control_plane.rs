@@ -1,5 +1,5 @@
 //! The way to the cluster and to `linkerd-api` in it.
-//! Entries: [`kubernetes_client`], [`api_client`]; [`report`] says why there is none. Every wait has
+//! Entries: [`kubernetes`], [`api_client`]; [`report`] says why there is none. Every wait has
 //! a bound. The way leads through the Kubernetes API, so it works wherever kubectl works.
 
 use std::{error::Error, future::Future, io, process::ExitCode, time::Duration};
@@ -32,6 +32,23 @@ pub(crate) enum ConnectError {
     Linkerd(String),
 }
 
+/// The Kubernetes API of one cluster.
+#[derive(Clone)]
+pub(crate) struct Kubernetes {
+    pub(crate) client: Client,
+    url: String,
+}
+
+impl Kubernetes {
+    /// The error of a call, with the server's address when nobody answered there.
+    pub(crate) fn explain(&self, error: &CallError) -> String {
+        match error {
+            CallError::Kube(kube::Error::Api(_)) => error.to_string(),
+            _ => format!("{}: {error}", self.url.trim_end_matches('/')),
+        }
+    }
+}
+
 /// Prints why there is no connection, and what shows more. The exit code is the command's.
 pub(crate) fn report(global: &Global, error: &ConnectError) -> ExitCode {
     let namespace = &global.linkerd_namespace;
@@ -48,9 +65,11 @@ pub(crate) fn report(global: &Global, error: &ConnectError) -> ExitCode {
 ///
 /// # Errors
 /// [`ConnectError::Kubernetes`] when the kubeconfig is missing, broken or has no such context.
-pub(crate) async fn kubernetes_client(global: &Global) -> Result<Client, ConnectError> {
-    let broken = |error: &dyn Error| ConnectError::Kubernetes(causes(error));
-    // kube makes aws-lc-rs the default when there is none; here is nobody else who would.
+pub(crate) async fn kubernetes(global: &Global) -> Result<Kubernetes, ConnectError> {
+    // The first line says it all; further ones quote the file, which may hold secrets.
+    let broken = |error: &dyn Error| {
+        ConnectError::Kubernetes(causes(error).lines().next().unwrap_or_default().to_owned())
+    };
     let options = KubeConfigOptions {
         context: global.context.clone(),
         ..Default::default()
@@ -79,7 +98,9 @@ pub(crate) async fn kubernetes_client(global: &Global) -> Result<Client, Connect
     if !global.as_group.is_empty() {
         config.auth_info.impersonate_groups = Some(global.as_group.clone());
     }
-    Client::try_from(config).map_err(|error| broken(&error))
+    let url = config.cluster_url.to_string();
+    let client = Client::try_from(config).map_err(|error| broken(&error))?;
+    Ok(Kubernetes { client, url })
 }
 
 /// Connects to `linkerd-api`: to `--api-addr` when given, else to a ready pod of it.
@@ -90,7 +111,7 @@ pub(crate) async fn api_client(global: &Global) -> Result<ApiClient<Channel>, Co
     if let Some(address) = &global.api_addr {
         return direct(address).await;
     }
-    let kubernetes = kubernetes_client(global).await?;
+    let kubernetes = kubernetes(global).await?;
     forwarded(&kubernetes, &global.linkerd_namespace).await
 }
 
@@ -99,14 +120,20 @@ pub(crate) async fn api_client(global: &Global) -> Result<ApiClient<Channel>, Co
 /// # Errors
 /// [`ConnectError`] says on which step of the way the end was.
 pub(crate) async fn forwarded(
-    kubernetes: &Client,
+    kubernetes: &Kubernetes,
     namespace: &str,
 ) -> Result<ApiClient<Channel>, ConnectError> {
-    let pods: Api<Pod> = Api::namespaced(kubernetes.clone(), namespace);
+    let refused = |error: CallError, verb, resource| {
+        if error.is_forbidden() {
+            return ConnectError::Linkerd(no_permission(verb, resource, Some(namespace)));
+        }
+        ConnectError::Kubernetes(kubernetes.explain(&error))
+    };
+    let pods: Api<Pod> = Api::namespaced(kubernetes.client.clone(), namespace);
     let selector = format!("{}={}", labels::CONTROL_PLANE_COMPONENT, component::API);
     let found = within(pods.list(&ListParams::default().labels(&selector)))
         .await
-        .map_err(|error| refused(error, "list", "pods", Some(namespace)))?;
+        .map_err(|error| refused(error, "list", "pods"))?;
     if found.items.is_empty() {
         return Err(absent(kubernetes, namespace).await);
     }
@@ -119,7 +146,7 @@ pub(crate) async fn forwarded(
     let name = pod.metadata.name.clone().unwrap_or_default();
     let mut forward = within(pods.portforward(&name, &[ports::API]))
         .await
-        .map_err(|error| refused(error, "get and create", "pods/portforward", Some(namespace)))?;
+        .map_err(|error| refused(error, "get and create", "pods/portforward"))?;
     let taken_once = "a port is taken once";
     let stream = forward.take_stream(ports::API).expect(taken_once);
     let problem = forward.take_error(ports::API).expect(taken_once);
@@ -158,14 +185,6 @@ async fn direct(address: &str) -> Result<ApiClient<Channel>, ConnectError> {
     }
 }
 
-/// Why the call to Kubernetes failed that was to lead to the control plane.
-fn refused(error: CallError, verb: &str, resource: &str, namespace: Option<&str>) -> ConnectError {
-    if error.is_forbidden() {
-        return ConnectError::Linkerd(no_permission(verb, resource, namespace));
-    }
-    ConnectError::Kubernetes(error.to_string())
-}
-
 /// What to ask the administrator for.
 pub(crate) fn no_permission(verb: &str, resource: &str, namespace: Option<&str>) -> String {
     let place = match namespace {
@@ -176,8 +195,8 @@ pub(crate) fn no_permission(verb: &str, resource: &str, namespace: Option<&str>)
 }
 
 /// Why there is no pod: the namespace is missing, or only the control plane in it.
-async fn absent(kubernetes: &Client, namespace: &str) -> ConnectError {
-    let namespaces: Api<Namespace> = Api::all(kubernetes.clone());
+async fn absent(kubernetes: &Kubernetes, namespace: &str) -> ConnectError {
+    let namespaces: Api<Namespace> = Api::all(kubernetes.client.clone());
     // Whoever may not look at namespaces gets the less exact words.
     let missing = matches!(within(namespaces.get_opt(namespace)).await, Ok(None));
     ConnectError::Linkerd(if missing {
@@ -256,9 +275,19 @@ fn no_answer() -> String {
 
 fn api_text(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) => status.message.clone(),
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        // The outer layers only say that something below them failed.
+        kube::Error::Service(error) => innermost(error.as_ref()),
         other => causes(other),
     }
+}
+
+fn innermost(error: &dyn Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
 }
 
 /// An error and what caused it, in one line. Causes that their effect already quotes are left out.

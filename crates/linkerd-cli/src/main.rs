@@ -5,6 +5,7 @@
 #![warn(clippy::print_stdout)]
 
 mod chart;
+mod check;
 mod completion;
 mod control_plane;
 mod duration;
@@ -47,6 +48,8 @@ enum Command {
     Inject(Box<inject::Args>),
     /// Take the proxy out of the workloads of a manifest
     Uninject(uninject::Args),
+    /// Check the cluster, the control plane, the certificates and the proxies
+    Check(check::Args),
     /// Print traffic of workloads, services, namespaces or authorities, and how much of it is TLS
     Stat(Box<stat::Args>),
     /// Print the pods that the control plane knows
@@ -78,6 +81,7 @@ fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
         Command::Install(args) => install::run(global, &args),
         Command::Inject(args) => inject::run(global, &args),
         Command::Uninject(args) => uninject::run(&args),
+        Command::Check(args) => block_on(check::run(global, &args)),
         Command::Stat(args) => block_on(stat::run(global, &args)),
         Command::Get(args) => block_on(get::run(global, &args)),
         Command::Version(args) => block_on(version::run(global, &args)),

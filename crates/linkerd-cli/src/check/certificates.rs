@@ -1,0 +1,313 @@
+//! Checks of the category linkerd-ca: whether every workload that is marked for TLS has what it needs
+//! for a handshake. Looks at the objects that proxies mount, as they are now.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures::stream::{self, StreamExt as _};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Api;
+use linkerd_issuer::{Leaf, TrustBundle};
+use linkerd_names::{Owner, component};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::{
+    leaf::{human, judge},
+    report::{Finding, Report, Stop, list},
+    retry::Retry,
+    workloads::marked,
+};
+use crate::control_plane::{CallError, Kubernetes, no_permission, within};
+
+/// Questions to Kubernetes at once.
+const CONCURRENCY: usize = 16;
+/// Time to replace the root: long before it is over.
+const ROOT_WARNING: Duration = Duration::from_secs(60 * 24 * 60 * 60);
+/// A certificate is renewed at two thirds of its life; this much of a life later somebody looks.
+const RENEWAL_DELAY_PART: u32 = 12;
+
+const HINT: &str =
+    "is linkerd-ca running? `kubectl -n <namespace> logs deploy/linkerd-ca linkerd-ca`";
+
+/// What was found for the marked workloads.
+#[derive(Default)]
+struct Found {
+    without_bundle: Vec<String>,
+    without_secret: Vec<String>,
+    bad: Vec<String>,
+    overdue: Vec<String>,
+    /// The certificate that ends first.
+    first: Option<(SystemTime, Owner)>,
+    bundles: BTreeMap<String, TrustBundle>,
+}
+
+/// Says whether bundles and certificates are there, fit, and are renewed.
+pub(super) async fn check(
+    report: &mut Report,
+    kubernetes: &Kubernetes,
+    control_plane: &str,
+    retry: &Retry,
+) -> Result<(), Stop> {
+    report.category("linkerd-ca");
+    let owners = marked(&kubernetes.client, control_plane)
+        .await
+        .map_err(|(kind, error)| {
+            if error.is_forbidden() {
+                no_permission("list", &format!("{}s", kind.as_str()), None)
+            } else {
+                kubernetes.explain(&error)
+            }
+        });
+    let owners = report.require(
+        "can list the workloads that are marked for TLS",
+        "use a kubeconfig that may read workloads in all namespaces",
+        owners,
+    )?;
+    if owners.is_empty() {
+        report.add(
+            "workloads are marked for TLS",
+            "mark them with `linkerd inject --tls=optional`",
+            Finding::Warning("no workload is".to_owned()),
+        );
+        return Ok(());
+    }
+    // A workload that was just created has its Secret within a second: --wait waits for it.
+    let missing = |found: &Result<Found, String>| match found {
+        Ok(found) => found
+            .without_bundle
+            .iter()
+            .chain(&found.without_secret)
+            .next()
+            .cloned(),
+        Err(error) => Some(error.clone()),
+    };
+    let found = retry
+        .look(|| look(kubernetes, &owners, control_plane), missing)
+        .await;
+    let found = report.require(
+        "can read trust bundles and certificates",
+        "use a kubeconfig that may get ConfigMaps and Secrets in the namespaces of the mesh",
+        found,
+    )?;
+    let Found {
+        without_bundle,
+        without_secret,
+        bad,
+        overdue,
+        first,
+        bundles,
+    } = found;
+    report.add(
+        "every namespace with marked workloads has the trust bundle",
+        HINT,
+        Finding::from(list(&without_bundle)),
+    );
+    report.add(
+        "trust anchors are within their validity period",
+        "replace the root before it ends",
+        anchors(&bundles, SystemTime::now()),
+    );
+    report.add(
+        "every marked workload has its certificate",
+        HINT,
+        Finding::from(list(&without_secret)),
+    );
+    report.add(
+        "certificates are valid, fit their keys and chain to the trust bundle",
+        HINT,
+        match (list(&bad), first) {
+            (Err(problems), _) => Finding::Error(problems),
+            (Ok(()), None) => Finding::Success(None),
+            (Ok(()), Some((end, owner))) => {
+                let rest = end.duration_since(SystemTime::now()).unwrap_or_default();
+                let count = owners.len() - without_secret.len();
+                Finding::Success(Some(format!(
+                    "{count} certificates; {owner} has the first to end, in {}",
+                    human(rest)
+                )))
+            }
+        },
+    );
+    report.add(
+        "certificates are renewed in time",
+        HINT,
+        match list(&overdue) {
+            Ok(()) => Finding::Success(None),
+            Err(overdue) => Finding::Warning(overdue),
+        },
+    );
+    Ok(())
+}
+
+async fn look(
+    kubernetes: &Kubernetes,
+    owners: &[Owner],
+    control_plane: &str,
+) -> Result<Found, String> {
+    let mut found = Found::default();
+    let namespaces: BTreeSet<&str> = owners
+        .iter()
+        .map(|owner| owner.namespace.as_str())
+        .collect();
+    let mut bundles = stream::iter(namespaces)
+        .map(|namespace| async move { (namespace, bundle(kubernetes, namespace).await) })
+        .buffered(CONCURRENCY);
+    while let Some((namespace, bundle)) = bundles.next().await {
+        match bundle? {
+            Ok(bundle) => {
+                found.bundles.insert(namespace.to_owned(), bundle);
+            }
+            Err(problem) => found
+                .without_bundle
+                .push(format!("namespace {namespace}: {problem}")),
+        }
+    }
+    let mut secrets = stream::iter(owners)
+        .map(|owner| async move { (owner, secret(kubernetes, owner).await) })
+        .buffered(CONCURRENCY);
+    while let Some((owner, secret)) = secrets.next().await {
+        let Some(secret) = secret? else {
+            found
+                .without_secret
+                .push(format!("{owner}: no Secret {:?}", owner.secret_name()));
+            continue;
+        };
+        // Without a bundle there is nothing to compare with, and that is reported already.
+        let Some(bundle) = found.bundles.get(&owner.namespace) else {
+            continue;
+        };
+        let identity = match owner.identity(control_plane) {
+            Ok(identity) => identity,
+            Err(error) => {
+                found.bad.push(format!("{owner}: {error}"));
+                continue;
+            }
+        };
+        let now = SystemTime::now();
+        match judge(&secret.data.unwrap_or_default(), &identity, bundle, now) {
+            Err(problem) => found.bad.push(format!("{owner}: {problem}")),
+            Ok(leaf) => {
+                if is_overdue(&leaf, now) {
+                    let rest = leaf.not_after().duration_since(now).unwrap_or_default();
+                    found
+                        .overdue
+                        .push(format!("{owner}: ends in {}", human(rest)));
+                }
+                let end = (leaf.not_after(), owner.clone());
+                found.first = Some(
+                    found
+                        .first
+                        .take()
+                        .map_or(end.clone(), |first| first.min(end)),
+                );
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a certificate should have been replaced already.
+fn is_overdue(leaf: &Leaf, now: SystemTime) -> bool {
+    let life = leaf
+        .not_after()
+        .duration_since(leaf.not_before())
+        .unwrap_or_default();
+    now > leaf.renew_at() + life / RENEWAL_DELAY_PART
+}
+
+/// The bundle of a namespace, or what is wrong with it.
+async fn bundle(
+    kubernetes: &Kubernetes,
+    namespace: &str,
+) -> Result<Result<TrustBundle, String>, String> {
+    let name = component::TRUST_BUNDLE_CONFIG_MAP;
+    let api: Api<ConfigMap> = Api::namespaced(kubernetes.client.clone(), namespace);
+    let object = within(api.get_opt(name))
+        .await
+        .map_err(|error| explain(kubernetes, &error, "configmaps", namespace))?;
+    let Some(object) = object else {
+        return Ok(Err(format!("no ConfigMap {name:?}")));
+    };
+    let data = object.data.unwrap_or_default();
+    let Some(pem) = data.get(component::TRUST_BUNDLE_KEY) else {
+        return Ok(Err(format!(
+            "ConfigMap {name:?} has no {:?}",
+            component::TRUST_BUNDLE_KEY
+        )));
+    };
+    Ok(TrustBundle::from_pem(pem).map_err(|error| format!("ConfigMap {name:?}: {error}")))
+}
+
+async fn secret(kubernetes: &Kubernetes, owner: &Owner) -> Result<Option<Secret>, String> {
+    let api: Api<Secret> = Api::namespaced(kubernetes.client.clone(), &owner.namespace);
+    within(api.get_opt(&owner.secret_name()))
+        .await
+        .map_err(|error| explain(kubernetes, &error, "secrets", &owner.namespace))
+}
+
+fn explain(kubernetes: &Kubernetes, error: &CallError, resource: &str, namespace: &str) -> String {
+    if error.is_forbidden() {
+        return no_permission("get", resource, Some(namespace));
+    }
+    kubernetes.explain(error)
+}
+
+/// Whether each bundle has a root that is valid now, and whether one of them ends soon.
+fn anchors(bundles: &BTreeMap<String, TrustBundle>, now: SystemTime) -> Finding {
+    let mut problems = Vec::new();
+    let mut soon = Vec::new();
+    for (namespace, bundle) in bundles {
+        let ends: Vec<SystemTime> = bundle
+            .certificates()
+            .iter()
+            .filter_map(|der| valid_until(der, now))
+            .collect();
+        match ends.into_iter().max() {
+            None => problems.push(format!("namespace {namespace}: no root is valid now")),
+            Some(end) => {
+                let rest = end.duration_since(now).unwrap_or_default();
+                if rest < ROOT_WARNING {
+                    soon.push(format!(
+                        "namespace {namespace}: the root ends in {}",
+                        human(rest)
+                    ));
+                }
+            }
+        }
+    }
+    match (list(&problems), list(&soon)) {
+        (Err(problems), _) => Finding::Error(problems),
+        (Ok(()), Err(soon)) => Finding::Warning(soon),
+        (Ok(()), Ok(())) => Finding::Success(None),
+    }
+}
+
+/// When a certificate ends that is valid now.
+fn valid_until(der: &[u8], now: SystemTime) -> Option<SystemTime> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let time = |seconds: i64| Some(UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).ok()?));
+    let begin = time(certificate.validity().not_before.timestamp())?;
+    let end = time(certificate.validity().not_after.timestamp())?;
+    (begin <= now && now <= end).then_some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use linkerd_issuer::Root;
+
+    use super::*;
+
+    #[test]
+    fn roots_are_reported_before_and_after_their_end() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let root = Root::generate(now).expect("a root");
+        let bundles = BTreeMap::from([("ns".to_owned(), root.trust_bundle())]);
+        let end = root.not_after();
+        assert_eq!(anchors(&bundles, now), Finding::Success(None));
+        let day = Duration::from_secs(86_400);
+        assert!(matches!(anchors(&bundles, end - day), Finding::Warning(_)));
+        assert!(matches!(anchors(&bundles, end + day), Finding::Error(_)));
+    }
+}

@@ -1,0 +1,226 @@
+//! Checks of the categories linkerd-existence, linkerd-api and linkerd-version: whether the control
+//! plane runs, answers, and is of our version.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Namespace, Pod},
+};
+use kube::{Api, api::ListParams};
+use linkerd_names::{component, labels};
+use linkerd_proto::public::{CheckStatus, Empty, SelfCheckRequest};
+
+use super::{
+    report::{Finding, Report, Stop, list},
+    retry::Retry,
+};
+use crate::{
+    control_plane::{Kubernetes, answer, api_client, forwarded, is_ready, within},
+    global::Global,
+};
+
+/// Without these there is no control plane. Others count when they are installed.
+const REQUIRED: [&str; 2] = [component::DESTINATION, component::API];
+
+/// Says whether the control plane exists and its pods are ready.
+pub(super) async fn check_pods(
+    report: &mut Report,
+    kubernetes: &Kubernetes,
+    namespace: &str,
+    retry: &Retry,
+) -> Result<(), Stop> {
+    report.category("linkerd-existence");
+    let namespaces: Api<Namespace> = Api::all(kubernetes.client.clone());
+    let exists = retry.run(|| async {
+        match within(namespaces.get_opt(namespace)).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(format!("The {namespace:?} namespace does not exist")),
+            Err(error) => Err(kubernetes.explain(&error)),
+        }
+    });
+    report.require(
+        "control plane namespace exists",
+        "install with `linkerd install | kubectl apply -f -`, or name it with --linkerd-namespace",
+        exists.await,
+    )?;
+    let ready = retry.run(|| pods_ready(kubernetes, namespace)).await;
+    report.require(
+        "control plane pods are ready",
+        "look at `kubectl -n <namespace> describe pods`; after an install use --wait",
+        ready,
+    )
+}
+
+async fn pods_ready(kubernetes: &Kubernetes, namespace: &str) -> Result<(), String> {
+    let ours = ListParams::default().labels(labels::CONTROL_PLANE_COMPONENT);
+    let explain = |error| kubernetes.explain(&error);
+    let deployments: Api<Deployment> = Api::namespaced(kubernetes.client.clone(), namespace);
+    let deployments = within(deployments.list(&ours)).await.map_err(explain)?;
+    let pods: Api<Pod> = Api::namespaced(kubernetes.client.clone(), namespace);
+    let pods = within(pods.list(&ours)).await.map_err(explain)?;
+    let installed = deployments
+        .items
+        .iter()
+        .filter_map(|it| component_of(&it.metadata.labels));
+    let components: BTreeSet<&str> = installed.chain(REQUIRED).collect();
+    let problems: Vec<String> = components
+        .into_iter()
+        .filter_map(|component| {
+            let own: Vec<&Pod> = pods
+                .items
+                .iter()
+                .filter(|pod| component_of(&pod.metadata.labels) == Some(component))
+                .collect();
+            problem(component, &own)
+        })
+        .collect();
+    list(&problems)
+}
+
+type Labels = Option<std::collections::BTreeMap<String, String>>;
+
+fn component_of(labels: &Labels) -> Option<&str> {
+    labels
+        .as_ref()?
+        .get(labels::CONTROL_PLANE_COMPONENT)
+        .map(String::as_str)
+}
+
+/// Why a component does not work; none when one of its pods is ready.
+fn problem(component: &str, pods: &[&Pod]) -> Option<String> {
+    if pods.iter().any(|pod| is_ready(pod)) {
+        return None;
+    }
+    let Some(status) = pods.iter().find_map(|pod| pod.status.as_ref()) else {
+        return Some(format!("No running pods for {component:?}"));
+    };
+    let statuses = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses);
+    let waiting = statuses.flatten().find(|it| {
+        let finished = it
+            .state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref());
+        !it.ready && finished.is_none_or(|finished| finished.exit_code != 0)
+    });
+    Some(match waiting {
+        Some(container) => {
+            let state = container.state.as_ref();
+            let reason = state.and_then(|state| state.waiting.as_ref()?.reason.clone());
+            let reason = reason
+                .map(|reason| format!(": {reason}"))
+                .unwrap_or_default();
+            format!(
+                "The {component:?} pod's {:?} container is not ready{reason}",
+                container.name
+            )
+        }
+        None => format!("No running pods for {component:?}"),
+    })
+}
+
+/// Says whether `linkerd-api` answers, what it says about itself, and its version.
+pub(super) async fn check_api(
+    report: &mut Report,
+    global: &Global,
+    kubernetes: &Kubernetes,
+    expected_version: &str,
+    retry: &Retry,
+) -> Result<(), Stop> {
+    report.category("linkerd-api");
+    let client = retry.run(|| async {
+        let client = match global.api_addr {
+            Some(_) => api_client(global).await,
+            None => forwarded(kubernetes, &global.linkerd_namespace).await,
+        };
+        client.map_err(|error| error.to_string())
+    });
+    let client = report.require(
+        "can initialize the client",
+        "does `kubectl port-forward` to the pod of linkerd-api work?",
+        client.await,
+    )?;
+    let results = retry.run(|| {
+        let mut client = client.clone();
+        async move { answer(client.self_check(SelfCheckRequest {})).await }
+    });
+    let results = report.require(
+        "can query the control plane API",
+        "look at the log: `kubectl -n <namespace> logs deploy/linkerd-api linkerd-api`",
+        results.await,
+    )?;
+    for result in results.results {
+        let outcome = match result.status() {
+            CheckStatus::Ok => Ok(()),
+            CheckStatus::Fail | CheckStatus::Error => Err(result.friendly_message_to_user),
+        };
+        report.add(
+            format!("[{}] {}", result.subsystem_name, result.check_description),
+            "look at the pod it talks to, and at the log of linkerd-api",
+            Finding::from(outcome),
+        );
+    }
+    report.category("linkerd-version");
+    report.add(
+        "cli is up-to-date",
+        "use the linkerd program of the expected version",
+        same("cli", linkerd_names::VERSION, expected_version),
+    );
+    let mut client = client;
+    let finding = match answer(client.version(Empty {})).await {
+        Ok(info) => same("control plane", &info.release_version, expected_version),
+        Err(error) => Finding::Error(error),
+    };
+    report.add(
+        "control plane is up-to-date",
+        "install the expected version",
+        finding,
+    );
+    Ok(())
+}
+
+fn same(what: &str, version: &str, expected: &str) -> Finding {
+    if version == expected {
+        return Finding::Success(None);
+    }
+    Finding::Warning(format!(
+        "{what} is running version {version} but {expected} is expected"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(ready: &str, container: serde_json::Value) -> Pod {
+        let pod = json!({
+            "metadata": {},
+            "status": {
+                "conditions": [{"type": "Ready", "status": ready}],
+                "containerStatuses": [container],
+            },
+        });
+        serde_json::from_value(pod).expect("a pod")
+    }
+
+    #[test]
+    fn a_component_works_when_one_of_its_pods_is_ready() {
+        let status = |ready: bool| {
+            json!({"name": "c", "ready": ready, "image": "", "imageID": "", "restartCount": 0,
+                   "state": {"waiting": {"reason": "ErrImagePull"}}})
+        };
+        let (good, bad) = (pod("True", status(true)), pod("False", status(false)));
+        assert_eq!(problem("linkerd-ca", &[&bad, &good]), None);
+        assert_eq!(
+            problem("linkerd-ca", &[&bad]).as_deref(),
+            Some("The \"linkerd-ca\" pod's \"c\" container is not ready: ErrImagePull")
+        );
+        let none = problem("linkerd-ca", &[]);
+        assert_eq!(none.as_deref(), Some("No running pods for \"linkerd-ca\""));
+    }
+}

@@ -1,0 +1,206 @@
+//! Checks of the category linkerd-data-plane: whether the proxies run, are of our version, and have
+//! loaded their certificates. Entry: [`check`].
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use linkerd_names::{annotations, component, labels, ports};
+
+use super::{
+    report::{Finding, Report, Stop, list},
+    retry::Retry,
+};
+use crate::control_plane::{CallError, Kubernetes, TIMEOUT, causes, no_permission, within};
+
+/// Port-forwards at once.
+const CONCURRENCY: usize = 8;
+/// A proxy's metrics are shorter.
+const METRICS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The proxy has this metric as soon as it has loaded a certificate.
+const LOADED: &str = "tls_config_last_reload_seconds";
+
+/// Says what is wrong with the proxies of a namespace, or of all namespaces.
+pub(super) async fn check(
+    report: &mut Report,
+    kubernetes: &Kubernetes,
+    control_plane: &str,
+    namespace: Option<&str>,
+    retry: &Retry,
+) -> Result<(), Stop> {
+    report.category("linkerd-data-plane");
+    let pods = retry.run(|| async {
+        let pods = meshed(kubernetes, control_plane, namespace).await?;
+        let problems: Vec<String> = pods.iter().filter_map(problem).collect();
+        list(&problems).map(|()| pods)
+    });
+    let pods = report.require(
+        "proxies are running and ready",
+        "look at `kubectl describe pod` and at the log of the container linkerd-proxy",
+        pods.await,
+    )?;
+    if pods.is_empty() {
+        report.add(
+            "pods are meshed",
+            "mesh them with `linkerd inject`",
+            Finding::Warning("no pod is".to_owned()),
+        );
+        return Ok(());
+    }
+    let other: Vec<String> = pods.iter().filter_map(other_version).collect();
+    report.add(
+        "proxies are up-to-date",
+        "inject the workloads again",
+        list(&other).map_or_else(Finding::Warning, |()| Finding::Success(None)),
+    );
+    let marked = || {
+        pods.iter()
+            .filter(|pod| pod.labels().contains_key(labels::TLS_MODE))
+    };
+    let unloaded = retry.run(|| async {
+        let asked = stream::iter(marked())
+            .map(|pod| async move {
+                let loaded = has_loaded(&kubernetes.client, pod).await;
+                loaded
+                    .err()
+                    .map(|problem| format!("{}: {problem}", name(pod)))
+            })
+            .buffered(CONCURRENCY);
+        list(
+            &asked
+                .filter_map(|problem| async { problem })
+                .collect::<Vec<_>>()
+                .await,
+        )
+    });
+    report.add(
+        "proxies have loaded their certificates",
+        "run `linkerd check` for the certificates; a pod of before them may need a minute",
+        Finding::from(unloaded.await),
+    );
+    Ok(())
+}
+
+async fn meshed(
+    kubernetes: &Kubernetes,
+    control_plane: &str,
+    namespace: Option<&str>,
+) -> Result<Vec<Pod>, String> {
+    let api: Api<Pod> = match namespace {
+        Some(namespace) => Api::namespaced(kubernetes.client.clone(), namespace),
+        None => Api::all(kubernetes.client.clone()),
+    };
+    let selector = format!("{}={control_plane}", labels::CONTROL_PLANE_NAMESPACE);
+    let pods = within(api.list(&ListParams::default().labels(&selector))).await;
+    let pods = pods.map_err(|error| {
+        if error.is_forbidden() {
+            return no_permission("list", "pods", namespace);
+        }
+        kubernetes.explain(&error)
+    })?;
+    let lives = |pod: &Pod| {
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    Ok(pods.items.into_iter().filter(lives).collect())
+}
+
+fn name(pod: &Pod) -> String {
+    format!(
+        "pod {}/{}",
+        pod.namespace().unwrap_or_default(),
+        pod.name_any()
+    )
+}
+
+/// Why a pod's proxy does not run; none when it does.
+fn problem(pod: &Pod) -> Option<String> {
+    let statuses = pod.status.iter().flat_map(|status| {
+        // A native sidecar is an init container.
+        status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses)
+            .flatten()
+    });
+    let proxy = statuses
+        .into_iter()
+        .find(|it| it.name == component::PROXY_CONTAINER);
+    match proxy {
+        Some(status) if status.ready => None,
+        Some(_) => Some(format!("{}: the proxy is not ready", name(pod))),
+        None => Some(format!("{}: there is no proxy yet", name(pod))),
+    }
+}
+
+fn other_version(pod: &Pod) -> Option<String> {
+    let version = pod
+        .annotations()
+        .get(annotations::PROXY_VERSION)
+        .map_or("unknown", String::as_str);
+    (version != linkerd_names::VERSION).then(|| format!("{}: version {version}", name(pod)))
+}
+
+/// Asks the proxy itself, by port-forward.
+async fn has_loaded(client: &Client, pod: &Pod) -> Result<(), String> {
+    let metrics = tokio::time::timeout(TIMEOUT, metrics(client, pod));
+    let metrics = metrics
+        .await
+        .map_err(|_| CallError::Timeout.to_string())??;
+    let loaded = metrics.lines().any(|line| {
+        let value = line
+            .strip_prefix(LOADED)
+            .and_then(|rest| rest.rsplit(' ').next());
+        value
+            .and_then(|value| value.parse::<f64>().ok())
+            .is_some_and(|at| at > 0.0)
+    });
+    if loaded {
+        Ok(())
+    } else {
+        Err("no certificate is loaded".to_owned())
+    }
+}
+
+async fn metrics(client: &Client, pod: &Pod) -> Result<String, String> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let mut forward = within(api.portforward(&pod.name_any(), &[ports::PROXY_METRICS]))
+        .await
+        .map_err(|error| {
+            if error.is_forbidden() {
+                return no_permission("get and create", "pods/portforward", Some(&namespace));
+            }
+            error.to_string()
+        })?;
+    let stream = forward
+        .take_stream(ports::PROXY_METRICS)
+        .expect("a port is taken once");
+    let failed = |error: hyper::Error| causes(&error);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(failed)?;
+    let request = Request::get("/metrics")
+        .header("host", "proxy")
+        .body(Empty::<Bytes>::new())
+        .expect("a valid request");
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(failed)?;
+        let body = Limited::new(response.into_body(), METRICS_BYTES_MAX)
+            .collect()
+            .await;
+        let body = body.map_err(|error| causes(error.as_ref()))?.to_bytes();
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    };
+    tokio::select! {
+        answer = answer => answer,
+        // The connection is driven here; it ends first only when it breaks.
+        ended = connection => Err(ended.err().map_or("the proxy hung up".to_owned(), |error| causes(&error))),
+    }
+}

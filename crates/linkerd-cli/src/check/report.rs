@@ -1,0 +1,215 @@
+//! What the checks found, printed as it is found. Entry: [`Report`].
+
+use std::io::stdout as std_stdout;
+
+use anstyle::{AnsiColor, Color, Style};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::stdout;
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// A line for each check.
+    Table,
+    /// Only what is not well.
+    Short,
+    /// One object for programs, at the end.
+    Json,
+}
+
+/// What one check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// All is well; perhaps with a remark.
+    Success(Option<String>),
+    /// Something will go wrong, or works less well than it could.
+    Warning(String),
+    /// Something does not work.
+    Error(String),
+}
+
+/// A check failed without which others make no sense. It is in the report.
+#[derive(Debug)]
+pub(super) struct Stop;
+
+/// Findings by category.
+#[derive(Debug)]
+pub(super) struct Report {
+    output: Output,
+    colour: bool,
+    categories: Vec<Category>,
+    printed: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Category {
+    #[serde(rename = "categoryName")]
+    name: &'static str,
+    checks: Vec<Check>,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    description: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    result: &'static str,
+}
+
+#[derive(Serialize)]
+struct Whole<'a> {
+    success: bool,
+    categories: &'a [Category],
+}
+
+impl From<Result<(), String>> for Finding {
+    fn from(result: Result<(), String>) -> Self {
+        match result {
+            Ok(()) => Self::Success(None),
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
+impl Report {
+    pub(super) fn new(output: Output) -> Self {
+        let colour = !matches!(
+            anstream::AutoStream::choice(&std_stdout()),
+            anstream::ColorChoice::Never
+        );
+        Self {
+            output,
+            colour,
+            categories: Vec::new(),
+            printed: 0,
+        }
+    }
+
+    /// Begins a category; the next checks belong to it.
+    pub(super) fn category(&mut self, name: &'static str) {
+        self.categories.push(Category {
+            name,
+            checks: Vec::new(),
+        });
+    }
+
+    /// Adds a finding. The hint says what to do when it is not well.
+    pub(super) fn add(
+        &mut self,
+        description: impl Into<String>,
+        hint: &'static str,
+        finding: impl Into<Finding>,
+    ) {
+        let (result, error, well) = match finding.into() {
+            Finding::Success(remark) => ("success", remark, true),
+            Finding::Warning(warning) => ("warning", Some(warning), false),
+            Finding::Error(error) => ("error", Some(error), false),
+        };
+        let hint = (!well).then_some(hint);
+        let check = Check {
+            description: description.into(),
+            hint,
+            error,
+            result,
+        };
+        if self.output == Output::Table || (self.output == Output::Short && !well) {
+            self.print(&check);
+        }
+        self.categories
+            .last_mut()
+            .expect("a check has a category")
+            .checks
+            .push(check);
+    }
+
+    /// Adds the outcome of a check that others need.
+    ///
+    /// # Errors
+    /// [`Stop`] when it failed.
+    pub(super) fn require<T>(
+        &mut self,
+        description: impl Into<String>,
+        hint: &'static str,
+        outcome: Result<T, String>,
+    ) -> Result<T, Stop> {
+        match outcome {
+            Ok(value) => {
+                self.add(description, hint, Finding::Success(None));
+                Ok(value)
+            }
+            Err(error) => {
+                self.add(description, hint, Finding::Error(error));
+                Err(Stop)
+            }
+        }
+    }
+
+    /// Prints the end. Returns whether no check failed.
+    pub(super) fn finish(self) -> bool {
+        let mut checks = self.categories.iter().flat_map(|category| &category.checks);
+        let success = checks.all(|check| check.result != "error");
+        if self.output == Output::Json {
+            let whole = Whole {
+                success,
+                categories: &self.categories,
+            };
+            let text = serde_json::to_string_pretty(&whole).expect("keys are text");
+            stdout::print(&(text + "\n"));
+        } else {
+            let blank = if self.printed == 0 { "" } else { "\n" };
+            let mark = self.mark(if success { "success" } else { "error" });
+            stdout::print(&format!("{blank}Status check results are {mark}\n"));
+        }
+        success
+    }
+
+    fn print(&mut self, check: &Check) {
+        let category = self.categories.last().expect("a check has a category");
+        // Counted in categories: the head is printed with the first line below it.
+        if self.printed < self.categories.len() {
+            let blank = if self.printed == 0 { "" } else { "\n" };
+            self.printed = self.categories.len();
+            let line = "-".repeat(category.name.len());
+            stdout::print(&format!("{blank}{}\n{line}\n", category.name));
+        }
+        let mut text = format!("{} {}\n", self.mark(check.result), check.description);
+        for line in check.error.iter().flat_map(|error| error.lines()) {
+            text.push_str(&format!("    {line}\n"));
+        }
+        if let Some(hint) = check.hint {
+            text.push_str(&format!("    hint: {hint}\n"));
+        }
+        stdout::print(&text);
+    }
+
+    fn mark(&self, result: &str) -> String {
+        let (mark, colour) = match result {
+            "success" => ("√", AnsiColor::Green),
+            "warning" => ("‼", AnsiColor::Yellow),
+            _ => ("×", AnsiColor::Red),
+        };
+        if !self.colour {
+            return mark.to_owned();
+        }
+        let style = Style::new().fg_color(Some(Color::Ansi(colour)));
+        format!("{style}{mark}{style:#}")
+    }
+}
+
+/// A list of problems as an error's text: the first few, and how many more there are.
+pub(super) fn list(problems: &[String]) -> Result<(), String> {
+    /// More than these say nothing new.
+    const SHOWN: usize = 10;
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let mut lines: Vec<String> = problems.iter().take(SHOWN).cloned().collect();
+    if problems.len() > SHOWN {
+        lines.push(format!("and {} more", problems.len() - SHOWN));
+    }
+    Err(lines.join("\n"))
+}

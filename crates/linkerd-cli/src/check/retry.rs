@@ -1,0 +1,88 @@
+//! Waiting for what is not ready yet. Entry: [`Retry`].
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::Instant;
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Until when to try again; shared by all checks of one run.
+#[derive(Debug)]
+pub(super) struct Retry {
+    deadline: Instant,
+}
+
+impl Retry {
+    /// Tries end this long from now; with zero everything is tried once.
+    pub(super) fn until_after(wait: Duration) -> Self {
+        Self {
+            deadline: Instant::now() + wait,
+        }
+    }
+
+    /// Tries until it works or the time is over. Says on stderr what is waited for, each thing once.
+    ///
+    /// # Errors
+    /// The last try's.
+    pub(super) async fn run<T, F>(&self, attempt: impl FnMut() -> F) -> Result<T, String>
+    where
+        F: Future<Output = Result<T, String>>,
+    {
+        self.look(attempt, |outcome| outcome.as_ref().err().cloned())
+            .await
+    }
+
+    /// Looks until nothing is missing or the time is over, and returns what was seen last.
+    pub(super) async fn look<T, F>(
+        &self,
+        mut look: impl FnMut() -> F,
+        missing: impl Fn(&T) -> Option<String>,
+    ) -> T
+    where
+        F: Future<Output = T>,
+    {
+        let mut said = String::new();
+        loop {
+            let seen = look().await;
+            let Some(missing) = missing(&seen) else {
+                return seen;
+            };
+            if Instant::now() + PAUSE > self.deadline {
+                return seen;
+            }
+            if missing != said {
+                eprintln!("Waiting: {missing}");
+                said = missing;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn tries_until_it_works_or_the_time_is_over() {
+        let tries = Cell::new(0);
+        let third = || async {
+            tries.set(tries.get() + 1);
+            if tries.get() == 3 {
+                Ok(())
+            } else {
+                Err("not yet".to_owned())
+            }
+        };
+        assert_eq!(
+            Retry::until_after(Duration::from_secs(9)).run(third).await,
+            Ok(())
+        );
+        tries.set(0);
+        let once = Retry::until_after(Duration::ZERO).run(third).await;
+        assert_eq!((once, tries.get()), (Err("not yet".to_owned()), 1));
+    }
+}

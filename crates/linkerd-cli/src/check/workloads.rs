@@ -1,0 +1,156 @@
+//! The workloads that are marked for TLS: those that must have a certificate.
+//! Entry: [`marked`].
+
+use futures::future::try_join_all;
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, ListParams},
+    core::GroupVersionKind,
+};
+use linkerd_names::{Owner, OwnerKind, labels};
+
+use crate::control_plane::{CallError, within};
+
+/// Objects asked for at once.
+const PAGE: u32 = 500;
+
+/// Returns every workload whose pods this control plane meshes and that is marked for TLS, sorted.
+/// Pods and workloads that another one manages are part of that one.
+///
+/// # Errors
+/// The first list that Kubernetes refuses, with what was asked for.
+pub(super) async fn marked(
+    client: &Client,
+    control_plane: &str,
+) -> Result<Vec<Owner>, (OwnerKind, CallError)> {
+    let lists = OwnerKind::ALL.map(|kind| async move {
+        list(client, kind, control_plane)
+            .await
+            .map_err(|error| (kind, error))
+    });
+    let mut owners: Vec<Owner> = try_join_all(lists).await?.into_iter().flatten().collect();
+    owners.sort();
+    Ok(owners)
+}
+
+async fn list(
+    client: &Client,
+    kind: OwnerKind,
+    control_plane: &str,
+) -> Result<Vec<Owner>, CallError> {
+    let (group, version) = kind
+        .api_version()
+        .split_once('/')
+        .unwrap_or(("", kind.api_version()));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.api_kind()));
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let mut owners = Vec::new();
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = within(api.list(&params)).await?;
+        let objects = page.items.into_iter();
+        owners.extend(objects.filter_map(|object| owner(kind, object, control_plane)));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(owners),
+        }
+    }
+}
+
+/// The workload when it must have a certificate.
+fn owner(kind: OwnerKind, object: DynamicObject, control_plane: &str) -> Option<Owner> {
+    let managed = object.metadata.owner_references.iter().flatten();
+    if managed
+        .into_iter()
+        .any(|reference| reference.controller == Some(true))
+    {
+        return None;
+    }
+    let label = |key: &str| match kind {
+        OwnerKind::Pod => object
+            .metadata
+            .labels
+            .as_ref()?
+            .get(key)
+            .map(String::as_str),
+        OwnerKind::CronJob => {
+            let template = object
+                .data
+                .pointer("/spec/jobTemplate/spec/template/metadata/labels");
+            template?.get(key)?.as_str()
+        }
+        _ => object
+            .data
+            .pointer("/spec/template/metadata/labels")?
+            .get(key)?
+            .as_str(),
+    };
+    let ended = || {
+        let phase = object
+            .data
+            .pointer("/status/phase")
+            .and_then(|phase| phase.as_str());
+        kind == OwnerKind::Pod && matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    let marked = label(labels::CONTROL_PLANE_NAMESPACE) == Some(control_plane)
+        && label(labels::TLS_MODE).is_some();
+    if !marked || ended() {
+        return None;
+    }
+    Some(Owner {
+        namespace: object.metadata.namespace?,
+        kind,
+        name: object.metadata.name?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn owner_of(kind: OwnerKind, object: Value) -> Option<String> {
+        let object = serde_json::from_value(object).expect("an object");
+        owner(kind, object, "linkerd").map(|owner| owner.to_string())
+    }
+
+    fn template(labels: Value) -> Value {
+        json!({"template": {"metadata": {"labels": labels}}})
+    }
+
+    fn marks(control_plane: &str) -> Value {
+        json!({"linkerd.io/control-plane-ns": control_plane, "linkerd.io/tls-mode": "optional"})
+    }
+
+    #[test]
+    fn the_marks_are_in_the_pod_template() {
+        let metadata = json!({"name": "a", "namespace": "ns"});
+        let deployment = json!({"metadata": metadata, "spec": template(marks("linkerd"))});
+        let found = owner_of(OwnerKind::Deployment, deployment);
+        assert_eq!(found.as_deref(), Some("deployment/a.ns"));
+        let job_template = json!({"jobTemplate": {"spec": template(marks("linkerd"))}});
+        let cron_job = json!({"metadata": metadata, "spec": job_template});
+        assert_eq!(
+            owner_of(OwnerKind::CronJob, cron_job).as_deref(),
+            Some("cronjob/a.ns")
+        );
+        let pod = json!({"metadata": {"name": "a", "namespace": "ns", "labels": marks("linkerd")}});
+        assert_eq!(owner_of(OwnerKind::Pod, pod).as_deref(), Some("pod/a.ns"));
+    }
+
+    #[test]
+    fn workloads_of_others_without_mark_or_with_a_manager_are_left_out() {
+        let metadata = json!({"name": "a", "namespace": "ns"});
+        let other = json!({"metadata": metadata, "spec": template(marks("other"))});
+        assert_eq!(owner_of(OwnerKind::Deployment, other), None);
+        let unmarked = template(json!({"linkerd.io/control-plane-ns": "linkerd"}));
+        let plain = json!({"metadata": metadata, "spec": unmarked});
+        assert_eq!(owner_of(OwnerKind::Deployment, plain), None);
+        let manager = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "d",
+                              "uid": "u", "controller": true}]);
+        let metadata = json!({"name": "a", "namespace": "ns", "ownerReferences": manager});
+        let managed = json!({"metadata": metadata, "spec": template(marks("linkerd"))});
+        assert_eq!(owner_of(OwnerKind::ReplicaSet, managed), None);
+    }
+}
