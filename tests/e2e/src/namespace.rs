@@ -29,7 +29,14 @@ impl Namespace {
             cluster: cluster.clone(),
             name: name.to_owned(),
         };
-        namespace.delete()?;
+        let args = [
+            "delete",
+            "namespace",
+            name,
+            "--ignore-not-found",
+            "--timeout=120s",
+        ];
+        cluster.kubectl(&args)?;
         cluster.kubectl(&["create", "namespace", name])?;
         // Pods are refused before their ServiceAccount is there.
         eventually("the default ServiceAccount", || {
@@ -38,19 +45,13 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Removes the namespace with all that is in it, and waits until it is gone.
+    /// Begins to remove the namespace with all that is in it; the next test need not wait for it.
     ///
     /// # Errors
     /// When kubectl fails.
     pub fn delete(&self) -> Result<()> {
-        let args = [
-            "delete",
-            "namespace",
-            &self.name,
-            "--ignore-not-found",
-            "--timeout=120s",
-        ];
-        self.cluster.kubectl(&args)?;
+        self.cluster
+            .kubectl(&["delete", "namespace", &self.name, "--wait=false"])?;
         Ok(())
     }
 

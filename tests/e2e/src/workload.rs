@@ -16,12 +16,14 @@ pub struct Workload<'a> {
     pub port: Option<u16>,
     /// Node on which it must run.
     pub node: Option<&'a str>,
+    /// How many pods a Deployment has.
+    pub replicas: u32,
     /// Arguments of an init container; empty for none.
     pub init_args: &'a [&'a str],
 }
 
 impl<'a> Workload<'a> {
-    /// A workload that listens nowhere and runs anywhere.
+    /// A workload of one pod that listens nowhere and runs anywhere.
     pub fn new(name: &'a str, image: &'a str, args: &'a [&'a str]) -> Self {
         Self {
             name,
@@ -29,11 +31,12 @@ impl<'a> Workload<'a> {
             args,
             port: None,
             node: None,
+            replicas: 1,
             init_args: &[],
         }
     }
 
-    /// The manifest of a Deployment of one pod.
+    /// The manifest of a Deployment.
     pub fn deployment(&self) -> String {
         let labels = json!({ "app": self.name });
         document(&json!({
@@ -41,7 +44,7 @@ impl<'a> Workload<'a> {
             "kind": "Deployment",
             "metadata": { "name": self.name },
             "spec": {
-                "replicas": 1,
+                "replicas": self.replicas,
                 "selector": { "matchLabels": labels },
                 "template": { "metadata": { "labels": labels }, "spec": self.pod_spec("Always") },
             },
