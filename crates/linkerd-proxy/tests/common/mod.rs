@@ -171,6 +171,22 @@ pub async fn request(address: SocketAddr, bytes: &str) -> String {
         .unwrap()
 }
 
+/// Sends `bytes` and the end, reads until the end.
+pub async fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // The peer may close at any time.
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        answer
+    };
+    tokio::time::timeout(PATIENCE, exchange)
+        .await
+        .expect("an end in time")
+}
+
 /// A client's pod, a server's pod, the service between them, and their authority.
 pub struct Mesh {
     pub authority: Authority,
@@ -206,4 +222,19 @@ pub async fn mesh(app: SocketAddr) -> Mesh {
         client,
         server,
     }
+}
+
+/// The first flight of a TLS client for `name`.
+pub fn client_hello(name: &str) -> Vec<u8> {
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = name.to_owned().try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(config.into(), name).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
 }

@@ -16,7 +16,12 @@ pub struct Wire {
 
 /// Leads to `to`.
 pub async fn to(to: SocketAddr) -> Wire {
-    let listener = TcpListener::bind("127.0.0.3:0").await.unwrap();
+    at("127.0.0.3", to).await
+}
+
+/// Leads from the address `ip` to `to`.
+pub async fn at(ip: &str, to: SocketAddr) -> Wire {
+    let listener = TcpListener::bind((ip, 0)).await.unwrap();
     let wire = Wire {
         address: listener.local_addr().unwrap(),
         seen: Arc::default(),

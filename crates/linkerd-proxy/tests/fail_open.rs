@@ -1,0 +1,396 @@
+//! TLS is optional: whatever keeps two sides from it is told as a reason, and the application never
+//! notices. Only a peer that is somebody else is never spoken to.
+
+mod common;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use common::{
+    Authority, Destination, Endpoint, PATIENCE, Running, SERVICE, app, config, destination, get,
+    identity, start, with_control, with_tls,
+};
+use http::Response;
+use linkerd_proxy::Config;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+async fn hello() -> SocketAddr {
+    app::http1(|_| async { Response::new(app::full("hello")) }).await
+}
+
+/// A client's proxy whose application connects to the Service.
+fn client(config: Config, destination: &Destination) -> Running {
+    let outbound_forward = Some(SERVICE.parse().unwrap());
+    start(Config {
+        outbound_forward,
+        ..with_control(config, destination.address)
+    })
+}
+
+fn server(config: Config, app: SocketAddr) -> Running {
+    start(Config {
+        inbound_forward: Some(app),
+        ..config
+    })
+}
+
+/// A request arrives, and both the label and the reason are right.
+async fn arrives_in_plaintext(client: &Running, tls: &str, reason: &str) {
+    let (status, body) = get(client.outbound, "/").await;
+    assert_eq!((status, body.as_str()), (200, "hello"));
+    let labels = format!("tls=\"{tls}\",no_tls_reason=\"{reason}\",classification=\"success\"");
+    client
+        .metric_reaches(&["response_total", "direction=\"outbound\"", &labels], 1.0)
+        .await;
+}
+
+#[tokio::test]
+async fn injected_without_tls() {
+    let destination = destination::start().await;
+    let client = client(config(), &destination);
+    destination.set(
+        SERVICE,
+        &[Endpoint::meshed(hello().await, &identity("server"))],
+    );
+    arrives_in_plaintext(&client, "disabled", "disabled").await;
+}
+
+#[tokio::test]
+async fn no_credentials_yet_and_tls_from_the_moment_they_are_there() {
+    let authority = Authority::new();
+    let destination = destination::start().await;
+    let server = server(
+        with_tls(config(), &authority.issue("server"), &identity("server")),
+        hello().await,
+    );
+    server.ready().await;
+    destination.set(
+        SERVICE,
+        &[Endpoint::meshed(server.inbound, &identity("server"))],
+    );
+    let folder = authority.empty("client");
+    let client = client(
+        with_tls(config(), &folder, &identity("client")),
+        &destination,
+    );
+
+    arrives_in_plaintext(&client, "no_config", "no_credentials").await;
+    let plain = [
+        "direction=\"inbound\"",
+        "no_tls_reason=\"peer_sent_plaintext\",classification=",
+    ];
+    server.metric_reaches(&plain, 1.0).await;
+
+    common::identity::project(&folder, &authority.root, &authority.leaf("client"));
+    client.ready().await;
+    assert_eq!(get(client.outbound, "/").await.0, 200);
+    client
+        .metric_reaches(&["response_total", "tls=\"true\""], 1.0)
+        .await;
+}
+
+#[tokio::test]
+async fn the_peer_is_not_meshed() {
+    let authority = Authority::new();
+    let destination = destination::start().await;
+    let client = client(
+        with_tls(config(), &authority.issue("client"), &identity("client")),
+        &destination,
+    );
+    client.ready().await;
+    destination.set(SERVICE, &[Endpoint::plain(hello().await)]);
+    arrives_in_plaintext(&client, "no_identity", "peer_not_meshed").await;
+}
+
+#[tokio::test]
+async fn the_address_is_outside_of_the_cluster() {
+    let authority = Authority::new();
+    let destination = destination::start().await;
+    let outbound_forward = Some(hello().await);
+    let client = start(Config {
+        outbound_forward,
+        ..with_control(
+            with_tls(config(), &authority.issue("client"), &identity("client")),
+            destination.address,
+        )
+    });
+    client.ready().await;
+    arrives_in_plaintext(&client, "no_identity", "off_cluster").await;
+}
+
+#[tokio::test]
+async fn the_destination_service_is_down() {
+    let authority = Authority::new();
+    let nobody = "127.0.0.9:1".parse().unwrap();
+    let outbound_forward = Some(hello().await);
+    let client = start(Config {
+        outbound_forward,
+        ..with_control(
+            with_tls(config(), &authority.issue("client"), &identity("client")),
+            nobody,
+        )
+    });
+    client.ready().await;
+    arrives_in_plaintext(&client, "no_identity", "discovery_unavailable").await;
+}
+
+#[tokio::test]
+async fn the_destination_service_takes_questions_and_does_not_answer() {
+    let destination = destination::start().await;
+    destination.mute();
+    let outbound_forward = Some(hello().await);
+    let mut config = Config {
+        outbound_forward,
+        ..with_control(config(), destination.address)
+    };
+    config.limits.discovery_timeout = Duration::from_millis(100);
+    let client = start(config);
+    arrives_in_plaintext(&client, "no_identity", "discovery_unavailable").await;
+}
+
+#[tokio::test]
+async fn the_endpoint_is_in_the_clients_own_pod() {
+    let authority = Authority::new();
+    let destination = destination::start().await;
+    let client = client(
+        with_tls(config(), &authority.issue("client"), &identity("client")),
+        &destination,
+    );
+    client.ready().await;
+    let app = hello().await;
+    // The proxy's connections to 127.0.0.1 come from 127.0.0.1.
+    let own = common::wire::at("127.0.0.1", app).await;
+    destination.set(
+        SERVICE,
+        &[Endpoint::meshed(own.address, &identity("client"))],
+    );
+    arrives_in_plaintext(&client, "internal_traffic", "loopback").await;
+}
+
+#[tokio::test]
+async fn a_peer_without_credentials_refuses_at_once_and_a_pause_follows() {
+    let authority = Authority::new();
+    let destination = destination::start().await;
+    let folder = authority.empty("server");
+    let server = server(
+        with_tls(config(), &folder, &identity("server")),
+        app::echo().await,
+    );
+    destination.set(
+        SERVICE,
+        &[Endpoint::meshed(server.inbound, &identity("server"))],
+    );
+    let client = client(
+        with_tls(config(), &authority.issue("client"), &identity("client")),
+        &destination,
+    );
+    client.ready().await;
+
+    for reason in ["handshake_failed", "handshake_backoff"] {
+        assert_eq!(common::exchange(client.outbound, b"\0hi").await, b"\0hi");
+        let labels = format!("peer=\"dst\",tls=\"handshake_failed\",no_tls_reason=\"{reason}\"");
+        client
+            .metric_reaches(&["tcp_open_total", &labels], 1.0)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_hangs_in_the_handshake_costs_one_time_limit() {
+    let authority = Authority::new();
+    let destination = destination::start().await;
+    // It answers plaintext, and takes ClientHellos without a word.
+    let app = app::tcp(|mut stream| async move {
+        let mut first = [0];
+        if stream.read_exact(&mut first).await.is_ok() {
+            if first[0] == 22 {
+                std::future::pending::<()>().await;
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+            let mut rest = [0; 1024];
+            let _ = stream.read(&mut rest).await;
+            let _ = stream.write_all(answer).await;
+        }
+    })
+    .await;
+    destination.set(SERVICE, &[Endpoint::meshed(app, &identity("server"))]);
+    let mut config = with_tls(config(), &authority.issue("client"), &identity("client"));
+    config.limits.handshake_timeout = Duration::from_millis(100);
+    let client = client(config, &destination);
+    client.ready().await;
+    arrives_in_plaintext(&client, "handshake_failed", "handshake_timeout").await;
+}
+
+#[tokio::test]
+async fn a_peer_of_another_root() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let destination = destination::start().await;
+    let server = server(
+        with_tls(config(), &other.issue("server"), &identity("server")),
+        hello().await,
+    );
+    server.ready().await;
+    destination.set(
+        SERVICE,
+        &[Endpoint::meshed(server.inbound, &identity("server"))],
+    );
+    let client = client(
+        with_tls(config(), &authority.issue("client"), &identity("client")),
+        &destination,
+    );
+    client.ready().await;
+    arrives_in_plaintext(&client, "handshake_failed", "certificate_invalid").await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_trust_us_refuses_before_anything_is_lost() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let destination = destination::start().await;
+    let server = server(
+        with_tls(config(), &other.issue("server"), &identity("server")),
+        hello().await,
+    );
+    server.ready().await;
+    destination.set(
+        SERVICE,
+        &[Endpoint::meshed(server.inbound, &identity("server"))],
+    );
+    let folder = authority.issue("client");
+    let both = authority.root.trust_bundle().to_pem() + &other.root.trust_bundle().to_pem();
+    std::fs::write(folder.join("trust-anchors.pem"), both).unwrap();
+    let client = client(
+        with_tls(config(), &folder, &identity("client")),
+        &destination,
+    );
+    client.ready().await;
+    arrives_in_plaintext(&client, "handshake_failed", "handshake_failed").await;
+}
+
+/// Counts connections and answers.
+async fn counting() -> (SocketAddr, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let address = app::http1(move |_| {
+        counted.fetch_add(1, Relaxed);
+        async { Response::new(app::full("delivered")) }
+    })
+    .await;
+    (address, count)
+}
+
+#[tokio::test]
+async fn nothing_is_delivered_to_another_workload_at_a_reused_address() {
+    let authority = Authority::new();
+    let destination = destination::start().await;
+    let (app, delivered) = counting().await;
+    let other = server(
+        with_tls(config(), &authority.issue("other"), &identity("other")),
+        app,
+    );
+    other.ready().await;
+    destination.set(
+        SERVICE,
+        &[Endpoint::meshed(other.inbound, &identity("server"))],
+    );
+    let client = client(
+        with_tls(config(), &authority.issue("client"), &identity("client")),
+        &destination,
+    );
+    client.ready().await;
+
+    let answer = common::request(
+        client.outbound,
+        "GET / HTTP/1.1\r\nHost: web.ns\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert!(
+        answer.contains("l5d-proxy-error: web.ns: tried 1 of 1 endpoints"),
+        "{answer}"
+    );
+    assert_eq!(common::exchange(client.outbound, b"\0bytes").await, b"");
+    assert_eq!(delivered.load(Relaxed), 0);
+    // Discovery was asked again.
+    timeout(PATIENCE, async {
+        while destination.asked() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn another_endpoint_is_taken_when_one_is_somebody_else() {
+    let authority = Authority::new();
+    let destination = destination::start().await;
+    let (wrong, delivered) = counting().await;
+    let other = server(
+        with_tls(config(), &authority.issue("other"), &identity("other")),
+        wrong,
+    );
+    let right = server(
+        with_tls(config(), &authority.issue("server"), &identity("server")),
+        hello().await,
+    );
+    other.ready().await;
+    right.ready().await;
+    let client = client(
+        with_tls(config(), &authority.issue("client"), &identity("client")),
+        &destination,
+    );
+    client.ready().await;
+    destination.set(
+        SERVICE,
+        &[
+            Endpoint::meshed(other.inbound, &identity("server")),
+            Endpoint::meshed(right.inbound, &identity("server")),
+        ],
+    );
+    for _ in 0..10 {
+        assert_eq!(get(client.outbound, "/").await, (200, "hello".to_owned()));
+    }
+    assert_eq!(delivered.load(Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_mesh_handshake_never_reaches_the_application() {
+    let authority = Authority::new();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counted = seen.clone();
+    let app = app::tcp(move |mut stream| {
+        let counted = counted.clone();
+        async move {
+            let mut buffer = [0; 1024];
+            while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+                counted.fetch_add(n, Relaxed);
+            }
+        }
+    })
+    .await;
+    let folder = authority.empty("server");
+    let server = server(with_tls(config(), &folder, &identity("server")), app);
+    let hello = common::client_hello(identity("server").as_str());
+    let other = common::client_hello(identity("other").as_str());
+    for (hello, alert) in [(hello, 40), (other, 112)] {
+        let mut stream = TcpStream::connect(server.inbound).await.unwrap();
+        stream.write_all(&hello).await.unwrap();
+        let mut answer = Vec::new();
+        timeout(PATIENCE, stream.read_to_end(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(answer, [21, 3, 3, 0, 2, 2, alert]);
+    }
+    assert_eq!(seen.load(Relaxed), 0);
+}
