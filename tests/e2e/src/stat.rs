@@ -21,8 +21,7 @@ pub struct Row {
     /// Share of responses over mutual TLS, 0 to 1.
     pub tls: Option<f64>,
     /// Responses in plaintext by reason.
-    #[serde(default)]
-    pub no_tls_reasons: BTreeMap<String, f64>,
+    pub no_tls_reasons: Option<BTreeMap<String, u64>>,
 }
 
 /// Runs `linkerd stat <args> -o json`.

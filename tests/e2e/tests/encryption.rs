@@ -101,7 +101,11 @@ fn unmeshed_load(namespace: &Namespace) -> Result<()> {
 }
 
 fn only_reason(row: &Row, reason: &str) -> Result<()> {
-    let reasons: Vec<_> = row.no_tls_reasons.keys().collect();
+    let reasons: Vec<_> = row
+        .no_tls_reasons
+        .iter()
+        .flat_map(|reasons| reasons.keys())
+        .collect();
     ensure!(reasons == [reason], "{row:?}");
     Ok(())
 }
