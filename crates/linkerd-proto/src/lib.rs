@@ -31,6 +31,18 @@ packages! {
     destination = "io.linkerd.proxy.destination";
     /// A proxy's live view of its requests.
     tap = "io.linkerd.proxy.tap";
+    /// What a pod's proxy lets in.
+    inbound = "io.linkerd.proxy.inbound";
+    /// How a proxy treats its application's traffic.
+    outbound = "io.linkerd.proxy.outbound";
+    /// Matches and filters of HTTP requests.
+    http_route = "io.linkerd.proxy.http_route";
+    /// Matches and filters of gRPC requests.
+    grpc_route = "io.linkerd.proxy.grpc_route";
+    /// Filters of connections that are not HTTP.
+    opaque_route = "io.linkerd.proxy.opaque_route";
+    /// Matches of TLS connections.
+    tls_route = "io.linkerd.proxy.tls_route";
 }
 
 mod linkerd2 {
