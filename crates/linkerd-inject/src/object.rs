@@ -111,13 +111,14 @@ impl Workload {
         }
     }
 
-    /// The mapping at `field` of `parent`; made when it is not there.
+    /// The mapping in `parent` at the last part of `field`, which is the path from the pod template
+    /// on; made when it is not there.
     pub(crate) fn mapping<'a>(
         &self,
         parent: &'a mut Fields,
         field: &str,
     ) -> Result<&'a mut Fields, ObjectError> {
-        let value = parent.entry(field).or_insert(Value::Null);
+        let value = parent.entry(last(field)).or_insert(Value::Null);
         if value.is_null() {
             *value = Value::Object(Fields::new());
         }
@@ -126,13 +127,13 @@ impl Workload {
             .ok_or_else(|| self.wrong_type(field, "mapping"))
     }
 
-    /// The list at `field` of `parent`; made when it is not there.
+    /// The list in `parent` at the last part of `field`; made when it is not there.
     pub(crate) fn list<'a>(
         &self,
         parent: &'a mut Fields,
         field: &str,
     ) -> Result<&'a mut Vec<Value>, ObjectError> {
-        let value = parent.entry(field).or_insert(Value::Null);
+        let value = parent.entry(last(field)).or_insert(Value::Null);
         if value.is_null() {
             *value = Value::Array(Vec::new());
         }
@@ -156,6 +157,10 @@ impl std::fmt::Display for Workload {
 /// Whether `metadata` has the annotation that forbids injection.
 pub(crate) fn is_disabled(metadata: &Value) -> bool {
     metadata["annotations"][annotations::INJECT] == "disabled"
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
 }
 
 fn display(object: &Value) -> String {

@@ -69,21 +69,21 @@ fn add_containers(
 ) -> Result<(), ObjectError> {
     let init = sidecar::init_container(placement, options);
     let proxy = sidecar::proxy_container(placement, options);
-    workload.list(spec, "containers")?;
+    workload.list(spec, "spec.containers")?;
     match options.sidecar {
         Sidecar::Native => {
             workload
-                .list(spec, "initContainers")?
+                .list(spec, "spec.initContainers")?
                 .splice(0..0, [init, proxy]);
         }
         Sidecar::Plain => {
-            workload.list(spec, "initContainers")?.push(init);
-            workload.list(spec, "containers")?.push(proxy);
+            workload.list(spec, "spec.initContainers")?.push(init);
+            workload.list(spec, "spec.containers")?.push(proxy);
         }
     }
     if options.tls == TlsMode::Optional {
         workload
-            .list(spec, "volumes")?
+            .list(spec, "spec.volumes")?
             .extend(sidecar::volumes(placement));
     }
     Ok(())
@@ -93,7 +93,7 @@ fn add_containers(
 fn mark(workload: &Workload, template: &mut Fields, options: &Options) -> Result<(), ObjectError> {
     let metadata = workload.mapping(template, "metadata")?;
 
-    let notes = workload.mapping(metadata, "annotations")?;
+    let notes = workload.mapping(metadata, "metadata.annotations")?;
     let mut note = |key: &str, value: String| notes.insert(key.to_owned(), Value::from(value));
     note(annotations::CREATED_BY, options.created_by.clone());
     note(annotations::PROXY_VERSION, options.version.clone());
@@ -110,7 +110,7 @@ fn mark(workload: &Workload, template: &mut Fields, options: &Options) -> Result
         );
     }
 
-    let marks = workload.mapping(metadata, "labels")?;
+    let marks = workload.mapping(metadata, "metadata.labels")?;
     let mut label = |key: &str, value: &str| marks.insert(key.to_owned(), Value::from(value));
     label(
         labels::CONTROL_PLANE_NAMESPACE,

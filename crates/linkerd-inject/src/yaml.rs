@@ -141,12 +141,10 @@ impl Words {
     }
 }
 
-/// Whether serde_yaml writes `text` plain although YAML 1.1 does not read it as a string.
+/// Whether serde_yaml writes `text` plain although some YAML 1.1 parser does not read it as a
+/// string. Some take words in any mix of cases.
 fn needs_quotes(text: &str) -> bool {
-    const BOOLEANS: [&str; 16] = [
-        "y", "Y", "yes", "Yes", "YES", "n", "N", "no", "No", "NO", "on", "On", "ON", "off", "Off",
-        "OFF",
-    ];
+    const WORDS: [&str; 9] = ["y", "yes", "n", "no", "on", "off", "true", "false", "null"];
     let number_like = || {
         text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'))
             && text
@@ -154,5 +152,5 @@ fn needs_quotes(text: &str) -> bool {
                 .all(|b| b.is_ascii_alphanumeric() || b"+-._".contains(&b))
             && (text.contains(['_', 'X']) || text.trim_start_matches(['+', '-']).starts_with("0b"))
     };
-    BOOLEANS.contains(&text) || number_like()
+    WORDS.iter().any(|word| text.eq_ignore_ascii_case(word)) || number_like()
 }

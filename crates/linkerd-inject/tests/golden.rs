@@ -1,0 +1,98 @@
+//! What injection makes of whole manifests. `UPDATE_EXPECT=1 cargo test` rewrites the golden files.
+
+mod common;
+
+use common::{options, source};
+use expect_test::{ExpectFile, expect, expect_file};
+use linkerd_inject::{
+    inject,
+    options::{Options, Sidecar, TlsMode},
+};
+
+fn check(input: &str, options: &Options, golden: ExpectFile) {
+    let output = inject(&source(input), options).expect("valid");
+    golden.assert_eq(&output.yaml);
+}
+
+#[test]
+fn a_deployment_with_tls() {
+    let input = include_str!("data/deployment.in.yml");
+    check(
+        input,
+        &options(TlsMode::Optional),
+        expect_file!["data/deployment-tls.out.yml"],
+    );
+}
+
+#[test]
+fn a_deployment_without_tls_and_with_a_plain_sidecar() {
+    let input = include_str!("data/deployment.in.yml");
+    let options = Options {
+        sidecar: Sidecar::Plain,
+        skip_inbound_ports: linkerd_inject::options::port_ranges("25,3306").unwrap(),
+        skip_outbound_ports: linkerd_inject::options::port_ranges("443").unwrap(),
+        ..options(TlsMode::Off)
+    };
+    check(
+        input,
+        &options,
+        expect_file!["data/deployment-plain.out.yml"],
+    );
+}
+
+#[test]
+fn cron_jobs_stateful_sets_and_bare_pods() {
+    let input = include_str!("data/kinds.in.yml");
+    check(
+        input,
+        &options(TlsMode::Optional),
+        expect_file!["data/kinds.out.yml"],
+    );
+}
+
+#[test]
+fn the_items_of_a_list() {
+    let input = include_str!("data/list.in.yml");
+    check(
+        input,
+        &options(TlsMode::Off),
+        expect_file!["data/list.out.yml"],
+    );
+}
+
+#[test]
+fn what_is_left_alone_is_echoed_byte_for_byte_and_reported() {
+    let input = include_str!("data/left-alone.in.yml");
+    let output = inject(&source(input), &options(TlsMode::Optional)).unwrap();
+    assert_eq!(output.yaml, format!("{input}---\n"));
+    expect![[r#"
+
+        hostNetwork: pods do not use host networking...............................[warn] -- "hostNetwork: true" detected in daemonset/host
+        sidecar: pods do not have a proxy or initContainer already injected........[warn] -- known sidecar detected in deployment/istio
+        disabled: pods are not annotated to disable injection......................[warn] -- "linkerd.io/inject: disabled" annotation set on deployment/object-says-no, deployment/template-says-no
+        supported: at least one resource injected..................................[warn] -- no supported objects found
+        udp: pod specs do not include UDP ports....................................[warn] -- deployment/template-says-no uses "protocol: UDP"
+
+        Summary: 0 of 5 YAML document(s) injected
+
+    "#]].assert_eq(&output.report.inject_text());
+}
+
+#[test]
+fn the_report_says_what_was_injected() {
+    let input = include_str!("data/kinds.in.yml");
+    let output = inject(&source(input), &options(TlsMode::Off)).unwrap();
+    expect![[r#"
+
+        hostNetwork: pods do not use host networking...............................[ok]
+        sidecar: pods do not have a proxy or initContainer already injected........[ok]
+        supported: at least one resource injected..................................[ok]
+        udp: pod specs do not include UDP ports....................................[warn] -- pod/one uses "protocol: UDP"
+
+        Summary: 3 of 3 YAML document(s) injected
+          cronjob/nightly
+          statefulset/store
+          pod/one
+
+    "#]].assert_eq(&output.report.inject_text());
+}

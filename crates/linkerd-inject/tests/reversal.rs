@@ -1,0 +1,82 @@
+//! Injection is idempotent, and `uninject` is its way back.
+
+mod common;
+
+use common::{options, source};
+use linkerd_inject::{
+    Outcome, inject,
+    options::{Options, Sidecar, TlsMode},
+    uninject, yaml,
+};
+use serde_json::Value;
+
+const INPUTS: [&str; 3] = [
+    include_str!("data/deployment.in.yml"),
+    include_str!("data/list.in.yml"),
+    "kind: Pod\nmetadata: {name: one}\nspec: {containers: [{name: app}]}\n",
+];
+
+fn variants() -> impl Iterator<Item = Options> {
+    [TlsMode::Off, TlsMode::Optional]
+        .into_iter()
+        .flat_map(|tls| {
+            [Sidecar::Native, Sidecar::Plain]
+                .into_iter()
+                .map(move |sidecar| Options {
+                    sidecar,
+                    skip_inbound_ports: linkerd_inject::options::port_ranges("25").expect("valid"),
+                    ..options(tls)
+                })
+        })
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    text.split("---\n")
+        .map(|text| yaml::read(text, 1).expect("valid"))
+        .collect()
+}
+
+#[test]
+fn uninject_gives_back_what_was_injected() {
+    for input in INPUTS {
+        for options in variants() {
+            let injected = inject(&source(input), &options).unwrap();
+            let back = uninject(&source(&injected.yaml)).unwrap();
+            assert_eq!(documents(&back.yaml), documents(&format!("{input}---\n")));
+        }
+    }
+}
+
+#[test]
+fn uninject_echoes_what_was_never_injected() {
+    let input = include_str!("data/left-alone.in.yml");
+    let output = uninject(&source(input)).unwrap();
+    assert_eq!(output.yaml, format!("{input}---\n"));
+    assert_eq!(
+        output.report.uninject_text(),
+        "\nSummary: 0 of 5 YAML document(s) uninjected\n\n"
+    );
+}
+
+#[test]
+fn a_second_injection_changes_nothing() {
+    for input in INPUTS {
+        for options in variants() {
+            let once = inject(&source(input), &options).unwrap();
+            let twice = inject(&source(&once.yaml), &options).unwrap();
+            assert_eq!(once.yaml, twice.yaml);
+            let sidecars = |report: &linkerd_inject::Report, outcome| {
+                report
+                    .entries
+                    .iter()
+                    .filter(|entry| entry.outcome == outcome)
+                    .count()
+            };
+            assert_eq!(
+                sidecars(&once.report, Outcome::Injected),
+                sidecars(&twice.report, Outcome::KnownSidecar)
+            );
+            assert_eq!(sidecars(&twice.report, Outcome::Injected), 0);
+        }
+    }
+}
