@@ -2,6 +2,7 @@
 //! Entries: [`run`] to let it talk on stderr, [`output`] for its answer, [`feed`] to give it input.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -51,6 +52,14 @@ pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Result<String> {
     written.with_context(|| format!("`{}` did not read its input", words(command)))?;
     String::from_utf8(output.stdout)
         .with_context(|| format!("`{}` printed something else than text", words(command)))
+}
+
+/// Returns the file that a shell would run for `program`; none when there is none on the PATH.
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
 }
 
 /// Returns the command as one would type it, to be shown to people.

@@ -5,8 +5,12 @@ mod cache;
 mod cluster;
 mod command;
 mod debian;
+mod demo;
 mod images;
+mod mesh;
 mod progress;
+mod test;
+mod tidy;
 mod workspace;
 
 use std::process::ExitCode;
@@ -30,6 +34,12 @@ enum Task {
     Cluster(cluster::Args),
     /// Container images, without a container engine
     Images(images::Args),
+    /// A Kubernetes, the mesh and the sample app in one go
+    Demo(demo::Args),
+    /// Everything that is tested; what CI runs
+    Test(test::Args),
+    /// The house rules that no compiler checks
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -37,6 +47,9 @@ fn main() -> ExitCode {
     let result = match task {
         Task::Cluster(args) => cluster::run(args),
         Task::Images(args) => images::run(args),
+        Task::Demo(args) => demo::run(args),
+        Task::Test(args) => test::run(args),
+        Task::Tidy => tidy::tidy(&workspace::root()).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,

@@ -12,8 +12,13 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 /// Libraries that other crates of ours may use. Everything else is a process and stands alone.
-const LIBRARIES: [&str; 5] =
-    ["linkerd-names", "linkerd-proto", "linkerd-issuer", "linkerd-inject", "linkerd-process"];
+const LIBRARIES: [&str; 5] = [
+    "linkerd-names",
+    "linkerd-proto",
+    "linkerd-issuer",
+    "linkerd-inject",
+    "linkerd-process",
+];
 
 /// Crates that must not be reached by a product crate, and why.
 const BANNED: [(&str, &str); 6] = [
@@ -71,24 +76,37 @@ pub(crate) fn tidy(root: &Path) -> Result<()> {
     let mut problems = dependency_problems(&metadata(root)?);
     for file in tracked_files(root)? {
         // A file that is deleted but still tracked has no contents to check.
-        let Ok(text) = fs::read_to_string(root.join(&file)) else { continue };
+        let Ok(text) = fs::read_to_string(root.join(&file)) else {
+            continue;
+        };
         problems.extend(file_problems(&file, &text));
     }
     if problems.is_empty() {
         eprintln!("tidy: every rule holds");
         return Ok(());
     }
-    bail!("{} rules are broken:\n{}", problems.len(), problems.join("\n"))
+    bail!(
+        "{} rules are broken:\n{}",
+        problems.len(),
+        problems.join("\n")
+    )
 }
 
 fn metadata(root: &Path) -> Result<Metadata> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--filter-platform=x86_64-unknown-linux-gnu"])
+        .args([
+            "metadata",
+            "--format-version=1",
+            "--filter-platform=x86_64-unknown-linux-gnu",
+        ])
         .current_dir(root)
         .output()
         .context("cannot run cargo metadata")?;
     if !output.status.success() {
-        bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "cargo metadata: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     serde_json::from_slice(&output.stdout).context("cargo metadata printed something unexpected")
 }
@@ -102,12 +120,18 @@ fn tracked_files(root: &Path) -> Result<Vec<String>> {
     if !output.status.success() {
         bail!("git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
+    Ok(String::from_utf8(output.stdout)?
+        .lines()
+        .map(str::to_owned)
+        .collect())
 }
 
 fn dependency_problems(metadata: &Metadata) -> Vec<String> {
-    let names: HashMap<&str, &str> =
-        metadata.packages.iter().map(|p| (p.id.as_str(), p.name.as_str())).collect();
+    let names: HashMap<&str, &str> = metadata
+        .packages
+        .iter()
+        .map(|p| (p.id.as_str(), p.name.as_str()))
+        .collect();
     let edges: BTreeMap<&str, Vec<&str>> = metadata
         .resolve
         .nodes
@@ -139,10 +163,14 @@ fn dependency_problems(metadata: &Metadata) -> Vec<String> {
         for id in reached {
             let other = names[id];
             if let Some((_, why)) = BANNED.iter().find(|(banned, _)| *banned == other) {
-                problems.push(format!("{name} reaches {other} ({why}): cargo tree -i {other}"));
+                problems.push(format!(
+                    "{name} reaches {other} ({why}): cargo tree -i {other}"
+                ));
             }
             if WITHOUT_KUBERNETES.contains(&name) && (other == "kube" || other == "k8s-openapi") {
-                problems.push(format!("{name} reaches {other}: it knows nothing of Kubernetes"));
+                problems.push(format!(
+                    "{name} reaches {other}: it knows nothing of Kubernetes"
+                ));
             }
         }
     }
@@ -165,14 +193,18 @@ fn reachable<'a>(from: &'a str, edges: &BTreeMap<&'a str, Vec<&'a str>>) -> BTre
 fn file_problems(path: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if path.ends_with(".rs") && !text.starts_with("//! ") {
-        problems.push(format!("{path}: begin with a `//!` header that says what the file is for"));
+        problems.push(format!(
+            "{path}: begin with a `//!` header that says what the file is for"
+        ));
     }
     if path.ends_with("Cargo.toml") && text.contains("[package]") {
         if !text.contains("[lints]\nworkspace = true") {
             problems.push(format!("{path}: add `[lints] workspace = true`"));
         }
         if !text.contains("version.workspace = true") {
-            problems.push(format!("{path}: versions stand in the root Cargo.toml only"));
+            problems.push(format!(
+                "{path}: versions stand in the root Cargo.toml only"
+            ));
         }
     }
     // Built from parts so that this file does not break its own rule.
@@ -182,17 +214,25 @@ fn file_problems(path: &str, text: &str) -> Vec<String> {
             break;
         }
         if line.contains(todo) && !line.contains(&format!("{todo}(#")) {
-            problems.push(format!("{path}:{}: write {todo}(#issue) or do it", number + 1));
+            problems.push(format!(
+                "{path}:{}: write {todo}(#issue) or do it",
+                number + 1
+            ));
         }
         if line.contains(ignore) {
-            problems.push(format!("{path}:{}: an ignored test tells nobody anything", number + 1));
+            problems.push(format!(
+                "{path}:{}: an ignored test tells nobody anything",
+                number + 1
+            ));
         }
     }
     problems
 }
 
 fn is_code(path: &str) -> bool {
-    [".rs", ".go", ".proto", ".sh", ".ts"].iter().any(|end| path.ends_with(end))
+    [".rs", ".go", ".proto", ".sh", ".ts"]
+        .iter()
+        .any(|end| path.ends_with(end))
 }
 
 #[cfg(test)]

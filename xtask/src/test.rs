@@ -1,0 +1,203 @@
+//! `cargo xtask test`: everything that we test, from formatting to faults on a real cluster.
+//! CI runs this and nothing else.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::progress::{seconds, step};
+use crate::{cluster, command, debian, demo, tidy, workspace};
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run these steps only, comma-separated
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Step>,
+    /// Leave the cluster up after the cluster tests
+    #[arg(long)]
+    keep_cluster: bool,
+}
+
+/// The steps, in the order in which they run: cheap ones first.
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Step {
+    Fmt,
+    Tidy,
+    Clippy,
+    Doc,
+    Unit,
+    Cluster,
+}
+
+const STEPS: [Step; 6] = [
+    Step::Fmt,
+    Step::Tidy,
+    Step::Clippy,
+    Step::Doc,
+    Step::Unit,
+    Step::Cluster,
+];
+
+/// Programs that the network tests start, and their Debian packages.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("ip", "iproute2"),
+    ("iptables", "iptables"),
+    ("tcpdump", "tcpdump"),
+];
+
+/// What cargo's test runner counted.
+#[derive(Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+}
+
+/// Runs the steps and prints `N passed, N failed` as the last line.
+///
+/// # Errors
+/// The first step that fails; later ones are not run.
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let Args { only, keep_cluster } = args;
+    let started = Instant::now();
+    let mut counts = Counts::default();
+    for one in STEPS {
+        if !only.is_empty() && !only.contains(&one) {
+            continue;
+        }
+        match one {
+            Step::Fmt => step("fmt", || cargo(&["fmt", "--all", "--check"], &[]))?,
+            Step::Tidy => step("tidy", || tidy::tidy(&workspace::root()))?,
+            Step::Clippy => {
+                let args = [
+                    "clippy",
+                    "--quiet",
+                    "--workspace",
+                    "--all-targets",
+                    "--",
+                    "-D",
+                    "warnings",
+                ];
+                step("clippy", || cargo(&args, &[]))?;
+            }
+            Step::Doc => {
+                let args = ["doc", "--quiet", "--workspace", "--no-deps"];
+                step("doc", || cargo(&args, &[("RUSTDOCFLAGS", "-D warnings")]))?;
+            }
+            Step::Unit => {
+                install_programs()?;
+                let args = ["test", "--workspace", "--exclude", "e2e"];
+                step("unit, contract and network namespaces", || {
+                    tests(&args, &[], &mut counts)
+                })?;
+            }
+            Step::Cluster => cluster_tests(keep_cluster, &mut counts)?,
+        }
+    }
+    anstream::eprintln!("{:>8}  in all", seconds(started.elapsed()));
+    anstream::println!("{} passed, {} failed", counts.passed, counts.failed);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn install_programs() -> Result<()> {
+    let missing: Vec<&str> = PROGRAMS
+        .into_iter()
+        .filter(|(program, _)| command::on_path(program).is_none())
+        .map(|(_, package)| package)
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        debian::install(&missing)
+    }
+}
+
+fn cluster_tests(keep_cluster: bool, counts: &mut Counts) -> Result<()> {
+    step("clear an earlier cluster", cluster::down)?;
+    let mesh = demo::on_local_cluster()?;
+    step("install the mesh", || mesh.install())?;
+    step("inject the sample app", || mesh.inject_sample_app())?;
+    let kubeconfig = mesh
+        .kubeconfig
+        .as_ref()
+        .context("a local cluster has a kubeconfig")?;
+    let environment = [
+        ("E2E_KUBECONFIG", kubeconfig.display().to_string()),
+        ("E2E_KUBECTL", mesh.kubectl.display().to_string()),
+        ("E2E_LINKERD", mesh.linkerd.display().to_string()),
+        ("E2E_XTASK", std::env::current_exe()?.display().to_string()),
+    ];
+    let environment: Vec<(&str, &str)> = environment
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let args = [
+        "test",
+        "--package",
+        "e2e",
+        "--",
+        "--test-threads=1",
+        "--nocapture",
+    ];
+    step("cluster tests", || tests(&args, &environment, counts))?;
+    if !keep_cluster {
+        step("remove the cluster", cluster::down)?;
+    }
+    Ok(())
+}
+
+fn cargo(args: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(args)
+        .envs(environment.iter().copied())
+        .current_dir(workspace::root());
+    command::run(&mut cargo)
+}
+
+/// Runs `cargo test`, shows its output and adds up what its runner counted.
+fn tests(args: &[&str], environment: &[(&str, &str)], counts: &mut Counts) -> Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(args)
+        .envs(environment.iter().copied())
+        .current_dir(workspace::root());
+    let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let stdout = child.stdout.take().expect("stdout is piped");
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        if let Some((passed, failed)) = result_counts(&line) {
+            counts.passed += passed;
+            counts.failed += failed;
+        }
+        anstream::println!("{line}");
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("`{}` ended with {status}", command::words(&cargo));
+    }
+    Ok(())
+}
+
+/// Reads `test result: ok. 5 passed; 0 failed; …`.
+fn result_counts(line: &str) -> Option<(u64, u64)> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let mut counts = counts.split("; ");
+    let passed = counts.next()?.strip_suffix(" passed")?.parse().ok()?;
+    let failed = counts.next()?.strip_suffix(" failed")?.parse().ok()?;
+    Some((passed, failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runners_last_line_is_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered";
+        assert_eq!(result_counts(line), Some((12, 3)));
+        assert_eq!(result_counts("running 4 tests"), None);
+    }
+}
