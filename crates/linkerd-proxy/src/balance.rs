@@ -1,10 +1,12 @@
 //! Chooses an endpoint: of two drawn by lot the less loaded one. Entry: [`pick`].
 //! Load is latency, remembered at its peak and forgotten over seconds, times what is under way.
+//! Whoever was not measured yet is compared by what is under way alone, so it is tried soon.
 
 use std::{
+    cmp::Ordering,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -13,50 +15,68 @@ use parking_lot::Mutex;
 
 use crate::endpoint::Endpoint;
 
-/// What an endpoint is expected to need before it has answered: new ones are tried, yet not flooded.
-const LATENCY_DEFAULT: Duration = Duration::from_millis(30);
 /// A peak is forgotten to a third after this.
 const DECAY: Duration = Duration::from_secs(10);
 
 /// How loaded one endpoint is.
+#[derive(Default)]
 pub(crate) struct Load {
     pending: AtomicU32,
-    /// Bits of an f64, nanoseconds.
-    latency: AtomicU64,
-    updated: Mutex<Instant>,
+    latency: Mutex<Option<Latency>>,
 }
 
-impl Default for Load {
-    fn default() -> Self {
-        let latency = LATENCY_DEFAULT.as_secs_f64() * 1e9;
-        Self {
-            pending: AtomicU32::new(0),
-            latency: AtomicU64::new(latency.to_bits()),
-            updated: Mutex::new(Instant::now()),
-        }
+/// Measured, nanoseconds.
+#[derive(Clone, Copy)]
+struct Latency {
+    peak: f64,
+    at: Instant,
+}
+
+impl Latency {
+    /// What is left of the peak; an endpoint that nobody asks becomes attractive again.
+    fn now(self, now: Instant) -> f64 {
+        let age = now.saturating_duration_since(self.at).as_secs_f64();
+        self.peak * (-age / DECAY.as_secs_f64()).exp()
     }
 }
 
 impl Load {
-    fn cost(&self) -> f64 {
-        let latency = f64::from_bits(self.latency.load(Relaxed));
-        latency * (f64::from(self.pending.load(Relaxed)) + 1.0)
+    fn pending(&self) -> u32 {
+        self.pending.load(Relaxed)
+    }
+
+    fn latency(&self, now: Instant) -> Option<f64> {
+        self.latency.lock().map(|latency| latency.now(now))
+    }
+
+    /// Which of two is less loaded.
+    fn compare(&self, other: &Self, now: Instant) -> Ordering {
+        match (self.latency(now), other.latency(now)) {
+            (Some(a), Some(b)) => {
+                let a = a * f64::from(self.pending().saturating_add(1));
+                let b = b * f64::from(other.pending().saturating_add(1));
+                a.total_cmp(&b)
+            }
+            (a, b) => self
+                .pending()
+                .cmp(&other.pending())
+                .then(a.is_some().cmp(&b.is_some())),
+        }
     }
 
     /// Takes a latency in: at once when it is higher, over time when it is lower.
-    fn observe(&self, latency: Duration, now: Instant) {
-        let sample = latency.as_secs_f64() * 1e9;
-        let mut updated = self.updated.lock();
-        let old = f64::from_bits(self.latency.load(Relaxed));
-        let new = if sample > old {
-            sample
-        } else {
-            let age = now.saturating_duration_since(*updated).as_secs_f64();
-            let keep = (-age / DECAY.as_secs_f64()).exp();
-            old * keep + sample * (1.0 - keep)
+    fn observe(&self, sample: Duration, now: Instant) {
+        let sample = sample.as_secs_f64() * 1e9;
+        let mut latency = self.latency.lock();
+        let peak = match *latency {
+            Some(old) if sample < old.now(now) => {
+                let age = now.saturating_duration_since(old.at).as_secs_f64();
+                let keep = (-age / DECAY.as_secs_f64()).exp();
+                old.peak * keep + sample * (1.0 - keep)
+            }
+            _ => sample,
         };
-        *updated = now;
-        self.latency.store(new.to_bits(), Relaxed);
+        *latency = Some(Latency { peak, at: now });
     }
 }
 
@@ -106,7 +126,7 @@ pub(crate) fn pick(
         let second = (first + 1 + draw(endpoints.len() - 1)) % endpoints.len();
         let (a, b) = (&endpoints[first], &endpoints[second]);
         match (a.is_ejected(now), b.is_ejected(now)) {
-            (false, false) => return Some(lighter(a, b).clone()),
+            (false, false) => return Some(lighter(a, b, now).clone()),
             (false, true) => return Some(a.clone()),
             (true, false) => return Some(b.clone()),
             (true, true) => {}
@@ -115,13 +135,17 @@ pub(crate) fn pick(
     endpoints
         .iter()
         .filter(healthy)
-        .min_by(|a, b| a.load.cost().total_cmp(&b.load.cost()))
+        .min_by(|a, b| a.load.compare(&b.load, now))
         .or_else(|| endpoints.iter().find(untried))
         .cloned()
 }
 
-fn lighter<'a>(a: &'a Arc<Endpoint>, b: &'a Arc<Endpoint>) -> &'a Arc<Endpoint> {
-    if b.load.cost() < a.load.cost() { b } else { a }
+fn lighter<'a>(a: &'a Arc<Endpoint>, b: &'a Arc<Endpoint>, now: Instant) -> &'a Arc<Endpoint> {
+    if b.load.compare(&a.load, now).is_lt() {
+        b
+    } else {
+        a
+    }
 }
 
 #[cfg(test)]
@@ -158,12 +182,35 @@ mod tests {
     fn a_slow_answer_counts_at_once_and_is_forgotten_slowly() {
         let load = Load::default();
         let now = Instant::now();
-        load.observe(Duration::from_secs(1), now);
-        let peak = load.cost();
-        load.observe(Duration::from_millis(1), now + Duration::from_millis(10));
-        assert!(load.cost() > peak * 0.9);
-        load.observe(Duration::from_millis(1), now + Duration::from_secs(60));
-        assert!(load.cost() < peak * 0.1);
+        let later = |seconds| now + Duration::from_secs(seconds);
+        load.observe(Duration::from_millis(1), now);
+        load.observe(Duration::from_secs(1), later(1));
+        load.observe(Duration::from_millis(1), later(2));
+        assert!(load.latency(later(2)).unwrap() > 0.9e9);
+        load.observe(Duration::from_millis(1), later(60));
+        assert!(load.latency(later(60)).unwrap() < 0.1e9);
+    }
+
+    #[test]
+    fn a_slow_endpoint_that_nobody_asks_is_asked_again() {
+        let (slow, fast) = (Load::default(), Load::default());
+        let now = Instant::now();
+        slow.observe(Duration::from_secs(1), now);
+        fast.observe(Duration::from_millis(10), now);
+        assert!(fast.compare(&slow, now).is_lt());
+        let later = now + Duration::from_secs(60);
+        fast.observe(Duration::from_millis(10), later);
+        assert!(slow.compare(&fast, later).is_lt());
+    }
+
+    #[test]
+    fn a_new_endpoint_is_tried_at_once_and_not_flooded() {
+        let (new, old) = (Load::default(), Load::default());
+        let now = Instant::now();
+        old.observe(Duration::from_micros(100), now);
+        assert!(new.compare(&old, now).is_lt());
+        new.pending.store(1, Relaxed);
+        assert!(old.compare(&new, now).is_lt());
     }
 
     #[test]

@@ -145,11 +145,14 @@ impl Store {
     }
 
     fn consider(&self, read: Result<Contents, ReadError>, last: &mut Last, metrics: &Metrics) {
+        let changed = read
+            .as_ref()
+            .is_ok_and(|contents| last.contents.as_ref() != Some(contents));
+        // Bad contents are judged again and again: time alone can make them good.
+        if read.is_ok() && !changed && last.error.is_none() {
+            return;
+        }
         let result = match read {
-            // Bad contents are judged again: time alone can make them good.
-            Ok(contents) if last.contents.as_ref() == Some(&contents) && last.error.is_none() => {
-                return;
-            }
             Ok(contents) => {
                 let result = self.load(&contents);
                 last.contents = Some(contents);
@@ -171,7 +174,7 @@ impl Store {
             }
             Err(error) => {
                 let text = error.to_string();
-                if last.error.as_ref() == Some(&text) {
+                if !changed && last.error.as_ref() == Some(&text) {
                     return;
                 }
                 metrics.tls.reload(error.status());

@@ -12,18 +12,18 @@ use std::{
 
 use linkerd_names::Identity;
 use linkerd_proto::destination::{
-    DestinationProfile, GetDestination, NoEndpoints, TlsIdentity, Update, WeightedAddr,
+    AddrSet, DestinationProfile, GetDestination, NoEndpoints, TlsIdentity, Update, WeightedAddr,
     WeightedAddrSet,
     destination_server::{Destination as Service, DestinationServer},
     tls_identity::{DnsLikeIdentity, Strategy},
     update,
 };
+use linkerd_proto::net::TcpAddress;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::{
-    Stream, StreamExt,
+    Stream,
     wrappers::{TcpListenerStream, WatchStream},
 };
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 #[derive(Clone)]
@@ -58,7 +58,7 @@ struct State {
 pub struct Destination {
     pub address: SocketAddr,
     state: State,
-    stop: CancellationToken,
+    runtime: parking_lot::Mutex<Option<tokio::runtime::Runtime>>,
 }
 
 pub async fn start() -> Destination {
@@ -66,27 +66,31 @@ pub async fn start() -> Destination {
 }
 
 async fn start_at(address: SocketAddr, state: State) -> Destination {
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind(address).unwrap();
-    let listener: TcpListener = socket.listen(128).unwrap();
-    let address = listener.local_addr().unwrap();
-    let stop = CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
+    // A runtime of its own: when it is dropped, every connection is gone, as with a process.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let server = DestinationServer::new(state.clone());
-    tokio::spawn(async move {
-        let serve = tonic::transport::Server::builder()
+    let (tell, told) = tokio::sync::oneshot::channel();
+    runtime.spawn(async move {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        let listener: TcpListener = socket.listen(128).unwrap();
+        tell.send(listener.local_addr().unwrap()).unwrap();
+        tonic::transport::Server::builder()
             .add_service(server)
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        tokio::select! {
-            result = serve => result.unwrap(),
-            () = stopped => {}
-        }
+            .serve_with_incoming(TcpListenerStream::new(listener))
+            .await
+            .unwrap();
     });
+    let address = told.await.unwrap();
     Destination {
         address,
         state,
-        stop,
+        runtime: parking_lot::Mutex::new(Some(runtime)),
     }
 }
 
@@ -114,7 +118,9 @@ impl Destination {
 
     /// Stops; connections break.
     pub fn stop(&self) {
-        self.stop.cancel();
+        if let Some(runtime) = self.runtime.lock().take() {
+            runtime.shutdown_background();
+        }
     }
 
     /// Starts again at the same address with the same knowledge.
@@ -125,7 +131,7 @@ impl Destination {
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.stop();
     }
 }
 
@@ -153,6 +159,24 @@ pub fn add(endpoints: &[Endpoint]) -> update::Update {
 
 pub fn none(exists: bool) -> update::Update {
     update::Update::NoEndpoints(NoEndpoints { exists })
+}
+
+/// What makes `told` into `state`: removals, then the state itself.
+fn difference(told: &mut Vec<TcpAddress>, state: Update) -> impl Iterator<Item = Update> + use<> {
+    let now: Vec<TcpAddress> = match &state.update {
+        Some(update::Update::Add(set)) => set.addrs.iter().filter_map(|a| a.addr).collect(),
+        _ => Vec::new(),
+    };
+    let addrs: Vec<TcpAddress> = told
+        .iter()
+        .filter(|old| !now.contains(old))
+        .copied()
+        .collect();
+    *told = now;
+    let removed = (!addrs.is_empty()).then_some(Update {
+        update: Some(update::Update::Remove(AddrSet { addrs })),
+    });
+    removed.into_iter().chain([state])
 }
 
 impl State {
@@ -185,8 +209,12 @@ impl Service for State {
         }
         let question = request.into_inner();
         assert_eq!(question.scheme, "k8s");
-        let updates = WatchStream::new(self.sender(&question.path).subscribe());
-        Ok(Response::new(Box::pin(updates.map(Ok))))
+        let states = WatchStream::new(self.sender(&question.path).subscribe());
+        let mut told = Vec::new();
+        let updates = futures::StreamExt::flat_map(states, move |state| {
+            tokio_stream::iter(difference(&mut told, state).map(Ok))
+        });
+        Ok(Response::new(Box::pin(updates)))
     }
 
     async fn get_profile(

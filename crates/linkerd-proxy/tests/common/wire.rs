@@ -73,3 +73,32 @@ async fn carry(
     }
     let _ = to.shutdown().await;
 }
+
+/// Leads to `to`, and delivers the first 4 kB one byte at a time.
+pub async fn slow_to(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.4:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(to).await.unwrap();
+            server.set_nodelay(true).unwrap();
+            let (mut client_read, client_write) = client.into_split();
+            let (server_read, mut server_write) = server.into_split();
+            tokio::spawn(carry(server_read, client_write, Arc::default()));
+            tokio::spawn(async move {
+                for _ in 0..4096 {
+                    let Ok(byte) = client_read.read_u8().await else {
+                        break;
+                    };
+                    if server_write.write_all(&[byte]).await.is_err() {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                carry(client_read, server_write, Arc::default()).await;
+            });
+        }
+    });
+    address
+}
