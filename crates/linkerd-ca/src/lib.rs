@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod bundle;
+pub mod causes;
 pub mod context;
 pub mod controller;
 pub mod issue;

@@ -1,10 +1,11 @@
 //! Runs the CA controller.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use linkerd_ca::{
+    causes,
     context::Context,
     controller::Controller,
     lease::{Candidate, Leadership},
@@ -66,21 +67,27 @@ impl LogLevel {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     install_crypto_provider();
-    let args = Args::parse();
-    init_logs(&format!("warn,linkerd={}", args.log_level.as_str()))?;
-    run(args, shutdown_on_signal()).await
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("linkerd-ca: {}", causes::text(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
 }
 
-async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn run(args: Args) -> anyhow::Result<()> {
     let Args {
         control_plane_namespace,
-        log_level: _,
+        log_level,
         admin_addr,
         leaf_lifetime,
         pod_name,
     } = args;
+    init_logs(&format!("warn,linkerd={}", log_level.as_str()))?;
+    let shutdown = shutdown_on_signal();
     let client = kube::Client::try_default()
         .await
         .context("cannot find the cluster")?;

@@ -8,6 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     bundle::{self, BundleError, HeldBundle},
+    causes,
     context::Context,
     issue::{self, ReconcileError},
     report::Reports,
@@ -111,7 +112,7 @@ async fn root_failed(
     error: &RootError,
     failures: u32,
 ) -> Done {
-    let text = chain(error);
+    let text = causes::text(error);
     if error.needs_operator() {
         if failures == 0 {
             error!(error = text, "no root: no certificate can be issued");
@@ -131,7 +132,7 @@ async fn bundle_failed(
     error: &BundleError,
     failures: u32,
 ) -> Done {
-    let text = chain(error);
+    let text = causes::text(error);
     match error {
         BundleError::Call(call) if call.is_namespace_terminating() => {
             debug!(namespace, "namespace is being deleted");
@@ -161,7 +162,7 @@ async fn leaf_failed(
     failures: u32,
 ) -> Done {
     let owner = &workload.owner;
-    let text = chain(error);
+    let text = causes::text(error);
     match error {
         ReconcileError::Call { source, .. } if source.is_namespace_terminating() => {
             debug!(%owner, "namespace is being deleted");
@@ -186,19 +187,4 @@ async fn leaf_failed(
         }
     }
     Done::Failed(error.as_str())
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
