@@ -32,6 +32,14 @@ pub(crate) enum ConnectError {
     Linkerd(String),
 }
 
+impl ConnectError {
+    /// The text without saying to what there is no connection.
+    pub(crate) fn reason(&self) -> &str {
+        let (Self::Kubernetes(reason) | Self::Linkerd(reason)) = self;
+        reason
+    }
+}
+
 /// The Kubernetes API of one cluster.
 #[derive(Clone)]
 pub(crate) struct Kubernetes {

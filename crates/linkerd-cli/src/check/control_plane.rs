@@ -136,7 +136,7 @@ pub(super) async fn check_api(
             Some(_) => api_client(global).await,
             None => forwarded(kubernetes, &global.linkerd_namespace).await,
         };
-        client.map_err(|error| error.to_string())
+        client.map_err(|error| error.reason().to_owned())
     });
     let client = report.require(
         "can initialize the client",

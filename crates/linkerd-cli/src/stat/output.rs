@@ -174,3 +174,6 @@ fn json_row(row: &Row) -> JsonRow<'_> {
         tcp_write_bytes_rate: tcp.map(|it| it.write_bytes_per_second),
     }
 }
+
+#[cfg(test)]
+mod tests;

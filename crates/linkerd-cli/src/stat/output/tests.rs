@@ -1,0 +1,260 @@
+//! Every table and document, byte for byte.
+
+use std::time::Duration;
+
+use linkerd_names::OwnerKind;
+use linkerd_proto::public::{
+    BasicStats, StatTable, TcpStats,
+    stat_summary_response::Ok as StatOk,
+    stat_table::{self, PodGroup, pod_group},
+};
+
+use super::*;
+use crate::stat::rows::tables;
+
+const DEPLOYMENT: &str = OwnerKind::Deployment.as_str();
+const POD: &str = OwnerKind::Pod.as_str();
+
+fn row(kind: &str, namespace: &str, name: &str) -> pod_group::Row {
+    pod_group::Row {
+        resource: Some(linkerd_proto::public::Resource {
+            namespace: namespace.into(),
+            r#type: kind.into(),
+            name: name.into(),
+        }),
+        ..pod_group::Row::default()
+    }
+}
+
+fn with_pods(row: pod_group::Row, meshed: u64, running: u64) -> pod_group::Row {
+    pod_group::Row {
+        meshed_pod_count: meshed,
+        running_pod_count: running,
+        ..row
+    }
+}
+
+/// Responses by success, failure and TLS, and the three latencies.
+fn with_stats(row: pod_group::Row, counts: [u64; 3], latencies: [u64; 3]) -> pod_group::Row {
+    let [success_count, failure_count, tls_request_count] = counts;
+    let [latency_ms_p50, latency_ms_p95, latency_ms_p99] = latencies;
+    let stats = BasicStats {
+        success_count,
+        failure_count,
+        latency_ms_p50,
+        latency_ms_p95,
+        latency_ms_p99,
+        tls_request_count,
+        ..BasicStats::default()
+    };
+    pod_group::Row {
+        stats: Some(stats),
+        ..row
+    }
+}
+
+fn answer(groups: Vec<Vec<pod_group::Row>>) -> Vec<Table> {
+    answer_over(Duration::from_secs(60), groups)
+}
+
+fn answer_over(window: Duration, groups: Vec<Vec<pod_group::Row>>) -> Vec<Table> {
+    let stat_tables = groups
+        .into_iter()
+        .map(|rows| StatTable {
+            table: Some(stat_table::Table::PodGroup(PodGroup { rows })),
+        })
+        .collect();
+    tables(StatOk { stat_tables }, window).expect("known types")
+}
+
+#[test]
+fn authorities_have_no_pods_and_are_sorted() {
+    let authority = |name| row("authority", "emojivoto", name);
+    let rows = vec![
+        with_stats(
+            authority("web-svc.emojivoto:80"),
+            [1197, 63, 1260],
+            [3, 8, 9],
+        ),
+        with_stats(
+            authority("emoji-svc.emojivoto:8080"),
+            [120, 0, 120],
+            [1, 1, 1],
+        ),
+        with_stats(
+            authority("voting-svc.emojivoto:8080"),
+            [510, 90, 600],
+            [1, 2, 2],
+        ),
+    ];
+    assert_eq!(
+        table(&answer_over(Duration::from_secs(600), vec![rows]), false, false),
+        "\
+NAME                        MESHED   SUCCESS      RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99    TLS
+emoji-svc.emojivoto:8080         -   100.00%   2.0rps           1ms           1ms           1ms   100%
+voting-svc.emojivoto:8080        -    85.00%   1.0rps           1ms           2ms           2ms   100%
+web-svc.emojivoto:80             -    95.00%   2.1rps           3ms           8ms           9ms   100%
+"
+    );
+}
+
+#[test]
+fn a_single_row_is_as_in_2018() {
+    let rows = vec![with_pods(
+        with_stats(
+            row("namespace", "", "emoji"),
+            [120, 0, 120],
+            [123, 123, 123],
+        ),
+        1,
+        2,
+    )];
+    assert_eq!(
+        table(&answer(vec![rows]), false, false),
+        "\
+NAME    MESHED   SUCCESS      RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99    TLS
+emoji      1/2   100.00%   2.0rps         123ms         123ms         123ms   100%
+"
+    );
+}
+
+#[test]
+fn no_traffic_is_dashes_and_no_requests_are_zeros() {
+    let rows = vec![
+        with_pods(row(DEPLOYMENT, "ns", "idle"), 0, 1),
+        with_pods(
+            with_stats(row(DEPLOYMENT, "ns", "zero"), [0; 3], [0; 3]),
+            1,
+            1,
+        ),
+    ];
+    assert_eq!(
+        table(&answer(vec![rows]), true, false),
+        "\
+NAMESPACE   NAME   MESHED   SUCCESS      RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TLS
+ns          idle      0/1         -        -             -             -             -     -
+ns          zero      1/1     0.00%   0.0rps           0ms           0ms           0ms    0%
+"
+    );
+}
+
+#[test]
+fn tables_of_several_types_share_the_width_of_names_only() {
+    let groups = vec![
+        vec![with_pods(row(DEPLOYMENT, "ns", "web"), 1, 1)],
+        vec![],
+        vec![with_pods(
+            with_stats(row(POD, "ns", "web-7c9f-x"), [60, 0, 0], [1, 10, 100]),
+            1,
+            1,
+        )],
+    ];
+    assert_eq!(
+        table(&answer(groups), false, false),
+        "\
+NAME            MESHED   SUCCESS   RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TLS
+deploy/web         1/1         -     -             -             -             -     -
+
+NAME            MESHED   SUCCESS      RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TLS
+po/web-7c9f-x      1/1   100.00%   1.0rps           1ms          10ms         100ms    0%
+"
+    );
+}
+
+#[test]
+fn nothing_is_an_empty_table_and_an_empty_array() {
+    assert_eq!(table(&answer(vec![vec![]]), false, false), "");
+    assert_eq!(json(&answer(vec![])), "[]\n");
+}
+
+/// A row with everything.
+fn full() -> Vec<Table> {
+    let mut web = with_pods(
+        with_stats(row(DEPLOYMENT, "emojivoto", "web"), [54, 6, 45], [1, 2, 3]),
+        1,
+        2,
+    );
+    let stats = web.stats.as_mut().expect("just set");
+    stats.no_tls_reasons.insert("off_cluster".into(), 5);
+    stats
+        .no_tls_reasons
+        .insert("peer_sent_plaintext".into(), 10);
+    web.tcp_stats = Some(TcpStats {
+        open_connections: 7,
+        tls_open_connections: 5,
+        read_bytes: 6000,
+        write_bytes: 90,
+    });
+    let idle = with_pods(row(DEPLOYMENT, "emojivoto", "idle"), 0, 1);
+    answer(vec![vec![web, idle]])
+}
+
+#[test]
+fn the_wide_table_says_why_there_is_plaintext() {
+    assert_eq!(
+        table(&full(), false, true),
+        "\
+NAME   MESHED   SUCCESS      RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TLS   TCP_CONN   READ_BYTES/SEC   WRITE_BYTES/SEC                               NO_TLS_REASON
+idle      0/1         -        -             -             -             -     -          -                -                 -                                           -
+web       1/2    90.00%   1.0rps           1ms           2ms           3ms   75%          7         100.0B/s            1.5B/s   peer_sent_plaintext (10), off_cluster (5)
+"
+    );
+}
+
+#[test]
+fn the_document_has_null_where_there_was_no_traffic() {
+    assert_eq!(
+        json(&full()),
+        r#"[
+  {
+    "namespace": "emojivoto",
+    "kind": "deployment",
+    "name": "idle",
+    "meshed": "0/1",
+    "success": null,
+    "rps": null,
+    "latency_ms_p50": null,
+    "latency_ms_p95": null,
+    "latency_ms_p99": null,
+    "tls": null,
+    "no_tls_reasons": null,
+    "tcp_open_connections": null,
+    "tcp_read_bytes_rate": null,
+    "tcp_write_bytes_rate": null
+  },
+  {
+    "namespace": "emojivoto",
+    "kind": "deployment",
+    "name": "web",
+    "meshed": "1/2",
+    "success": 0.9,
+    "rps": 1.0,
+    "latency_ms_p50": 1,
+    "latency_ms_p95": 2,
+    "latency_ms_p99": 3,
+    "tls": 0.75,
+    "no_tls_reasons": {
+      "off_cluster": 5,
+      "peer_sent_plaintext": 10
+    },
+    "tcp_open_connections": 7,
+    "tcp_read_bytes_rate": 100.0,
+    "tcp_write_bytes_rate": 1.5
+  }
+]
+"#
+    );
+}
+
+#[test]
+fn a_row_of_an_unknown_type_is_an_error() {
+    let group = PodGroup {
+        rows: vec![row("node", "", "a")],
+    };
+    let answer = StatOk {
+        stat_tables: vec![StatTable {
+            table: Some(stat_table::Table::PodGroup(group)),
+        }],
+    };
+    assert!(tables(answer, Duration::from_secs(60)).is_err());
+}
