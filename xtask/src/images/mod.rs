@@ -4,6 +4,7 @@
 mod archive;
 mod binaries;
 mod contents;
+mod push;
 mod tree;
 
 use std::fs;
@@ -23,8 +24,20 @@ use crate::progress;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// What stands in front of every image's name
-    #[arg(long, value_name = "REGISTRY", default_value = linkerd_names::REGISTRY_DEFAULT)]
+    #[arg(long, default_value = linkerd_names::REGISTRY_DEFAULT)]
     registry: String,
+    /// Push the images there, such as ghcr.io/you; it stands in front of their names
+    #[arg(long, value_name = "REGISTRY", conflicts_with = "registry")]
+    push: Option<String>,
+    /// User of the registry (default: what docker login has kept)
+    #[arg(long, requires = "push", requires = "password_stdin")]
+    username: Option<String>,
+    /// Read the password, or token, of the registry from stdin
+    #[arg(long, requires = "username")]
+    password_stdin: bool,
+    /// Talk http with a registry that is not on this machine
+    #[arg(long, requires = "push")]
+    plain_http: bool,
 }
 
 /// Which images to make, and how to call them.
@@ -86,13 +99,36 @@ impl Built {
 /// Runs the task; prints the name and archive of every image.
 ///
 /// # Errors
-/// Those of [`build`].
+/// Those of [`build`] and [`push`].
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    let Args { registry } = args;
-    let built = build(&Options {
+    let Args {
         registry,
-        ..Options::default()
-    })?;
+        push: push_to,
+        username,
+        password_stdin: _,
+        plain_http,
+    } = args;
+    let credentials = username.map(read_password).transpose()?;
+    let options = match &push_to {
+        Some(registry) => Options {
+            registry: registry.clone(),
+            prometheus: false,
+        },
+        None => Options {
+            registry,
+            prometheus: true,
+        },
+    };
+    let built = build(&options)?;
+    if push_to.is_some() {
+        push::push(
+            &built.images,
+            &push::Access {
+                credentials,
+                plain_http,
+            },
+        )?;
+    }
     for Image {
         name,
         archive,
@@ -102,6 +138,22 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         anstream::println!("{name}\t{}", archive.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn read_password(username: String) -> Result<push::Credentials> {
+    let password = std::io::read_to_string(std::io::stdin().lock())
+        .context("cannot read the password from stdin")?;
+    let password = password.trim_end_matches(['\r', '\n']).to_owned();
+    ensure!(!password.is_empty(), "the password on stdin is empty");
+    Ok(push::Credentials { username, password })
+}
+
+/// Pushes the images to the registry in their names, as the user that `docker login` has kept.
+///
+/// # Errors
+/// At the first image that the registry does not take.
+pub(crate) fn push(built: &Built) -> Result<()> {
+    push::push(&built.images, &push::Access::default())
 }
 
 /// Builds all programs and makes the images. What has not changed since the last time is left as it
