@@ -307,6 +307,11 @@ impl Controller {
                 self.metrics.failed(reason);
                 Finish::Failed(now + backoff::delay(self.queue.failures(&item) + 1))
             }
+            // Events vanish after an hour; this one is told again while its cause lasts.
+            Ok((_, Done::Refused(reason))) => {
+                self.metrics.failed(reason);
+                Finish::Again(now + RECHECK_MAX)
+            }
             Err(panic) => {
                 error!(?item, %panic, "work broke off");
                 self.metrics.failed("panic");

@@ -56,6 +56,8 @@ pub enum Done {
     Leaf(issue::Reconciled),
     /// Nothing is right yet; the word is a value of the metric label `reason`.
     Failed(&'static str),
+    /// Nothing will be right until the workload changes; the word as above.
+    Refused(&'static str),
 }
 
 /// Does `task`, which has failed `failures` times in a row before, and tells what the operator should
@@ -168,7 +170,14 @@ async fn leaf_failed(
             debug!(%owner, "namespace is being deleted");
             return Done::Failed("namespace_terminating");
         }
-        ReconcileError::Identity(_) | ReconcileError::Foreign(_) => {
+        ReconcileError::Identity(_) => {
+            warn!(%owner, error = text, "refused to issue a certificate");
+            reports
+                .no_certificate(workload, "CertificateRefused", text)
+                .await;
+            return Done::Refused(error.as_str());
+        }
+        ReconcileError::Foreign(_) => {
             if failures == 0 {
                 warn!(%owner, error = text, "refused to issue a certificate");
             }
