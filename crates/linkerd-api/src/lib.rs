@@ -14,6 +14,7 @@ mod service;
 mod stat_request;
 mod stat_summary;
 mod table;
+mod targets;
 mod workload;
 
 pub use cluster::Cluster;
@@ -22,4 +23,5 @@ pub use prometheus::{Prometheus, PrometheusError, Sample};
 pub use selection::NotFound;
 pub use service::ApiService;
 pub use table::{Key, Table};
+pub use targets::router;
 pub use workload::{Controller, Workload};

@@ -37,6 +37,9 @@ struct Args {
     /// Address of the gRPC service
     #[arg(long, default_value_t = ([0, 0, 0, 0], ports::API).into())]
     addr: SocketAddr,
+    /// Address of the HTTP server that tells Prometheus what to scrape
+    #[arg(long, default_value_t = ([0, 0, 0, 0], ports::API_HTTP).into())]
+    http_addr: SocketAddr,
     /// Prometheus that scrapes the proxies; by default the control plane's
     #[arg(long)]
     prometheus_url: Option<String>,
@@ -58,6 +61,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         log_level: _,
         admin_addr,
         addr,
+        http_addr,
         prometheus_url,
     } = args;
     let prometheus_url = prometheus_url.unwrap_or_else(|| {
@@ -80,8 +84,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let listener = TcpListener::bind(addr)
         .await
         .with_context(|| format!("cannot listen on {addr}"))?;
+    let http = TcpListener::bind(http_addr)
+        .await
+        .with_context(|| format!("cannot listen on {http_addr}"))?;
     info!(
         addr = %listener.local_addr()?,
+        http = %http.local_addr()?,
         admin = %admin.local_addr()?,
         prometheus = prometheus_url,
         "listening"
@@ -94,6 +102,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         readiness.clone(),
         shutdown.clone(),
     ));
+    let targets = linkerd_api::router(cluster.clone(), &control_plane_namespace);
     let service = ApiService {
         cluster: cluster.clone(),
         prometheus,
@@ -113,10 +122,22 @@ async fn run(args: Args) -> anyhow::Result<()> {
         }
         readiness.set_ready(true);
         info!("the cluster is known; ready");
-        let served = serve(service, listener, shutdown.clone()).await;
+        // Before the cluster is known Prometheus gets no answer, and keeps the targets it has.
+        let targets =
+            axum::serve(http, targets).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let grpc = async {
+            let served = serve(service, listener, shutdown.clone()).await;
+            shutdown.cancel();
+            served
+        };
+        let http = async {
+            let served = targets.await.context("the HTTP server broke");
+            shutdown.cancel();
+            served
+        };
+        let (grpc, http) = tokio::join!(grpc, http);
+        let served = grpc.and(http);
         readiness.set_ready(false);
-        // The other parts end with the server, whether it was told to or broke.
-        shutdown.cancel();
         served
     };
     let ((), served) = tokio::join!(follow, serve);

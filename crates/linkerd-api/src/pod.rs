@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{self as core, ContainerState, ContainerStatus};
+use k8s_openapi::api::core::v1::{self as core, Container, ContainerState, ContainerStatus};
 use linkerd_names::{component, labels};
 
 use crate::workload::Controller;
@@ -20,6 +20,10 @@ pub struct Pod {
     pub terminating: bool,
     /// Empty until the pod has an address.
     pub ip: String,
+    /// Port with the metrics of the pod's proxy; none when it has no proxy.
+    pub metrics_port: Option<u16>,
+    /// Containers with an admin port, and that port.
+    pub admin_ports: Vec<(String, u16)>,
     /// What keeps the containers of the mesh from running.
     pub errors: Vec<ContainerError>,
 }
@@ -54,6 +58,14 @@ impl Pod {
 impl From<core::Pod> for Pod {
     fn from(pod: core::Pod) -> Self {
         let controller = Controller::of(&pod.metadata);
+        let spec = pod.spec.unwrap_or_default();
+        // A native sidecar is an init container.
+        let containers: Vec<Container> = spec
+            .init_containers
+            .into_iter()
+            .flatten()
+            .chain(spec.containers)
+            .collect();
         let status = pod.status.unwrap_or_default();
         let errors = status
             .init_container_statuses
@@ -68,9 +80,28 @@ impl From<core::Pod> for Pod {
             phase: status.phase.unwrap_or_else(|| "Pending".to_owned()),
             terminating: pod.metadata.deletion_timestamp.is_some(),
             ip: status.pod_ip.unwrap_or_default(),
+            metrics_port: containers
+                .iter()
+                .find(|container| container.name == component::PROXY_CONTAINER)
+                .and_then(|container| named_port(container, component::METRICS_PORT_NAME)),
+            admin_ports: containers
+                .iter()
+                .filter_map(|container| {
+                    let port = named_port(container, component::ADMIN_PORT_NAME)?;
+                    Some((container.name.clone(), port))
+                })
+                .collect(),
             errors,
         }
     }
+}
+
+fn named_port(container: &Container, name: &str) -> Option<u16> {
+    let ports = container.ports.as_deref().unwrap_or_default();
+    let port = ports
+        .iter()
+        .find(|port| port.name.as_deref() == Some(name))?;
+    u16::try_from(port.container_port).ok()
 }
 
 /// Returns what is wrong with a container of the mesh; none when it is ready, has done its work, or

@@ -32,6 +32,10 @@ pub const PRIVATE_KEY_KEY: &str = "private-key.p8";
 
 /// Name of the sidecar container.
 pub const PROXY_CONTAINER: &str = "linkerd-proxy";
+/// Name of the proxy's container port with its metrics.
+pub const METRICS_PORT_NAME: &str = "linkerd-metrics";
+/// Name of the container port with the metrics of a process of the control plane.
+pub const ADMIN_PORT_NAME: &str = "admin-http";
 /// Name of the init container.
 pub const INIT_CONTAINER: &str = "linkerd-init";
 /// Name of the volume with [`TRUST_BUNDLE_CONFIG_MAP`].

@@ -9,6 +9,8 @@ pub const PROXY_CONTROL: u16 = 4190;
 /// Proxy: `/metrics`, `/live`, `/ready`.
 pub const PROXY_METRICS: u16 = 4191;
 
+/// `linkerd-api`: HTTP, what Prometheus is to scrape.
+pub const API_HTTP: u16 = 8084;
 /// `linkerd-api`: gRPC for the CLI.
 pub const API: u16 = 8085;
 /// `linkerd-destination`: gRPC for the proxies.

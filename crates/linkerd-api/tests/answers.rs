@@ -1,0 +1,332 @@
+//! The whole way of an answer: gRPC client, service, HTTP, a Prometheus that says what the test wants.
+
+mod support;
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use linkerd_api::{Cluster, Pod, Workload};
+use linkerd_proto::public::{
+    BasicStats, CheckStatus, Empty, Resource, ResourceSelection, SelfCheckRequest,
+    StatSummaryRequest, StatSummaryResponse, TcpStats,
+    stat_summary_request::Outbound,
+    stat_summary_response::Response,
+    stat_table::{Table, pod_group::Row},
+};
+use support::{FakePrometheus, api, series, vector};
+use tonic::Code;
+
+const NO_PEER: Outbound = Outbound::None(Empty {});
+
+fn resource(kind: &str, namespace: &str, name: &str) -> Resource {
+    Resource {
+        namespace: namespace.into(),
+        r#type: kind.into(),
+        name: name.into(),
+    }
+}
+
+fn request(target: Resource, outbound: Outbound) -> StatSummaryRequest {
+    StatSummaryRequest {
+        selector: Some(ResourceSelection {
+            resource: Some(target),
+            label_selector: String::new(),
+        }),
+        time_window: "1m".into(),
+        outbound: Some(outbound),
+        tcp_stats: false,
+    }
+}
+
+fn key(namespace: &str, name: &str) -> (String, String) {
+    (namespace.to_owned(), name.to_owned())
+}
+
+/// A running pod of `app`, meshed by this control plane or not at all.
+fn pod(app: &str, meshed: bool) -> Pod {
+    let mut pod = Pod {
+        phase: "Running".into(),
+        ..Pod::default()
+    };
+    pod.labels.insert("app".into(), app.into());
+    if meshed {
+        pod.labels
+            .insert("linkerd.io/control-plane-ns".into(), "linkerd".into());
+    }
+    pod
+}
+
+/// Deployment web with one meshed, one other and one failed pod; deployment idle without pods.
+fn cluster() -> Arc<Cluster> {
+    let cluster = Cluster::default();
+    for name in ["web", "idle"] {
+        let labels = [("app".to_owned(), name.to_owned())].into();
+        let workload = Workload::by_labels(ObjectMeta::default(), Some(labels));
+        cluster.deployments.insert(key("emojivoto", name), workload);
+    }
+    cluster
+        .pods
+        .insert(key("emojivoto", "web-1"), pod("web", true));
+    cluster
+        .pods
+        .insert(key("emojivoto", "web-2"), pod("web", false));
+    cluster.pods.insert(
+        key("emojivoto", "web-3"),
+        Pod {
+            phase: "Failed".into(),
+            ..pod("web", true)
+        },
+    );
+    Arc::new(cluster)
+}
+
+fn rows(response: StatSummaryResponse) -> Vec<Row> {
+    let Some(Response::Ok(ok)) = response.response else {
+        panic!("not ok: {response:?}")
+    };
+    let tables = ok.stat_tables.into_iter().filter_map(|table| table.table);
+    tables
+        .flat_map(|Table::PodGroup(group)| group.rows)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_row_joins_figures_with_pods() {
+    let labels = |more: &[(&str, &str)]| {
+        let mut labels = vec![("namespace", "emojivoto"), ("deployment", "web")];
+        labels.extend(more);
+        labels
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let prometheus = FakePrometheus::start(move |query| {
+        if query.starts_with("sum(increase(response_total{") {
+            let success = ("classification", "success");
+            let plain = [
+                success,
+                ("tls", "no_proxy_tls"),
+                ("no_tls_reason", "peer_sent_plaintext"),
+            ];
+            return vector(&[
+                series(&labels(&[success, ("tls", "true")]), "90.4"),
+                series(&labels(&plain), "9.4"),
+                series(
+                    &labels(&[("classification", "failure"), ("tls", "true")]),
+                    "20.2",
+                ),
+            ]);
+        }
+        match query.split_once(", sum(irate(response_latency_ms_bucket{") {
+            Some(("histogram_quantile(0.5", _)) => vector(&[series(&labels(&[]), "0.5")]),
+            Some(("histogram_quantile(0.95", _)) => vector(&[series(&labels(&[]), "NaN")]),
+            Some(("histogram_quantile(0.99", _)) => vector(&[series(&labels(&[]), "9.6")]),
+            _ => panic!("unexpected question: {query}"),
+        }
+    })
+    .await;
+    let mut client = api(cluster(), &prometheus.url()).await;
+    let request = request(resource("deployment", "emojivoto", ""), NO_PEER);
+    let rows = rows(
+        client
+            .stat_summary(request)
+            .await
+            .expect("an answer")
+            .into_inner(),
+    );
+    let names: Vec<_> = rows
+        .iter()
+        .map(|row| row.resource.clone().expect("set").name)
+        .collect();
+    assert_eq!(names, ["idle", "web"]);
+    assert_eq!((&rows[0].stats, rows[0].running_pod_count), (&None, 0));
+    let web = &rows[1];
+    let counts = (
+        web.meshed_pod_count,
+        web.running_pod_count,
+        web.failed_pod_count,
+    );
+    assert_eq!(counts, (1, 2, 1));
+    assert_eq!(
+        web.stats,
+        Some(BasicStats {
+            success_count: 100,
+            failure_count: 20,
+            latency_ms_p50: 1,
+            latency_ms_p95: 0,
+            latency_ms_p99: 10,
+            tls_request_count: 111,
+            no_tls_reasons: [("peer_sent_plaintext".to_owned(), 9)].into(),
+        })
+    );
+}
+
+#[tokio::test]
+async fn rows_from_a_peer_are_those_with_traffic_and_the_right_name() {
+    let prometheus = FakePrometheus::start(|query| {
+        if !query.starts_with("sum(") {
+            return vector(&[]);
+        }
+        let labels = |name: &str| {
+            [("dst_namespace", "emojivoto"), ("dst_deployment", name)]
+                .into_iter()
+                .chain([("classification", "success"), ("tls", "true")])
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect::<Vec<_>>()
+        };
+        vector(&[series(&labels("web"), "5"), series(&labels("gone"), "5")])
+    })
+    .await;
+    let mut client = api(cluster(), &prometheus.url()).await;
+    let from = || Outbound::FromResource(resource("pod", "emojivoto", "web-1"));
+    for (name, expected) in [("", &["web"][..]), ("idle", &[])] {
+        let request = request(resource("deployment", "emojivoto", name), from());
+        let rows = rows(
+            client
+                .stat_summary(request)
+                .await
+                .expect("an answer")
+                .into_inner(),
+        );
+        let names: Vec<_> = rows
+            .into_iter()
+            .filter_map(|row| Some(row.resource?.name))
+            .collect();
+        assert_eq!(names, expected);
+    }
+}
+
+#[tokio::test]
+async fn connections_are_counted_when_asked_for() {
+    let prometheus = FakePrometheus::start(|query| {
+        let labels = |tls: &str| {
+            [
+                ("namespace", "emojivoto"),
+                ("deployment", "web"),
+                ("tls", tls),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        };
+        match query {
+            q if q.contains("tcp_open_connections") => vector(&[
+                series(&labels("true"), "3"),
+                series(&labels("no_proxy_tls"), "2"),
+            ]),
+            q if q.contains("tcp_read_bytes_total") => vector(&[series(&labels(""), "10")]),
+            q if q.contains("tcp_write_bytes_total") => vector(&[series(&labels(""), "20")]),
+            _ => vector(&[]),
+        }
+    })
+    .await;
+    let mut client = api(cluster(), &prometheus.url()).await;
+    let mut request = request(resource("deployment", "emojivoto", "web"), NO_PEER);
+    request.tcp_stats = true;
+    let rows = rows(
+        client
+            .stat_summary(request)
+            .await
+            .expect("an answer")
+            .into_inner(),
+    );
+    let expected = TcpStats {
+        open_connections: 5,
+        tls_open_connections: 3,
+        read_bytes: 10,
+        write_bytes: 20,
+    };
+    assert_eq!(rows[0].tcp_stats, Some(expected));
+}
+
+#[tokio::test]
+async fn all_has_a_table_for_each_type() {
+    let prometheus = FakePrometheus::start(|_| vector(&[])).await;
+    let mut client = api(cluster(), &prometheus.url()).await;
+    let request = request(resource("all", "emojivoto", ""), NO_PEER);
+    let answer = client
+        .stat_summary(request)
+        .await
+        .expect("an answer")
+        .into_inner();
+    let kinds: Vec<_> = rows(answer)
+        .into_iter()
+        .filter_map(|row| Some(row.resource?.r#type))
+        .collect();
+    assert_eq!(kinds, ["deployment", "deployment", "pod", "pod"]);
+}
+
+#[tokio::test]
+async fn an_unknown_object_is_not_found_and_nonsense_is_said_in_the_answer() {
+    let prometheus = FakePrometheus::start(|_| vector(&[])).await;
+    let mut client = api(cluster(), &prometheus.url()).await;
+    let unknown = request(resource("deployment", "emojivoto", "x"), NO_PEER);
+    let status = client
+        .stat_summary(unknown)
+        .await
+        .expect_err("nothing there");
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::NotFound, "deployment.apps \"x\" not found")
+    );
+    let nonsense = request(resource("service", "emojivoto", ""), NO_PEER);
+    let answer = client
+        .stat_summary(nonsense)
+        .await
+        .expect("an answer")
+        .into_inner();
+    assert!(
+        matches!(answer.response, Some(Response::Error(_))),
+        "{answer:?}"
+    );
+    let no_type = request(resource("node", "", ""), NO_PEER);
+    let status = client
+        .stat_summary(no_type)
+        .await
+        .expect_err("no such type");
+    assert_eq!(status.message(), "unimplemented resource type: node");
+}
+
+#[tokio::test]
+async fn a_prometheus_that_is_not_there_or_refuses_is_named() {
+    let closed = support::closed_url();
+    let refusing = FakePrometheus::start(|_| {
+        (
+            400,
+            r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#.to_owned(),
+        )
+    })
+    .await;
+    let broken = FakePrometheus::start(|_| (502, "<html>bad gateway".to_owned())).await;
+    let foreign = FakePrometheus::start(|_| (200, "{}".to_owned())).await;
+    for (url, words) in [
+        (closed, "cannot reach Prometheus at "),
+        (refusing.url(), "answered 400 Bad Request: parse error"),
+        (broken.url(), "answered 502 Bad Gateway: <html>bad gateway"),
+        (foreign.url(), "sent an answer that is none"),
+    ] {
+        let mut client = api(cluster(), &url).await;
+        let request = request(resource("deployment", "emojivoto", ""), NO_PEER);
+        let status = client.stat_summary(request).await.expect_err("no figures");
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(
+            status.message().contains(words) && status.message().contains(&url),
+            "{status}"
+        );
+        let checks = client
+            .self_check(SelfCheckRequest {})
+            .await
+            .expect("an answer")
+            .into_inner();
+        let checks: Vec<_> = checks
+            .results
+            .iter()
+            .map(|it| (it.subsystem_name.as_str(), it.status()))
+            .collect();
+        assert_eq!(
+            checks,
+            [
+                ("kubernetes", CheckStatus::Ok),
+                ("prometheus", CheckStatus::Error)
+            ]
+        );
+    }
+}

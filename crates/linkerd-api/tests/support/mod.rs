@@ -1,0 +1,129 @@
+//! A Prometheus that says what a test wants, and the service in front of it. Everything on loopback.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+
+use http_body_util::Full;
+use hyper::{Request, Response, body::Bytes, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use linkerd_api::{ApiService, Cluster, Prometheus};
+use linkerd_proto::public::{api_client::ApiClient, api_server::ApiServer};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tonic::transport::{Channel, Server, server::TcpIncoming};
+
+/// Status and body of an answer.
+pub(crate) type Answer = (u16, String);
+
+/// A server that ends with the test.
+pub(crate) struct FakePrometheus {
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+impl FakePrometheus {
+    /// Starts a server that answers each query by `answer`.
+    pub(crate) async fn start(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let answer = Arc::new(answer);
+        let server = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let answer = answer.clone();
+                let service = service_fn(move |request: Request<_>| {
+                    let (status, body) = answer(&query(&request));
+                    let response = Response::builder().status(status);
+                    let response = response.body(Full::new(Bytes::from(body))).expect("valid");
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                let connection =
+                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(async move { connection.await.expect("served") });
+            }
+        });
+        Self { address, server }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for FakePrometheus {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// The question in a request, decoded.
+fn query(request: &Request<hyper::body::Incoming>) -> String {
+    assert_eq!(request.uri().path(), "/api/v1/query");
+    let encoded = request
+        .uri()
+        .query()
+        .expect("a query")
+        .strip_prefix("query=")
+        .expect("first");
+    let mut bytes = Vec::new();
+    let mut rest = encoded.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = [rest.next().expect("hex"), rest.next().expect("hex")];
+        let digits = std::str::from_utf8(&digits).expect("hex");
+        bytes.push(u8::from_str_radix(digits, 16).expect("hex"));
+    }
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// A good answer with these series.
+pub(crate) fn vector(series: &[Value]) -> Answer {
+    let answer = json!({"status": "success", "data": {"resultType": "vector", "result": series}});
+    (200, answer.to_string())
+}
+
+/// One series of an answer.
+pub(crate) fn series(labels: &[(String, String)], value: &str) -> Value {
+    let metric: serde_json::Map<String, Value> = labels
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
+    json!({"metric": metric, "value": [1_800_000_000.123, value]})
+}
+
+/// The URL of a port where nobody listens.
+pub(crate) fn closed_url() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    format!("http://{}", listener.local_addr().expect("bound"))
+}
+
+/// Serves the API over a cluster and a Prometheus, and returns a client. The Kubernetes API behind
+/// it knows its version and nothing else.
+pub(crate) async fn api(cluster: Arc<Cluster>, prometheus: &str) -> ApiClient<Channel> {
+    let kubernetes = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+        let version = json!({
+            "major": "1", "minor": "34", "gitVersion": "v1.34.0", "gitCommit": "", "gitTreeState": "",
+            "buildDate": "", "goVersion": "", "compiler": "", "platform": "",
+        });
+        let body = kube::client::Body::from(version.to_string().into_bytes());
+        Ok::<_, tower::BoxError>(http::Response::new(body))
+    });
+    let service = ApiService {
+        cluster,
+        prometheus: Prometheus::new(prometheus).expect("a URL"),
+        kubernetes: kube::Client::new(kubernetes, "default"),
+        control_plane_namespace: "linkerd".to_owned(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    // Ends with the test's runtime.
+    tokio::spawn(
+        Server::builder()
+            .add_service(ApiServer::new(service))
+            .serve_with_incoming(TcpIncoming::from(listener)),
+    );
+    ApiClient::connect(format!("http://{address}"))
+        .await
+        .expect("listening")
+}
