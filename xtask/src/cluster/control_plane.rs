@@ -12,8 +12,9 @@ use super::layout::{HOST, Layout, SERVICE_RANGE, word};
 use super::process;
 use crate::command;
 
-/// From the start of etcd to a ready API server; 4 s with two idle cores.
-const API_SERVER_TIMEOUT: Duration = Duration::from_secs(60);
+/// From the start of etcd to a ready API server: 4 s with two idle cores, minutes on an emulated
+/// machine. One that ends is noticed at once.
+const API_SERVER_TIMEOUT: Duration = Duration::from_secs(300);
 /// The Service `kube-dns` in front of the DNS server, and what that may read.
 const DNS_MANIFEST: &str = include_str!("../../../tests/local-kubernetes/coredns.yaml");
 /// The components, in the order of their start.

@@ -31,8 +31,9 @@ use crate::{command, images, progress};
 
 /// Nodes of a cluster unless a flag says otherwise.
 pub(crate) const NODES_DEFAULT: usize = 2;
-/// From the start of the kubelets to ready nodes; 3 s with two idle cores.
-const NODES_TIMEOUT: &str = "60s";
+/// From the start of the kubelets to ready nodes: 5 s with two idle cores, minutes on an emulated
+/// machine.
+const NODES_TIMEOUT: &str = "300s";
 /// How long a kubelet may take to end.
 const KUBELET_END_TIMEOUT: Duration = Duration::from_secs(10);
 

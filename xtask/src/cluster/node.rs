@@ -23,9 +23,9 @@ use super::{cgroups, load};
 use crate::command;
 
 /// From the start of containerd to its socket; 0.3 s with two idle cores.
-const CONTAINERD_TIMEOUT: Duration = Duration::from_secs(30);
+const CONTAINERD_TIMEOUT: Duration = Duration::from_secs(120);
 /// From the start of a node's first process until it is in its namespaces.
-const FIRST_PROCESS_TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_PROCESS_TIMEOUT: Duration = Duration::from_secs(60);
 /// The programs of a node beside its first process, as `status` names them.
 pub(super) const COMPONENTS: [&str; 3] = ["containerd", "kubelet", "kube-proxy"];
 /// Settings of a node's network. Pods reach Services of pods on the same node only when bridged
