@@ -14,7 +14,9 @@ const MINOR_MIN: u32 = 29;
 /// Returns a client of a cluster that answers.
 pub(super) async fn check(report: &mut Report, global: &Global) -> Result<Kubernetes, Stop> {
     report.category("kubernetes-api");
-    let client = kubernetes(global).await.map_err(|error| error.reason().to_owned());
+    let client = kubernetes(global)
+        .await
+        .map_err(|error| error.reason().to_owned());
     let kubernetes = report.require(
         "can initialize the client",
         "set KUBECONFIG, or use --kubeconfig and --context",

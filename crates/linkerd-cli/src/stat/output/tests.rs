@@ -78,7 +78,7 @@ fn authorities_have_no_pods_and_are_sorted() {
         ),
         with_stats(
             authority("emoji-svc.emojivoto:8080"),
-            [120, 0, 120],
+            [1200, 0, 1200],
             [1, 1, 1],
         ),
         with_stats(
