@@ -13,27 +13,23 @@ mod machine_state;
 mod node;
 mod process;
 mod self_test;
+mod start;
 mod status;
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
-use self::binaries::Binaries;
-use self::layout::{Layout, NODES_MAX, PAUSE_IMAGE, node_name, word};
+use self::layout::{Layout, NODES_MAX};
 use self::status::Status;
-use crate::{command, images, progress};
+use crate::{command, progress};
 
 /// Nodes of a cluster unless a flag says otherwise.
 pub(crate) const NODES_DEFAULT: usize = 2;
-/// From the start of the kubelets to ready nodes: 5 s with two idle cores, minutes on an emulated
-/// machine.
-const NODES_TIMEOUT: &str = "300s";
 /// How long a kubelet may take to end.
 const KUBELET_END_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -127,11 +123,11 @@ impl Cluster {
     }
 }
 
-/// Starts a cluster with `nodes` nodes. Does nothing when it runs and is healthy; what an earlier one
-/// left behind is cleared first.
+/// Starts a cluster with `nodes` nodes. Does nothing when it runs; what an earlier one left behind is
+/// cleared first.
 ///
 /// # Errors
-/// When a healthy cluster with another number of nodes runs, and when any step fails.
+/// When a cluster with another number of nodes runs, and when any step fails.
 pub(crate) fn up(nodes: usize) -> Result<Cluster> {
     machine::require_root()?;
     ensure!(
@@ -141,9 +137,7 @@ pub(crate) fn up(nodes: usize) -> Result<Cluster> {
     let layout = Layout::find()?;
     let _lock = lock(&layout)?;
     refuse_other(&layout)?;
-    let status = Status::read(&layout)?;
-    if status.is_healthy() {
-        let present = status.nodes.unwrap_or_default();
+    if let Some(present) = start::revive(&layout)? {
         ensure!(
             present == nodes,
             "a cluster with {present} nodes runs; end it first"
@@ -159,7 +153,7 @@ pub(crate) fn up(nodes: usize) -> Result<Cluster> {
             clear::clear(&layout)
         })?;
     }
-    create(&layout, &binaries, nodes).with_context(|| {
+    start::create(&layout, &binaries, nodes).with_context(|| {
         format!(
             "the cluster is left half-done for you to look at: {}",
             layout.state.display()
@@ -285,73 +279,6 @@ fn print_status() -> Result<ExitCode> {
     })
 }
 
-fn create(layout: &Layout, binaries: &Binaries, nodes: usize) -> Result<()> {
-    machine::check_free()?;
-    for folder in [&layout.state.join("logs"), &layout.bin] {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    machine::prepare(layout)?;
-    link(&binaries.kubernetes, &layout.kubectl())?;
-    certificates::write(layout, nodes)?;
-    let image = layout.state.join("pause.tar");
-    images::pack_program(PAUSE_IMAGE, &binaries.pause, &image)?;
-    node::create_bridge(layout)?;
-    progress::step(
-        "start the control plane, and containerd of each node",
-        || {
-            together(nodes, |part| match part {
-                0 => control_plane::start(layout, binaries),
-                number => node::create(layout, binaries, number, nodes, &image)
-                    .with_context(|| format!("cannot make {}", node_name(number))),
-            })
-        },
-    )?;
-    progress::step("start the nodes", || {
-        for number in 1..=nodes {
-            node::start_components(layout, binaries, number)?;
-        }
-        let nodes: Vec<String> = (1..=nodes)
-            .map(|number| format!("node/{}", node_name(number)))
-            .collect();
-        for node in &nodes {
-            wait_for(layout, "create", node)?;
-        }
-        for node in &nodes {
-            wait_for(layout, "condition=Ready", node)?;
-        }
-        // Pods are refused before it is there.
-        wait_for(layout, "create", "serviceaccount/default")
-    })?;
-    status::write_nodes(layout, nodes)
-}
-
-fn wait_for(layout: &Layout, condition: &str, object: &str) -> Result<()> {
-    let mut wait = control_plane::kubectl(layout);
-    wait.args([
-        "wait",
-        "--for",
-        condition,
-        "--timeout",
-        NODES_TIMEOUT,
-        object,
-    ]);
-    command::output(&mut wait).map(drop)
-}
-
-/// Does part 0 and the parts 1 to `nodes` at once; returns the first error.
-fn together(nodes: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
-    let work = &work;
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..=nodes)
-            .map(|part| scope.spawn(move || work(part)))
-            .collect();
-        let results = threads
-            .into_iter()
-            .map(|thread| thread.join().expect("no part panics"));
-        results.collect::<Vec<_>>().into_iter().collect()
-    })
-}
-
 /// Waits until nobody else changes the cluster.
 fn lock(layout: &Layout) -> Result<File> {
     let path = &layout.lock;
@@ -390,12 +317,4 @@ fn check_node(layout: &Layout, node: usize) -> Result<()> {
         "the cluster has nodes 1 to {nodes}, not {node}"
     );
     Ok(())
-}
-
-fn link(target: &Path, link: &Path) -> Result<()> {
-    let context = || format!("cannot make {}", word(link));
-    if link.is_symlink() {
-        fs::remove_file(link).with_context(context)?;
-    }
-    std::os::unix::fs::symlink(target, link).with_context(context)
 }

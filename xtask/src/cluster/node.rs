@@ -27,7 +27,9 @@ const CONTAINERD_TIMEOUT: Duration = Duration::from_secs(120);
 /// From the start of a node's first process until it is in its namespaces.
 const FIRST_PROCESS_TIMEOUT: Duration = Duration::from_secs(60);
 /// The programs of a node beside its first process, as `status` names them.
-pub(super) const COMPONENTS: [&str; 3] = ["containerd", "kubelet", "kube-proxy"];
+pub(super) const COMPONENTS: [&str; 3] = ["containerd", KUBELET, "kube-proxy"];
+/// The one of them that may be stopped and started while its pods go on.
+pub(super) const KUBELET: &str = "kubelet";
 /// Settings of a node's network. Pods reach Services of pods on the same node only when bridged
 /// packets pass iptables, and NodePorts on the loopback address only with the third.
 const NETWORK_SETTINGS: [&str; 3] = [

@@ -17,6 +17,8 @@ use crate::{command, images, progress};
 /// The most that `up` may take once everything is built, and `up` on a running cluster.
 const UP_MAX: Duration = Duration::from_secs(30);
 const SECOND_UP_MAX: Duration = Duration::from_secs(5);
+/// The most that `up` may take when only a kubelet is missing.
+const RECOVERY_MAX: Duration = Duration::from_secs(30);
 const NODES: usize = 2;
 const PROBE_IMAGE: &str = "localhost/linkerd-local-cluster/probe:1";
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -248,7 +250,9 @@ fn without_kubelet(layout: &Layout) -> Result<()> {
         cgroups::pids()?.len() >= before,
         "the new kubelet has ended pods"
     );
-    Ok(())
+    super::stop_kubelet(1)?;
+    up_within(RECOVERY_MAX)?;
+    asks(layout, 2, 1)
 }
 
 fn probe(number: usize) -> String {

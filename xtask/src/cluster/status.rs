@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::layout::{Layout, node_name};
+use super::node::KUBELET;
 use super::{control_plane, node, process};
 use crate::command;
 
@@ -60,6 +61,12 @@ impl Status {
             && self.api_ready
             && self.not_ready.is_empty()
             && self.components.iter().all(|(_, runs)| *runs)
+    }
+
+    /// Whether all processes but kubelets, which are stopped on purpose at times, are there.
+    pub(super) fn is_whole(&self) -> bool {
+        let mut components = self.components.iter();
+        self.nodes.is_some() && components.all(|(name, runs)| *runs || name.starts_with(KUBELET))
     }
 
     /// Whether nothing of it runs.
