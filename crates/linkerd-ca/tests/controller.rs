@@ -1,0 +1,267 @@
+//! When the controller writes, and when it does not.
+
+mod script;
+
+use std::time::Duration;
+
+use futures::channel::mpsc::{Sender, channel};
+use k8s_openapi::api::core::v1::Secret;
+use linkerd_ca::{
+    context::Context, controller::Controller, lease::Leadership, metrics::Metrics, mirror::Change,
+    report::Reports, secret, watches::Observed, workloads::Workload,
+};
+use linkerd_names::{Owner, OwnerKind};
+use linkerd_process::{Readiness, render_metrics};
+use prometheus_client::registry::Registry;
+use script::{Call, Script, created, found, not_found, refused};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+const SECRETS: &str = "/api/v1/namespaces/ns/secrets";
+const ROOTS: &str = "/api/v1/namespaces/linkerd/secrets";
+const ROOT: &str = "/api/v1/namespaces/linkerd/secrets/linkerd-ca-root";
+
+/// What a test has in hand while the controller runs.
+struct Hand {
+    observed: Sender<Observed>,
+    leadership: watch::Sender<Leadership>,
+    readiness: Readiness,
+    registry: Registry,
+}
+
+impl Hand {
+    fn tell(&self, observed: Observed) {
+        self.observed
+            .clone()
+            .try_send(observed)
+            .expect("the controller listens");
+    }
+
+    /// The first lists of all watches are complete.
+    fn tell_that_all_is_known(&self) {
+        for kind in OwnerKind::ALL {
+            self.tell(Observed::Workload(kind, Change::RelistDone));
+        }
+        self.tell(Observed::Secret(Change::RelistDone));
+        self.tell(Observed::Bundle(Change::RelistDone));
+    }
+
+    fn tell_of(&self, name: &str) {
+        let change = Change::Set(
+            owner(name),
+            Workload {
+                owner: owner(name),
+                uid: "7".into(),
+            },
+        );
+        self.tell(Observed::Workload(OwnerKind::Deployment, change));
+    }
+
+    /// Waits until `/metrics` has this line. The clock is paused: waiting takes no time.
+    async fn metrics_have(&self, line: &str) {
+        let has_it = async {
+            while !render_metrics(&self.registry)
+                .lines()
+                .any(|found| found == line)
+            {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(600), has_it).await;
+        waited.unwrap_or_else(|_| panic!("no {line} in {}", render_metrics(&self.registry)));
+    }
+}
+
+fn owner(name: &str) -> Owner {
+    Owner {
+        namespace: "ns".into(),
+        kind: OwnerKind::Deployment,
+        name: name.into(),
+    }
+}
+
+/// Runs a controller against the script while `test` goes on, then shuts it down.
+async fn run(script: Script<'_>, test: impl AsyncFnOnce(&Hand)) {
+    let on_client = async |client: kube::Client| {
+        let context = Context {
+            client: client.clone(),
+            control_plane_namespace: "linkerd".to_owned(),
+            leaf_lifetime: Duration::from_secs(60 * 60),
+        };
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let (sender, observed) = channel(64);
+        let (leadership, receiver) = watch::channel(Leadership::Unknown);
+        let readiness = Readiness::default();
+        let shutdown = CancellationToken::new();
+        let reports = Reports::new(client, "me".to_owned());
+        let running = tokio::spawn(Controller::new(context, metrics, reports).run(
+            observed,
+            receiver,
+            readiness.clone(),
+            shutdown.clone(),
+        ));
+        let hand = Hand {
+            observed: sender,
+            leadership,
+            readiness,
+            registry,
+        };
+        test(&hand).await;
+        shutdown.cancel();
+        running.await.expect("no panic");
+        assert!(!hand.readiness.is_ready(), "who has stopped is not ready");
+    };
+    script.run(on_client).await;
+}
+
+/// A cluster without a root: it is made.
+fn with_new_root(script: Script<'_>) -> Script<'_> {
+    script
+        .expect("GET", ROOT, |_| not_found())
+        .expect("POST", ROOTS, |call| created(&call.body))
+        .expect("POST", "/api/v1/namespaces/linkerd/configmaps", stored)
+}
+
+/// The API server's answer to a new object.
+fn stored(call: &Call) -> script::Answer {
+    let mut object = call.body.clone();
+    object["metadata"]["uid"] = json!("1");
+    object["metadata"]["resourceVersion"] = json!("1");
+    created(&object)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_workload_is_served_bundle_and_secret_each_with_one_call() {
+    let script = with_new_root(Script::new())
+        .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
+        .expect("POST", SECRETS, stored);
+    run(script, async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.metrics_have("linkerd_ca_bundles_written_total 1")
+            .await;
+        assert!(hand.readiness.is_ready());
+        hand.tell_of("web");
+        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
+            .await;
+        hand.metrics_have("linkerd_ca_first_write_seconds_count 1")
+            .await;
+        hand.metrics_have(r#"linkerd_ca_workloads{state="valid"} 1"#)
+            .await;
+        // The watch tells what we have just written, and the workload's status changes: no call.
+        hand.tell_of("web");
+        hand.tell(Observed::Bundle(Change::Remove("elsewhere".into())));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_lead_is_ready_and_writes_nothing() {
+    run(Script::new(), async |hand| {
+        hand.tell_that_all_is_known();
+        hand.tell_of("web");
+        hand.metrics_have(r#"linkerd_ca_workloads{state="missing"} 1"#)
+            .await;
+        assert!(!hand.readiness.is_ready(), "the lease was not read yet");
+        hand.leadership.send_replace(Leadership::Follower);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(hand.readiness.is_ready());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_before_our_own_secrets_are_known() {
+    run(Script::new(), async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell(Observed::Bundle(Change::RelistDone));
+        hand.tell_of("web");
+        hand.metrics_have(r#"linkerd_ca_workloads{state="missing"} 1"#)
+            .await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!hand.readiness.is_ready());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_secret_is_written_again_with_another_key() {
+    let first = std::cell::RefCell::new(Value::Null);
+    let script = with_new_root(Script::new())
+        .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
+        .expect("POST", SECRETS, |call| {
+            *first.borrow_mut() = call.body["data"].clone();
+            stored(call)
+        })
+        .expect("POST", SECRETS, |call| {
+            assert_ne!(call.body["data"], *first.borrow());
+            stored(call)
+        });
+    run(script, async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.tell_of("web");
+        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
+            .await;
+        hand.tell(Observed::Secret(Change::Remove(owner("web"))));
+        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 2"#)
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_write_is_tried_again_until_it_succeeds() {
+    let script = with_new_root(Script::new())
+        .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
+        .expect("POST", SECRETS, |_| refused())
+        .expect("POST", SECRETS, |_| refused())
+        .expect("POST", SECRETS, stored);
+    run(script, async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.tell_of("web");
+        hand.metrics_have(r#"linkerd_ca_failures_total{reason="api"} 2"#)
+            .await;
+        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leads_no_more_stops_and_a_new_leader_reads_the_root_again() {
+    let root = std::cell::RefCell::new(Value::Null);
+    let script = Script::new()
+        .expect("GET", ROOT, |_| not_found())
+        .expect("POST", ROOTS, |call| {
+            *root.borrow_mut() = call.body.clone();
+            created(&call.body)
+        })
+        .expect("POST", "/api/v1/namespaces/linkerd/configmaps", stored)
+        .expect("GET", ROOT, |_| found(&*root.borrow()))
+        .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
+        .expect("POST", SECRETS, |call| {
+            let secret: Secret = serde_json::from_value(call.body.clone()).expect("a secret");
+            assert!(secret::read(secret, "linkerd").key_fits);
+            stored(call)
+        });
+    run(script, async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.metrics_have("linkerd_ca_bundles_written_total 1")
+            .await;
+        hand.leadership.send_replace(Leadership::Follower);
+        hand.metrics_have("linkerd_ca_leader 0").await;
+        hand.tell_of("web");
+        hand.metrics_have(r#"linkerd_ca_workloads{state="missing"} 1"#)
+            .await;
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
+            .await;
+    })
+    .await;
+}
