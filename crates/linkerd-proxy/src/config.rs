@@ -105,6 +105,8 @@ pub struct Limits {
     pub detect_partial_timeout: Duration,
     /// How long the early dial waits for a client that usually speaks first.
     pub early_dial_delay: Duration,
+    /// How long a silent client of a server that cannot be reached may still speak.
+    pub unreachable_grace: Duration,
     /// Idle HTTP/1 connections kept for one endpoint.
     pub idle_connections_max: usize,
     /// An idle HTTP/1 connection is closed after this: below the keep-alive of common servers (5 s).
@@ -149,6 +151,7 @@ impl Default for Limits {
             client_hello_bytes_max: 16 * 1024,
             detect_partial_timeout: Duration::from_millis(500),
             early_dial_delay: Duration::from_millis(3),
+            unreachable_grace: Duration::from_secs(1),
             idle_connections_max: 256,
             idle_connection_age: Duration::from_secs(4),
             h2_streams_max: 1_024,

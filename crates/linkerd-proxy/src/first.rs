@@ -18,7 +18,7 @@ pub(crate) enum First<V, E> {
     },
     /// The server spoke or closed while the client was silent.
     Server(Connected),
-    /// The client is silent, and the server cannot be reached.
+    /// The client stayed silent, and the server cannot be reached.
     Unreachable(E),
 }
 
@@ -30,6 +30,9 @@ pub(crate) struct Bounds {
     pub(crate) partial_timeout: Duration,
     /// So long the dial waits for the client. Zero unless clients here are known to speak first.
     pub(crate) dial_delay: Duration,
+    /// So long a client may still speak after the dial has failed: it gets an answer that says why,
+    /// and a mesh handshake is not mistaken for one that was refused.
+    pub(crate) unreachable_grace: Duration,
 }
 
 /// Waits for the first bytes of either side; `judge` decides about the client's.
@@ -44,6 +47,7 @@ pub(crate) async fn who_speaks<V, E>(
 ) -> io::Result<First<V, E>> {
     let mut dial = std::pin::pin!(dial);
     let mut dialling = true;
+    let mut failed: Option<(E, Instant)> = None;
     let mut waiting = !bounds.dial_delay.is_zero();
     let dial_at = Instant::now() + bounds.dial_delay;
     let mut partial_until: Option<Instant> = None;
@@ -73,9 +77,14 @@ pub(crate) async fn who_speaks<V, E>(
                 dialling = false;
                 match connected {
                     Ok(connected) => server = Some(connected),
-                    Err(error) if client.seen().is_empty() => return Ok(First::Unreachable(error)),
-                    Err(_) => {}
+                    Err(error) => failed = Some((error, Instant::now() + bounds.unreachable_grace)),
                 }
+            }
+            () = sleep_until(failed.as_ref().map_or(dial_at, |(_, until)| *until)),
+                if failed.is_some() && client.seen().is_empty() =>
+            {
+                let (error, _) = failed.expect("the branch is on only with an error");
+                return Ok(First::Unreachable(error));
             }
             read = fill(&mut server), if server.is_some() => {
                 // The end and errors are the server's word too: copying will pass them on.

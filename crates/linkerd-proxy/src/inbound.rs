@@ -85,6 +85,7 @@ impl Inbound {
             bytes_max: limits.client_hello_bytes_max,
             partial_timeout: limits.detect_partial_timeout,
             dial_delay: port.habit.dial_delay(limits.early_dial_delay),
+            unreachable_grace: limits.unreachable_grace,
         };
         let first = Box::pin(who_speaks(&mut client, opening, self.dial(&port), &bounds)).await;
         let plain = Tls::Off(match shared.credentials {
@@ -169,6 +170,7 @@ impl Inbound {
                     bytes_max: limits.detect_bytes_max,
                     partial_timeout: limits.detect_partial_timeout,
                     dial_delay: port.inner_habit.dial_delay(limits.early_dial_delay),
+                    unreachable_grace: limits.unreachable_grace,
                 };
                 let judge = |bytes: &[u8]| detect(bytes, limits.detect_bytes_max);
                 match who_speaks(&mut client, judge, self.dial(port), &bounds).await {

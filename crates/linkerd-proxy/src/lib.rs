@@ -111,7 +111,8 @@ impl Bound {
         let end = CancellationToken::new();
         let background = TaskTracker::new();
         let readiness = Readiness::default();
-        background.spawn(become_ready(shared.clone(), readiness.clone()));
+        let ready = become_ready(shared.clone(), readiness.clone());
+        background.spawn(end.clone().run_until_cancelled_owned(ready));
         if let (Some(store), Some(files)) = (&shared.credentials, &shared.config.tls) {
             let poll = shared.config.limits.credentials_poll;
             let watch =
@@ -157,6 +158,7 @@ impl Bound {
         drain_connections(&shared).await;
         end.cancel();
         background.close();
+        background.wait().await;
     }
 }
 

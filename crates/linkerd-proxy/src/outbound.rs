@@ -60,6 +60,7 @@ pub(crate) async fn serve(
         bytes_max: limits.detect_bytes_max,
         partial_timeout: limits.detect_partial_timeout,
         dial_delay: target.habit.dial_delay(limits.early_dial_delay),
+        unreachable_grace: limits.unreachable_grace,
     };
     let judge = |bytes: &[u8]| detect(bytes, limits.detect_bytes_max);
     let mut dialled = None;

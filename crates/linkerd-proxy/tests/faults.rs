@@ -347,3 +347,21 @@ async fn connections_to_the_proxy_itself_are_refused() {
         );
     }
 }
+
+/// A handshake that came while the application was down was closed, and the peer took that for a
+/// proxy without TLS.
+#[tokio::test]
+async fn an_application_that_is_down_is_told_through_mutual_tls() {
+    let mesh = mesh("127.0.0.2:1".parse().unwrap()).await;
+    // The other side is slow enough to be dialled for.
+    let wire = common::wire::slow_to(mesh.server.inbound).await;
+    mesh.destination
+        .set(SERVICE, &[Endpoint::meshed(wire, &identity("server"))]);
+    let request = "GET / HTTP/1.1\r\nHost: web.ns\r\nConnection: close\r\n\r\n";
+    let answer = common::request(mesh.client.outbound, request).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert!(answer.contains("Connection refused"), "{answer}");
+    mesh.client
+        .metric_reaches(&["response_total", "tls=\"true\"", "\"502\""], 1.0)
+        .await;
+}

@@ -23,7 +23,16 @@ where
     S: Fn(TcpStream) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    tcp_at("127.0.0.2:0", serve).await
+}
+
+/// Runs `serve` for each connection to `address`.
+pub async fn tcp_at<F, S>(address: &str, serve: S) -> SocketAddr
+where
+    S: Fn(TcpStream) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
@@ -36,7 +45,11 @@ where
 
 /// Sends back what comes.
 pub async fn echo() -> SocketAddr {
-    tcp(|mut stream| async move {
+    echo_at("127.0.0.2:0").await
+}
+
+pub async fn echo_at(address: &str) -> SocketAddr {
+    tcp_at(address, |mut stream| async move {
         let (mut read, mut write) = stream.split();
         let _ = tokio::io::copy(&mut read, &mut write).await;
         let _ = write.shutdown().await;
@@ -46,7 +59,11 @@ pub async fn echo() -> SocketAddr {
 
 /// Greets before the client has said a word, then sends back what comes.
 pub async fn greeter() -> SocketAddr {
-    tcp(|mut stream| async move {
+    greeter_at("127.0.0.2:0").await
+}
+
+pub async fn greeter_at(address: &str) -> SocketAddr {
+    tcp_at(address, |mut stream| async move {
         if stream.write_all(b"220 hello\r\n").await.is_ok() {
             let (mut read, mut write) = stream.split();
             let _ = tokio::io::copy(&mut read, &mut write).await;

@@ -1,0 +1,296 @@
+//! Real redirection: a pod and a peer are network namespaces that each test makes for itself.
+//! Needs root and iptables; says so on stderr where they lack.
+
+mod common;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use common::{
+    Authority, Endpoint, app, config, destination, identity, start, with_control, with_tls,
+};
+use linkerd_proxy::Config;
+
+/// Set for the process inside of the pod's namespace.
+const INSIDE: &str = "LINKERD_PROXY_TEST_INSIDE";
+/// Set for a process that acts as a client elsewhere: what it is to do.
+const CLIENT: &str = "LINKERD_PROXY_TEST_CLIENT";
+const POD: &str = "10.99.0.2";
+const PEER: &str = "10.99.0.1";
+const POD6: &str = "fd00:99::2";
+/// A Service's address: nobody has it.
+const CLUSTER_IP: &str = "192.0.2.7:80";
+
+fn run(command: &str) {
+    let mut words = command.split_whitespace();
+    let output = Command::new(words.next().unwrap())
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn obstacle() -> Option<String> {
+    for command in [
+        "unshare --net true",
+        "iptables --version",
+        "nsenter --version",
+        "ip -V",
+        "setpriv --version",
+    ] {
+        let mut words = command.split_whitespace();
+        match Command::new(words.next().unwrap()).args(words).output() {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => {
+                return Some(format!(
+                    "{command}: {}",
+                    String::from_utf8_lossy(&output.stderr)
+                ));
+            }
+            Err(error) => return Some(format!("{command}: {error}")),
+        }
+    }
+    None
+}
+
+/// Runs the test `name` again in a namespace of its own. True in that one.
+fn inside(name: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    if let Some(reason) = obstacle() {
+        // Not eprintln!, which the harness keeps to itself.
+        writeln!(std::io::stderr(), "skipped: {name}: {reason}").unwrap();
+        return false;
+    }
+    let output = Command::new("unshare")
+        .args(["--net"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
+    false
+}
+
+/// The peer's namespace, joined to ours by a wire. It goes when this is dropped.
+struct Peer(Child);
+
+impl Peer {
+    fn start() -> Self {
+        let mut child = Command::new("unshare")
+            .args(["--net", "sh", "-c", "echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let peer = Self(child);
+        run("ip link set lo up");
+        run(&format!(
+            "ip link add eth0 type veth peer name eth0 netns {}",
+            peer.0.id()
+        ));
+        run(&format!("ip address add {POD}/24 dev eth0"));
+        run(&format!("ip address add {POD6}/64 dev eth0 nodad"));
+        run("ip link set eth0 up");
+        peer.run("ip link set lo up");
+        peer.run(&format!("ip address add {PEER}/24 dev eth0"));
+        peer.run("ip address add fd00:99::1/64 dev eth0 nodad");
+        peer.run("ip link set eth0 up");
+        run(&format!("ip route add default via {PEER}"));
+        peer
+    }
+
+    fn run(&self, command: &str) {
+        run(&format!(
+            "nsenter --net=/proc/{}/ns/net {command}",
+            self.0.id()
+        ));
+    }
+
+    /// Runs the client test of this file over there. Returns what it says.
+    async fn client(&self, what: &str) -> String {
+        let namespace = format!("--net=/proc/{}/ns/net", self.0.id());
+        client(Command::new("nsenter").arg(namespace), what).await
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+/// The proxy is this process: user 0. Its connections are left alone.
+fn redirect(inbound: SocketAddr, outbound: SocketAddr) {
+    for iptables in ["iptables", "ip6tables"] {
+        run(&format!(
+            "{iptables} -t nat -A OUTPUT -m owner --uid-owner 0 -j RETURN"
+        ));
+        run(&format!("{iptables} -t nat -A OUTPUT -o lo -j RETURN"));
+        run(&format!(
+            "{iptables} -t nat -A OUTPUT -p tcp -j REDIRECT --to-ports {}",
+            outbound.port()
+        ));
+        run(&format!(
+            "{iptables} -t nat -A PREROUTING -p tcp -j REDIRECT --to-ports {}",
+            inbound.port()
+        ));
+    }
+}
+
+async fn client(through: &mut Command, what: &str) -> String {
+    through
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "client_elsewhere", "--nocapture"])
+        .env(CLIENT, what);
+    let mut command =
+        tokio::process::Command::from(std::mem::replace(through, Command::new("true")));
+    let output = command.output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let answer = text
+        .split("answer: ")
+        .nth(1)
+        .unwrap_or_else(|| panic!("no answer: {text}"));
+    answer.lines().next().unwrap().to_owned()
+}
+
+/// Not a test of its own: what other processes of the tests below run.
+#[test]
+fn client_elsewhere() {
+    let Ok(what) = std::env::var(CLIENT) else {
+        return;
+    };
+    let mut words = what.split_whitespace();
+    let (task, address) = (words.next().unwrap(), words.next().unwrap());
+    let connect = || {
+        let stream = TcpStream::connect(address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        stream
+    };
+    let answer = match task {
+        "greeting" => {
+            let mut greeting = [0; 9];
+            connect().read_exact(&mut greeting).unwrap();
+            String::from_utf8_lossy(&greeting).into_owned()
+        }
+        "hello-among-silent" => {
+            let _silent: Vec<TcpStream> = (0..50).map(|_| connect()).collect();
+            let hello = common::client_hello("shop.example.com");
+            let mut worst = Duration::ZERO;
+            for _ in 0..20 {
+                let started = Instant::now();
+                let mut stream = connect();
+                stream.write_all(&hello).unwrap();
+                let mut answer = [0; 16];
+                stream.read_exact(&mut answer).unwrap();
+                assert_eq!(answer, hello[..16]);
+                worst = worst.max(started.elapsed());
+            }
+            worst.as_micros().to_string()
+        }
+        other => panic!("no task {other}"),
+    };
+    println!("answer: {answer}");
+}
+
+fn on_a_runtime(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(test);
+}
+
+/// The proxy of the pod, with TLS, and the application's greeting behind it.
+fn pod_config(authority: &Authority) -> Config {
+    let mut config = with_tls(config(), &authority.issue("server"), &identity("server"));
+    config.inbound_listener = "[::]:0".parse().unwrap();
+    config
+}
+
+#[test]
+fn connections_reach_the_address_and_port_that_the_client_meant() {
+    if !inside("connections_reach_the_address_and_port_that_the_client_meant") {
+        return;
+    }
+    on_a_runtime(async {
+        let peer = Peer::start();
+        let authority = Authority::new();
+        let destination = destination::start().await;
+        let proxy = start(with_control(pod_config(&authority), destination.address));
+        proxy.ready().await;
+        redirect(proxy.inbound, proxy.outbound);
+        let app = app::greeter_at("[::]:2525").await;
+        let inbound = peer.client(&format!("greeting {POD}:{}", app.port())).await;
+        assert_eq!(inbound, "220 hello");
+        let inbound = peer
+            .client(&format!("greeting [{POD6}]:{}", app.port()))
+            .await;
+        assert_eq!(inbound, "220 hello");
+
+        // An application of the pod (not the proxy's user) calls a Service, whose endpoint is far.
+        let far = app::greeter_at("127.0.0.2:0").await;
+        destination.set(CLUSTER_IP, &[Endpoint::plain(far)]);
+        let user = ["--reuid=1000", "--clear-groups"];
+        let outbound = client(
+            Command::new("setpriv").args(user),
+            &format!("greeting {CLUSTER_IP}"),
+        )
+        .await;
+        assert_eq!(outbound, "220 hello");
+        let labels = [
+            "tcp_open_total{direction=\"outbound\",peer=\"dst\"",
+            "peer_not_meshed",
+        ];
+        proxy.metric_reaches(&labels, 1.0).await;
+    });
+}
+
+/// #1880: TLS of the application's own, behind a load balancer whose probes stay silent.
+#[test]
+fn a_handshake_is_answered_at_once_among_silent_probes() {
+    if !inside("a_handshake_is_answered_at_once_among_silent_probes") {
+        return;
+    }
+    on_a_runtime(async {
+        let peer = Peer::start();
+        let authority = Authority::new();
+        let proxy = start(pod_config(&authority));
+        proxy.ready().await;
+        redirect(proxy.inbound, proxy.outbound);
+        let app = app::echo_at("[::]:4433").await;
+        let worst = peer
+            .client(&format!("hello-among-silent {POD}:{}", app.port()))
+            .await;
+        let worst = Duration::from_micros(worst.parse().unwrap());
+        println!("worst of 20 handshakes: {worst:?}");
+        assert!(worst < Duration::from_millis(100), "{worst:?}");
+    });
+}
