@@ -28,7 +28,7 @@ pub(crate) enum ChartError {
         #[source]
         source: serde_yaml::Error,
     },
-    #[error("values: {0}")]
+    #[error("values")]
     Values(#[from] schema::Violation),
     #[error("cannot render the chart: {file}: {reason}")]
     Template { file: String, reason: String },

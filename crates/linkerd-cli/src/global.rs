@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use linkerd_names::CONTROL_PLANE_NAMESPACE_DEFAULT;
 
+/// Title of these flags in the help text.
+const GLOBAL: &str = "Global options";
+
 /// Which control plane, and how to reach its cluster.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Global {
@@ -16,32 +19,33 @@ pub(crate) struct Global {
         global = true,
         value_name = "NAMESPACE",
         env = "LINKERD_NAMESPACE",
-        default_value = CONTROL_PLANE_NAMESPACE_DEFAULT
+        default_value = CONTROL_PLANE_NAMESPACE_DEFAULT,
+        help_heading = GLOBAL
     )]
     pub(crate) linkerd_namespace: String,
 
     /// Path of the kubeconfig file; kubectl's rules when not given
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub(crate) kubeconfig: Option<PathBuf>,
 
     /// Context of the kubeconfig to use
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", help_heading = GLOBAL)]
     pub(crate) context: Option<String>,
 
     /// User to impersonate
-    #[arg(long = "as", global = true, value_name = "USER")]
+    #[arg(long = "as", global = true, value_name = "USER", help_heading = GLOBAL)]
     pub(crate) as_user: Option<String>,
 
     /// Group to impersonate; repeatable
-    #[arg(long, global = true, value_name = "GROUP")]
+    #[arg(long, global = true, value_name = "GROUP", help_heading = GLOBAL)]
     pub(crate) as_group: Vec<String>,
 
     /// Address host:port of linkerd-api, to reach it without the Kubernetes API
-    #[arg(long, global = true, value_name = "ADDR")]
+    #[arg(long, global = true, value_name = "ADDR", help_heading = GLOBAL)]
     pub(crate) api_addr: Option<String>,
 
     /// Print debug messages on stderr
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) verbose: bool,
 }
 

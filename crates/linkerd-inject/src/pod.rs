@@ -43,15 +43,19 @@ pub(crate) fn inject(
     let name = check_name(workload, options)?;
     check_users(workload, &template["spec"], options.proxy_uid)?;
 
+    let skipped = |annotation, flag| skipped(workload, template, annotation, flag);
     let placement = Placement {
         kind: workload.kind,
         name: name.unwrap_or_default(),
         namespace: workload.namespace.as_deref(),
         component: component_of(template),
-        skip_inbound: skipped(workload, template, Skip::Inbound, options)?,
-        skip_outbound: skipped(workload, template, Skip::Outbound, options)?,
+        skip_inbound: skipped(annotations::SKIP_INBOUND_PORTS, &options.skip_inbound_ports)?,
+        skip_outbound: skipped(
+            annotations::SKIP_OUTBOUND_PORTS,
+            &options.skip_outbound_ports,
+        )?,
     };
-    mark(workload, template, options)?;
+    mark(workload, template, &placement, options)?;
     add_containers(
         workload,
         workload.mapping(template, "spec")?,
@@ -90,23 +94,29 @@ fn add_containers(
 }
 
 /// Writes the labels and annotations by which others know the pod.
-fn mark(workload: &Workload, template: &mut Fields, options: &Options) -> Result<(), ObjectError> {
+fn mark(
+    workload: &Workload,
+    template: &mut Fields,
+    placement: &Placement<'_>,
+    options: &Options,
+) -> Result<(), ObjectError> {
     let metadata = workload.mapping(template, "metadata")?;
 
     let notes = workload.mapping(metadata, "metadata.annotations")?;
     let mut note = |key: &str, value: String| notes.insert(key.to_owned(), Value::from(value));
     note(annotations::CREATED_BY, options.created_by.clone());
     note(annotations::PROXY_VERSION, options.version.clone());
-    if !options.skip_inbound_ports.is_empty() {
+    // Others read there which ports know no TLS.
+    if !placement.skip_inbound.is_empty() {
         note(
             annotations::SKIP_INBOUND_PORTS,
-            joined(&options.skip_inbound_ports),
+            joined(&placement.skip_inbound),
         );
     }
-    if !options.skip_outbound_ports.is_empty() {
+    if !placement.skip_outbound.is_empty() {
         note(
             annotations::SKIP_OUTBOUND_PORTS,
-            joined(&options.skip_outbound_ports),
+            joined(&placement.skip_outbound),
         );
     }
 
@@ -202,38 +212,28 @@ fn uses_udp(spec: &Fields) -> bool {
         })
 }
 
-#[derive(Clone, Copy)]
-enum Skip {
-    Inbound,
-    Outbound,
-}
-
-/// The ports that bypass the proxy: the flag's, or else the annotation's.
+/// The ports that bypass the proxy: those that the pod's annotation names, and those of the flag.
 fn skipped(
     workload: &Workload,
     template: &Fields,
-    direction: Skip,
-    options: &Options,
+    annotation: &'static str,
+    flag: &[PortRange],
 ) -> Result<Vec<PortRange>, ObjectError> {
-    let (flag, annotation) = match direction {
-        Skip::Inbound => (&options.skip_inbound_ports, annotations::SKIP_INBOUND_PORTS),
-        Skip::Outbound => (
-            &options.skip_outbound_ports,
-            annotations::SKIP_OUTBOUND_PORTS,
-        ),
-    };
     let written = template
         .get("metadata")
         .and_then(|metadata| metadata["annotations"][annotation].as_str())
-        .filter(|_| flag.is_empty());
-    match written {
-        None => Ok(flag.clone()),
-        Some(text) => options::port_ranges(text).map_err(|error| ObjectError::Annotation {
-            object: workload.to_string(),
-            annotation,
-            error,
-        }),
+        .unwrap_or_default();
+    let mut ports = options::port_ranges(written).map_err(|error| ObjectError::Annotation {
+        object: workload.to_string(),
+        annotation,
+        error,
+    })?;
+    for port in flag {
+        if !ports.contains(port) {
+            ports.push(*port);
+        }
     }
+    Ok(ports)
 }
 
 /// Which component of the control plane the pod belongs to.

@@ -117,6 +117,9 @@ pub(crate) fn proxy_container(placement: &Placement<'_>, options: &Options) -> V
     });
     if options.sidecar == Sidecar::Native {
         container["restartPolicy"] = json!("Always");
+    }
+    // The control plane does not wait: its own certificates come from one of its pods.
+    if options.sidecar == Sidecar::Native && placement.component.is_none() {
         let command = ["/linkerd-proxy", "await", "--timeout", AWAIT_TIMEOUT];
         container["lifecycle"] = json!({"postStart": {"exec": {"command": command}}});
     }

@@ -1,0 +1,365 @@
+//! `linkerd install`, `inject`, `uninject` and `completion` as a user runs them.
+//! `UPDATE_EXPECT=1 cargo test` rewrites the golden files.
+
+use std::{
+    fs,
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use expect_test::{expect, expect_file};
+
+/// What a run of the program left behind.
+struct Run {
+    stdout: String,
+    stderr: String,
+    code: Option<i32>,
+}
+
+fn linkerd(arguments: &[&str], stdin: &str) -> Run {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_linkerd"))
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut pipe = child.stdin.take().expect("stdin is a pipe");
+    // A program that refuses its flags ends without reading.
+    if let Err(error) = pipe.write_all(stdin.as_bytes()) {
+        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    }
+    drop(pipe);
+    let output = child.wait_with_output().expect("the program ends");
+    Run {
+        stdout: String::from_utf8(output.stdout).expect("text"),
+        stderr: String::from_utf8(output.stderr).expect("text"),
+        code: output.status.code(),
+    }
+}
+
+/// Runs the program, which has to refuse, and returns its words.
+fn refusal(arguments: &[&str], stdin: &str) -> String {
+    let Run {
+        stdout,
+        stderr,
+        code,
+    } = linkerd(arguments, stdin);
+    assert_eq!(
+        (stdout.as_str(), code),
+        ("", Some(1)),
+        "{arguments:?}: {stderr}"
+    );
+    stderr
+}
+
+const DEPLOYMENT: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  template:
+    spec:
+      containers:
+      - name: web
+        image: shop/web:1
+";
+
+#[test]
+fn install_without_tls() {
+    let run = linkerd(&["install"], "");
+    assert_eq!((run.stderr.as_str(), run.code), ("", Some(0)));
+    expect_file!["golden/install.yml"].assert_eq(&run.stdout);
+}
+
+#[test]
+fn install_with_tls() {
+    let run = linkerd(&["install", "--tls=optional"], "");
+    assert_eq!((run.stderr.as_str(), run.code), ("", Some(0)));
+    expect_file!["golden/install-tls.yml"].assert_eq(&run.stdout);
+}
+
+#[test]
+fn install_with_every_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    let values = folder.path().join("values.yaml");
+    fs::write(
+        &values,
+        "prometheus: {retention: 1h, image: ignored}\nca: {leafLifetime: 1h}\n",
+    )
+    .unwrap();
+    let run = linkerd(
+        &[
+            "install",
+            "--linkerd-namespace=mesh",
+            "--tls=optional",
+            "--linkerd-version=v9",
+            "--registry=registry.test:5000/mesh",
+            "--image-pull-policy=Always",
+            "--proxy-uid=9",
+            "--proxy-log-level=warn",
+            "--proxy-bind-timeout=5s",
+            "--api-port=18086",
+            "--control-port=14190",
+            "--metrics-port=14191",
+            "--native-sidecar=false",
+            "--skip-inbound-ports=25",
+            "--skip-outbound-ports=26,27",
+            "--controller-replicas=3",
+            "--prometheus-replicas=2",
+            "--controller-log-level=fatal",
+            "--prometheus-image=registry.test/prometheus:v2",
+            "--values",
+            values.to_str().unwrap(),
+            "--set=prometheus.scrapeInterval=5s,prometheus.resources.limits.memory=1Gi",
+            "--set=tolerations[0].operator=Exists",
+        ],
+        "",
+    );
+    assert_eq!((run.stderr.as_str(), run.code), ("", Some(0)));
+    expect_file!["golden/install-flags.yml"].assert_eq(&run.stdout);
+}
+
+#[test]
+fn values_and_flags_are_two_ways_to_the_same_manifests() {
+    let by_flags = linkerd(
+        &["install", "--tls=optional", "--registry=r.test/x", "-v=v2"],
+        "",
+    );
+    let by_values = linkerd(
+        &[
+            "install",
+            "--set=tls=optional,image.registry=r.test/x",
+            "--set=image.tag=v2",
+        ],
+        "",
+    );
+    assert_eq!(by_values.code, Some(0));
+    assert_eq!(by_flags.stdout, by_values.stdout);
+}
+
+#[test]
+fn wrong_flags_are_refused_in_these_words() {
+    for (arguments, expected) in [
+        (
+            &["--tls=yes"][..],
+            "--tls must be blank or set to \"optional\"",
+        ),
+        (&["--linkerd-version=v 1"], "v 1 is not a valid version"),
+        (&["--registry=a b"], "a b is not a valid Docker registry"),
+        (
+            &["--registry=host:port/x"],
+            "host:port/x is not a valid Docker registry",
+        ),
+        (
+            &["--image-pull-policy=Sometimes"],
+            "--image-pull-policy must be one of: Always, IfNotPresent, Never",
+        ),
+        (
+            &["--proxy-bind-timeout=10"],
+            "Invalid duration '10' for --proxy-bind-timeout flag",
+        ),
+        (
+            &["--tls=x", "--linkerd-version=?"],
+            "? is not a valid version",
+        ),
+        (&["--linkerd-namespace=a_b"], "a_b is not a valid namespace"),
+        (
+            &["--skip-inbound-ports=80,0"],
+            "\"0\" is not a port (1 to 65535) or a range of ports (8000-8010)",
+        ),
+    ] {
+        for command in ["install", "inject"] {
+            let mut all = vec![command];
+            all.extend(arguments);
+            if command == "inject" {
+                all.push("-");
+            }
+            assert_eq!(refusal(&all, DEPLOYMENT), format!("Error: {expected}\n"));
+        }
+    }
+}
+
+#[test]
+fn wrong_flags_of_install_alone_are_refused_in_these_words() {
+    for (argument, expected) in [
+        (
+            "--controller-log-level=loud",
+            "--controller-log-level must be one of: panic, fatal, error, warn, info, debug",
+        ),
+        ("--set=x", "--set \"x\": it has to be key=value"),
+        (
+            "--set=prometheus.replica=2",
+            "values: prometheus.replica: there is no such value",
+        ),
+        (
+            "--set=ca.replicas=0",
+            "values: ca.replicas: it has to be at least 1, not 0",
+        ),
+        (
+            "--set=tls=on",
+            "values: tls: it has to be one of \"\", \"optional\", not \"on\"",
+        ),
+        (
+            "--values=/nowhere",
+            "cannot read /nowhere: No such file or directory (os error 2)",
+        ),
+    ] {
+        assert_eq!(
+            refusal(&["install", argument], ""),
+            format!("Error: {expected}\n")
+        );
+    }
+}
+
+#[test]
+fn inject_prints_manifests_on_stdout_and_the_report_on_stderr() {
+    let run = linkerd(&["inject", "--tls=optional", "-"], DEPLOYMENT);
+    assert_eq!(run.code, Some(0));
+    assert!(
+        run.stdout
+            .contains("secretName: web-deployment-tls-linkerd-io"),
+        "{}",
+        run.stdout
+    );
+    assert!(run.stdout.ends_with("\n---\n"));
+    expect![[r#"
+
+        hostNetwork: pods do not use host networking...............................[ok]
+        sidecar: pods do not have a proxy or initContainer already injected........[ok]
+        supported: at least one resource injected..................................[ok]
+        udp: pod specs do not include UDP ports....................................[ok]
+
+        Summary: 1 of 1 YAML document(s) injected
+          deployment/web
+
+    "#]]
+    .assert_eq(&run.stderr);
+}
+
+#[test]
+fn uninject_is_the_way_back() {
+    let injected = linkerd(&["inject", "--tls=optional", "-"], DEPLOYMENT);
+    let run = linkerd(&["uninject", "-"], &injected.stdout);
+    assert_eq!(run.code, Some(0));
+    assert_eq!(run.stdout, format!("{DEPLOYMENT}---\n"));
+    assert_eq!(
+        run.stderr,
+        "\nSummary: 1 of 1 YAML document(s) uninjected\n  deployment/web\n\n"
+    );
+}
+
+#[test]
+fn a_folder_stands_for_all_files_in_it_in_the_order_of_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("b")).unwrap();
+    for (file, name) in [
+        ("c.yml", "third"),
+        ("b/x.txt", "second"),
+        ("a.yaml", "first"),
+    ] {
+        let text = format!("kind: ConfigMap\nmetadata: {{name: {name}}} # {name}\n");
+        fs::write(folder.path().join(file), text).unwrap();
+    }
+    let run = linkerd(&["inject", folder.path().to_str().unwrap()], "");
+    let expected: String = ["first", "second", "third"]
+        .map(|name| format!("kind: ConfigMap\nmetadata: {{name: {name}}} # {name}\n---\n"))
+        .concat();
+    assert_eq!(run.stdout, expected);
+    assert_eq!(run.code, Some(0));
+}
+
+#[test]
+fn one_bad_file_in_a_folder_and_nothing_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yml"), DEPLOYMENT).unwrap();
+    let bad = folder.path().join("b.yml");
+    fs::write(
+        &bad,
+        format!("a: 1\n---\nb: 1\n---\n{DEPLOYMENT} x: [\n---\nc: 1\n---\nd: 1\n"),
+    )
+    .unwrap();
+    let words = refusal(&["inject", folder.path().to_str().unwrap()], "");
+    let expected = format!("Error: {}: document 3 of 5, line 15: ", bad.display());
+    assert!(words.starts_with(&expected), "{words}");
+    assert_eq!(words.lines().count(), 1, "{words}");
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_in_these_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("picture");
+    fs::write(&picture, [0xff, 0xfe, 0]).unwrap();
+    let picture = picture.to_str().unwrap();
+    for command in ["inject", "uninject"] {
+        for (argument, expected) in [
+            (
+                "/nowhere.yml",
+                "cannot read /nowhere.yml: No such file or directory (os error 2)".into(),
+            ),
+            (
+                picture,
+                format!("cannot read {picture}: it is not text in UTF-8"),
+            ),
+            (
+                "https://shop.test/a.yml",
+                format!(
+                    "https://shop.test/a.yml: URLs are not read; download it yourself and pipe it: \
+                     curl -sSfL https://shop.test/a.yml | linkerd {command} -"
+                ),
+            ),
+        ] {
+            assert_eq!(
+                refusal(&[command, argument], ""),
+                format!("Error: {expected}\n")
+            );
+        }
+        let nothing = "Error: please specify a kubernetes resource file\n";
+        assert_eq!(refusal(&[command], ""), nothing);
+    }
+}
+
+#[test]
+fn wrong_usage_is_an_error_like_any_other() {
+    for arguments in [
+        &["unknown"][..],
+        &["install", "--unknown"],
+        &[],
+        &["inject", "--api-port=0", "-"],
+    ] {
+        let words = refusal(arguments, "");
+        assert!(
+            words.starts_with("Error: ") || arguments.is_empty(),
+            "{words}"
+        );
+    }
+    assert_eq!(
+        refusal(&["completion", "tcsh"], ""),
+        "Error: unsupported shell type (must be bash, zsh or fish): tcsh\n"
+    );
+}
+
+#[test]
+fn completion_knows_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let run = linkerd(&["completion", shell], "");
+        assert_eq!(run.code, Some(0));
+        assert!(run.stdout.contains("uninject"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_quietly() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_linkerd"))
+        .args(["install", "--tls=optional"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(141));
+}
