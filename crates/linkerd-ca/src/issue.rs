@@ -79,19 +79,16 @@ pub async fn reconcile(
     };
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &workload.owner.namespace);
     for _ in 0..ATTEMPTS_MAX {
-        let reason = match (plan(&identity, workload, held.as_ref(), root, now), held) {
-            (Plan::Keep { renew_at }, Some(held)) => {
+        let reason = match plan(&identity, workload, held.as_ref(), root, now) {
+            Plan::Keep { renew_at } => {
+                let held = held.expect("only what is there is kept");
                 return Ok(Reconciled {
                     held,
                     renew_at,
                     issued: None,
                 });
             }
-            (Plan::Keep { .. }, None) => unreachable!("nothing is never kept"),
-            (Plan::Issue { reason }, before) => {
-                held = before;
-                reason
-            }
+            Plan::Issue { reason } => reason,
         };
         let issued = root.issue_leaf(&identity, context.leaf_lifetime, now)?;
         let mut secret = secret::build(workload, &issued, control_plane_namespace);
