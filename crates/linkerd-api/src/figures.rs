@@ -1,7 +1,7 @@
 //! Asks Prometheus about the rows of one type and sums up the answers. Entry: [`ask`].
 //! Sums are rounded once, at the end, so that a row's parts make up its whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use linkerd_names::ResourceType;
 use linkerd_proto::public::{BasicStats, TcpStats};
@@ -53,9 +53,17 @@ pub(crate) async fn ask(
         rows: BTreeMap::new(),
     };
     answers.add_responses(&responses);
-    answers.add_latencies(&p50, |stats| &mut stats.latency_ms_p50);
-    answers.add_latencies(&p95, |stats| &mut stats.latency_ms_p95);
-    answers.add_latencies(&p99, |stats| &mut stats.latency_ms_p99);
+    let without_latency = answers.without_latency(&p50);
+    answers.add_latencies([&p50, &p95, &p99], |_| true);
+    if !without_latency.is_empty() {
+        // Rare requests: none between the last two scrapes, but some in the window.
+        let (p50, p95, p99) = tokio::try_join!(
+            prometheus.query(question.latency_over_window(0.5)),
+            prometheus.query(question.latency_over_window(0.95)),
+            prometheus.query(question.latency_over_window(0.99)),
+        )?;
+        answers.add_latencies([&p50, &p95, &p99], |key| without_latency.contains(key));
+    }
     if request.tcp_stats && inbound && request.target.kind != ResourceType::Authority {
         let (open, read, written) = tokio::try_join!(
             prometheus.query(question.open_connections()),
@@ -122,12 +130,42 @@ impl Answers<'_> {
         }
     }
 
-    fn add_latencies(&mut self, samples: &[Sample], field: fn(&mut BasicStats) -> &mut u64) {
-        for sample in samples {
-            let Some(key) = key(self.group_by, sample) else {
-                continue;
-            };
-            *field(self.stats(key)) = round(finite(sample.value));
+    /// Rows that have responses, but no latency in `samples`.
+    fn without_latency(&self, samples: &[Sample]) -> BTreeSet<Key> {
+        let known: BTreeSet<Key> = samples
+            .iter()
+            .filter(|sample| sample.value.is_finite())
+            .filter_map(|sample| key(self.group_by, sample))
+            .collect();
+        let has_responses = |figures: &Figures| {
+            figures
+                .basic
+                .as_ref()
+                .is_some_and(|stats| stats.success_count + stats.failure_count > 0)
+        };
+        let rows = self
+            .rows
+            .iter()
+            .filter(|(_, figures)| has_responses(figures));
+        rows.map(|(key, _)| key.clone())
+            .filter(|key| !known.contains(key))
+            .collect()
+    }
+
+    /// Takes over the latencies of three quantiles, 0.5, 0.95 and 0.99, for the rows that are wanted.
+    fn add_latencies(&mut self, samples: [&[Sample]; 3], wanted: impl Fn(&Key) -> bool) {
+        let fields: [fn(&mut BasicStats) -> &mut u64; 3] = [
+            |stats| &mut stats.latency_ms_p50,
+            |stats| &mut stats.latency_ms_p95,
+            |stats| &mut stats.latency_ms_p99,
+        ];
+        for (samples, field) in samples.into_iter().zip(fields) {
+            for sample in samples {
+                let Some(key) = key(self.group_by, sample).filter(&wanted) else {
+                    continue;
+                };
+                *field(self.stats(key)) = round(finite(sample.value));
+            }
         }
     }
 

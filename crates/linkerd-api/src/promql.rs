@@ -77,10 +77,20 @@ impl<'a> Question<'a> {
         )
     }
 
-    /// The latency that a share of `quantile` of the latest responses does not exceed.
+    /// The latency that a share of `quantile` of the latest responses does not exceed. Not a number
+    /// when there was none between the last two scrapes.
     pub(crate) fn latency(&self, quantile: f64) -> String {
+        self.latency_by("irate", quantile)
+    }
+
+    /// The latency that a share of `quantile` of the window's responses does not exceed.
+    pub(crate) fn latency_over_window(&self, quantile: f64) -> String {
+        self.latency_by("rate", quantile)
+    }
+
+    fn latency_by(&self, rate: &str, quantile: f64) -> String {
         format!(
-            "histogram_quantile({quantile}, sum(irate(response_latency_ms_bucket{}[{}])) by (le, {}))",
+            "histogram_quantile({quantile}, sum({rate}(response_latency_ms_bucket{}[{}])) by (le, {}))",
             self.selector(&[]),
             self.window,
             self.group_by.join(", ")

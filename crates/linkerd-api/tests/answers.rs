@@ -197,6 +197,37 @@ async fn rows_from_a_peer_are_those_with_traffic_and_the_right_name() {
 }
 
 #[tokio::test]
+async fn rare_requests_have_the_latency_of_the_whole_window() {
+    let prometheus = FakePrometheus::start(|query| {
+        let labels = [
+            ("namespace", "emojivoto"),
+            ("deployment", "web"),
+            ("classification", "success"),
+            ("tls", "true"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()));
+        match query {
+            q if q.starts_with("sum(") => vector(&[series(&labels, "3")]),
+            q if q.contains("sum(irate(") => vector(&[series(&labels, "NaN")]),
+            q if q.contains("sum(rate(") => vector(&[series(&labels, "7")]),
+            q => panic!("unexpected question: {q}"),
+        }
+    })
+    .await;
+    let mut client = api(cluster(), &prometheus.url()).await;
+    let request = request(resource("deployment", "emojivoto", "web"), NO_PEER);
+    let rows = rows(
+        client
+            .stat_summary(request)
+            .await
+            .expect("an answer")
+            .into_inner(),
+    );
+    let stats = rows[0].stats.clone().expect("traffic");
+    assert_eq!((stats.latency_ms_p50, stats.latency_ms_p99), (7, 7));
+}
+
+#[tokio::test]
 async fn connections_are_counted_when_asked_for() {
     let prometheus = FakePrometheus::start(|query| {
         let labels = |tls: &str| {

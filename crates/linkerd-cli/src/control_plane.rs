@@ -51,6 +51,12 @@ impl Kubernetes {
     /// The error of a call, with the server's address when nobody answered there.
     pub(crate) fn explain(&self, error: &CallError) -> String {
         match error {
+            CallError::Kube(kube::Error::Api(status)) if status.code == 401 => {
+                format!(
+                    "{}: the credentials are refused: {error}",
+                    self.url.trim_end_matches('/')
+                )
+            }
             CallError::Kube(kube::Error::Api(_)) => error.to_string(),
             _ => format!("{}: {error}", self.url.trim_end_matches('/')),
         }

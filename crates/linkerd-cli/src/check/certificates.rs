@@ -35,6 +35,8 @@ const HINT: &str =
 #[derive(Default)]
 struct Found {
     without_bundle: Vec<String>,
+    /// Their names make no identity: they can never have a certificate.
+    impossible: Vec<String>,
     without_secret: Vec<String>,
     bad: Vec<String>,
     overdue: Vec<String>,
@@ -93,6 +95,7 @@ pub(super) async fn check(
     )?;
     let Found {
         without_bundle,
+        impossible,
         without_secret,
         bad,
         overdue,
@@ -110,6 +113,14 @@ pub(super) async fn check(
         anchors(&bundles, SystemTime::now()),
     );
     report.add(
+        "names of marked workloads make identities",
+        "give the workload a shorter name, or inject it without --tls",
+        match list(&impossible) {
+            Ok(()) => Finding::Success(None),
+            Err(impossible) => Finding::Warning(impossible),
+        },
+    );
+    report.add(
         "every marked workload has its certificate",
         HINT,
         Finding::from(list(&without_secret)),
@@ -122,7 +133,7 @@ pub(super) async fn check(
             (Ok(()), None) => Finding::Success(None),
             (Ok(()), Some((end, owner))) => {
                 let rest = end.duration_since(SystemTime::now()).unwrap_or_default();
-                let count = owners.len() - without_secret.len();
+                let count = owners.len() - without_secret.len() - impossible.len();
                 Finding::Success(Some(format!(
                     "{count} certificates; {owner} has the first to end, in {}",
                     human(rest)
@@ -168,7 +179,15 @@ async fn look(
         .map(|owner| async move { (owner, secret(kubernetes, owner).await) })
         .buffered(CONCURRENCY);
     while let Some((owner, secret)) = secrets.next().await {
-        let Some(secret) = secret? else {
+        let secret = secret?;
+        let identity = match owner.identity(control_plane) {
+            Ok(identity) => identity,
+            Err(error) => {
+                found.impossible.push(format!("{owner}: {error}"));
+                continue;
+            }
+        };
+        let Some(secret) = secret else {
             found
                 .without_secret
                 .push(format!("{owner}: no Secret {:?}", owner.secret_name()));
@@ -177,13 +196,6 @@ async fn look(
         // Without a bundle there is nothing to compare with, and that is reported already.
         let Some(bundle) = found.bundles.get(&owner.namespace) else {
             continue;
-        };
-        let identity = match owner.identity(control_plane) {
-            Ok(identity) => identity,
-            Err(error) => {
-                found.bad.push(format!("{owner}: {error}"));
-                continue;
-            }
         };
         let now = SystemTime::now();
         match judge(&secret.data.unwrap_or_default(), &identity, bundle, now) {

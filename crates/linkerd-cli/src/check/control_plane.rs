@@ -16,7 +16,9 @@ use super::{
     retry::Retry,
 };
 use crate::{
-    control_plane::{Kubernetes, answer, api_client, forwarded, is_ready, within},
+    control_plane::{
+        CallError, Kubernetes, answer, api_client, forwarded, is_ready, no_permission, within,
+    },
     global::Global,
 };
 
@@ -34,16 +36,26 @@ pub(super) async fn check_pods(
     let namespaces: Api<Namespace> = Api::all(kubernetes.client.clone());
     let exists = retry.run(|| async {
         match within(namespaces.get_opt(namespace)).await {
-            Ok(Some(_)) => Ok(()),
+            Ok(Some(_)) => Ok(Finding::Success(None)),
             Ok(None) => Err(format!("The {namespace:?} namespace does not exist")),
+            // Whoever may not look at namespaces may still look at pods.
+            Err(error) if error.is_forbidden() => {
+                let asked = format!("the namespace {namespace:?}");
+                Ok(Finding::Warning(no_permission("get", &asked, None)))
+            }
             Err(error) => Err(kubernetes.explain(&error)),
         }
     });
-    report.require(
+    let exists = exists.await;
+    let stop = exists.is_err();
+    report.add(
         "control plane namespace exists",
         "install with `linkerd install | kubectl apply -f -`, or name it with --linkerd-namespace",
-        exists.await,
-    )?;
+        exists.unwrap_or_else(Finding::Error),
+    );
+    if stop {
+        return Err(Stop);
+    }
     let ready = retry.run(|| pods_ready(kubernetes, namespace)).await;
     report.require(
         "control plane pods are ready",
@@ -54,11 +66,20 @@ pub(super) async fn check_pods(
 
 async fn pods_ready(kubernetes: &Kubernetes, namespace: &str) -> Result<(), String> {
     let ours = ListParams::default().labels(labels::CONTROL_PLANE_COMPONENT);
-    let explain = |error| kubernetes.explain(&error);
+    let explain = |resource| {
+        move |error: CallError| {
+            if error.is_forbidden() {
+                return no_permission("list", resource, Some(namespace));
+            }
+            kubernetes.explain(&error)
+        }
+    };
     let deployments: Api<Deployment> = Api::namespaced(kubernetes.client.clone(), namespace);
-    let deployments = within(deployments.list(&ours)).await.map_err(explain)?;
+    let deployments = within(deployments.list(&ours))
+        .await
+        .map_err(explain("deployments"))?;
     let pods: Api<Pod> = Api::namespaced(kubernetes.client.clone(), namespace);
-    let pods = within(pods.list(&ours)).await.map_err(explain)?;
+    let pods = within(pods.list(&ours)).await.map_err(explain("pods"))?;
     let installed = deployments
         .items
         .iter()
