@@ -13,7 +13,6 @@ scrape_configs:
   http_sd_configs:
   - url: http://linkerd-api.{{ .Release.Namespace }}.svc.cluster.local:8084/prometheus/controllers
     refresh_interval: 5s
-
 - job_name: linkerd-proxy
   http_sd_configs:
   - url: http://linkerd-api.{{ .Release.Namespace }}.svc.cluster.local:8084/prometheus/proxies

@@ -92,7 +92,7 @@ pub(crate) fn proxy_container(placement: &Placement<'_>, options: &Options) -> V
         "env": environment(placement, options),
         "ports": [
             {"name": "linkerd-proxy", "containerPort": options.inbound_port},
-            {"name": "linkerd-metrics", "containerPort": options.metrics_port},
+            {"name": component::METRICS_PORT_NAME, "containerPort": options.metrics_port},
         ],
         "livenessProbe": {
             "httpGet": {"path": "/live", "port": options.metrics_port},
