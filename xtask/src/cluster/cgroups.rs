@@ -11,8 +11,8 @@ use rustix::process::Pid;
 use super::layout::{CGROUP, node_name};
 use super::process;
 
-/// What a kubelet asks of a version 2 cgroup.
-const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+/// What a kubelet asks of a version 2 cgroup, when the kernel has it.
+const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
 /// A cgroup stays busy for a moment after its last process has ended.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -14,7 +14,7 @@ use crate::command;
 
 /// From the start of etcd to a ready API server: 4 s with two idle cores, minutes on an emulated
 /// machine. One that ends is noticed at once.
-const API_SERVER_TIMEOUT: Duration = Duration::from_secs(300);
+const API_SERVER_TIMEOUT: Duration = Duration::from_secs(600);
 /// The Service `kube-dns` in front of the DNS server, and what that may read.
 const DNS_MANIFEST: &str = include_str!("../../../tests/local-kubernetes/coredns.yaml");
 /// The components, in the order of their start.

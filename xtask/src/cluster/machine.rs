@@ -33,6 +33,16 @@ const PORTS: [(u16, &str); 5] = [
     (10257, "kube-controller-manager"),
     (10259, "kube-scheduler"),
 ];
+/// Kernel modules that nothing loads by itself in time, and a setting that each brings. With the
+/// first, packets between the pods of a node pass iptables, as Service addresses need it; kube-proxy
+/// ends without the second.
+const MODULES: [(&str, &str); 2] = [
+    ("br_netfilter", "net/bridge/bridge-nf-call-iptables"),
+    (
+        "nf_conntrack",
+        "net/netfilter/nf_conntrack_tcp_timeout_established",
+    ),
+];
 /// Settings of the whole machine that a kubelet changes; they are put back at the end.
 pub(super) const SETTINGS: [&str; 6] = [
     "vm/overcommit_memory",
@@ -105,9 +115,10 @@ pub(super) fn check_free() -> Result<()> {
 
 /// Prepares the machine and notes what has to be put back by [`restore`].
 pub(super) fn prepare(layout: &Layout) -> Result<()> {
-    // Pods of one node reach each other over a bridge; Service addresses need iptables there too.
-    if !Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists() {
-        command::output(Command::new("modprobe").arg("br_netfilter"))?;
+    for (module, setting) in MODULES {
+        if !Path::new("/proc/sys").join(setting).exists() {
+            command::output(Command::new("modprobe").arg(module))?;
+        }
     }
     let mut settings = String::new();
     for setting in SETTINGS {

@@ -347,7 +347,8 @@ fn kube_proxy(layout: &Layout, number: usize) -> serde_json::Value {
     })
 }
 
-fn log(layout: &Layout, component: &str, number: usize) -> std::path::PathBuf {
+/// Returns the log of a component of node `number`.
+pub(super) fn log(layout: &Layout, component: &str, number: usize) -> std::path::PathBuf {
     layout.log(&format!("{component}-{}", node_name(number)))
 }
 

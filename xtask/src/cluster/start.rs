@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::binaries::{self, Binaries};
 use super::layout::{Layout, PAUSE_IMAGE, node_name, word};
@@ -15,7 +15,7 @@ use crate::{command, images, progress};
 
 /// From the start of the kubelets to ready nodes: 5 s with two idle cores, minutes on an emulated
 /// machine.
-const NODES_TIMEOUT: &str = "300s";
+const NODES_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a cluster whose processes are all there may be unwell, for example under load, before it
 /// counts as broken.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -73,32 +73,45 @@ pub(super) fn create(layout: &Layout, binaries: &Binaries, nodes: usize) -> Resu
         for number in 1..=nodes {
             node::start_components(layout, binaries, number)?;
         }
-        let nodes: Vec<String> = (1..=nodes)
-            .map(|number| format!("node/{}", node_name(number)))
-            .collect();
-        for node in &nodes {
-            wait_for(layout, "create", node)?;
-        }
-        for node in &nodes {
-            wait_for(layout, "condition=Ready", node)?;
-        }
-        // Pods are refused before it is there.
-        wait_for(layout, "create", "serviceaccount/default")
+        wait_for_nodes(layout, nodes)
     })?;
     status::write_nodes(layout, nodes)
 }
 
-fn wait_for(layout: &Layout, condition: &str, object: &str) -> Result<()> {
-    let mut wait = control_plane::kubectl(layout);
-    wait.args([
-        "wait",
-        "--for",
-        condition,
-        "--timeout",
-        NODES_TIMEOUT,
-        object,
-    ]);
-    command::output(&mut wait).map(drop)
+/// Waits until all nodes are ready, and pods are not refused any more.
+///
+/// # Errors
+/// When a program of a node has ended; the end of its log is in the error.
+fn wait_for_nodes(layout: &Layout, nodes: usize) -> Result<()> {
+    process::wait("ready nodes", NODES_TIMEOUT, || {
+        let running = process::find(&layout.state)?;
+        for number in 1..=nodes {
+            for name in node::COMPONENTS {
+                let runs = node::component(&running, layout, number, name).is_some();
+                let log = node::log(layout, name, number);
+                ensure!(
+                    runs,
+                    "{name} of {} has ended{}",
+                    node_name(number),
+                    process::tail(&log)
+                );
+            }
+        }
+        if !status::not_ready(layout, nodes)?.is_empty() {
+            return Ok(false);
+        }
+        // Without this account, which is made a moment later, pods are refused.
+        let mut account = control_plane::kubectl(layout);
+        account.args([
+            "get",
+            "serviceaccount",
+            "default",
+            "--ignore-not-found",
+            "-o",
+            "name",
+        ]);
+        Ok(!command::output(&mut account)?.is_empty())
+    })
 }
 
 /// Does part 0 and the parts 1 to `nodes` at once; returns the first error.

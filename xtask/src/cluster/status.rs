@@ -112,7 +112,8 @@ fn nodes(layout: &Layout) -> Result<Option<usize>> {
     }
 }
 
-fn not_ready(layout: &Layout, nodes: usize) -> Result<Vec<String>> {
+/// Returns the names of those of the nodes that are not ready, or not there.
+pub(super) fn not_ready(layout: &Layout, nodes: usize) -> Result<Vec<String>> {
     let list =
         command::output(control_plane::kubectl(layout).args(["get", "nodes", "-o", "json"]))?;
     let ready = ready_nodes(&list)?;
