@@ -1,6 +1,12 @@
 //! TLS is optional: whatever keeps two sides from it is told as a reason, and the application never
 //! notices. Only a peer that is somebody else is never spoken to.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::let_underscore_must_use,
+    reason = "a peer may close at any time"
+)]
+
 mod common;
 
 use std::{

@@ -1,5 +1,11 @@
 //! Nobody waits for anybody: neither a server that speaks first, nor a client behind silent ones.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::let_underscore_must_use,
+    reason = "a peer may close at any time"
+)]
+
 mod common;
 
 use std::{

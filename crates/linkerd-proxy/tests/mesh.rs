@@ -1,5 +1,11 @@
 //! Two proxies of the mesh: every protocol arrives, encrypted, and is counted as it was.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::let_underscore_must_use,
+    reason = "a peer may close at any time"
+)]
+
 mod common;
 
 use bytes::Bytes;

@@ -1,6 +1,12 @@
 //! Real redirection: a pod and a peer are network namespaces that each test makes for itself.
 //! Needs root and iptables; says so on stderr where they lack.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::let_underscore_must_use,
+    reason = "a peer may close at any time"
+)]
+
 mod common;
 
 use std::{
@@ -68,7 +74,8 @@ fn inside(name: &str) -> bool {
     }
     if let Some(reason) = obstacle() {
         // Not eprintln!, which the harness keeps to itself.
-        writeln!(std::io::stderr(), "skipped: {name}: {reason}").unwrap();
+        let line = format!("skipped: {name}: {reason}\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
         return false;
     }
     let output = Command::new("unshare")

@@ -1,5 +1,11 @@
 //! What HTTP and TCP can do, they can do through two proxies.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::let_underscore_must_use,
+    reason = "a peer may close at any time"
+)]
+
 mod common;
 
 use common::{PATIENCE, SERVICE, app, exchange, mesh};
