@@ -22,8 +22,21 @@ impl<'a> Emojivoto<'a> {
     /// # Errors
     /// When a command fails, or a pod does not become ready.
     pub fn deploy(namespace: &'a Namespace, meshed: &[&str]) -> Result<Self> {
-        let manifests = manifests(&namespace.name)?
-            .replace("localhost/linkerd/emojivoto:v1", &namespace.cluster.image);
+        Self::deploy_text(namespace, meshed, &manifests(&namespace.name)?)
+    }
+
+    /// The same with all of it meshed, and with two pods of each Deployment, never on the same node.
+    ///
+    /// # Errors
+    /// When a command fails, or a pod does not become ready, as when there are not two nodes.
+    pub fn deploy_twice(namespace: &'a Namespace) -> Result<Self> {
+        let manifests = twice(&manifests(&namespace.name)?);
+        Self::deploy_text(namespace, &Self::DEPLOYMENTS, &manifests)
+    }
+
+    fn deploy_text(namespace: &'a Namespace, meshed: &[&str], manifests: &str) -> Result<Self> {
+        let manifests =
+            manifests.replace("localhost/linkerd/emojivoto:v1", &namespace.cluster.image);
         for document in manifests.split("\n---\n") {
             if meshed.iter().any(|name| is_deployment(document, name)) {
                 namespace.apply_meshed(document)?;
@@ -55,6 +68,26 @@ fn manifests(namespace: &str) -> Result<String> {
         .replace("-svc.emojivoto:", &format!("-svc.{namespace}:")))
 }
 
+/// Two pods of each Deployment, which keep away from each other.
+fn twice(manifests: &str) -> String {
+    let documents = manifests.split("\n---\n").map(|document| {
+        let named = |name: &&&str| is_deployment(document, name);
+        let Some(name) = Emojivoto::DEPLOYMENTS.iter().find(named) else {
+            return document.to_owned();
+        };
+        let affinity = format!(
+            "\n    spec:\n      affinity: {{podAntiAffinity: \
+             {{requiredDuringSchedulingIgnoredDuringExecution: \
+             [{{topologyKey: kubernetes.io/hostname, \
+             labelSelector: {{matchLabels: {{app: {name}}}}}}}]}}}}\n"
+        );
+        document
+            .replace("\n  replicas: 1\n", "\n  replicas: 2\n")
+            .replace("\n    spec:\n", &affinity)
+    });
+    documents.collect::<Vec<_>>().join("\n---\n")
+}
+
 fn is_deployment(document: &str, name: &str) -> bool {
     document.contains("\nkind: Deployment\n") && document.contains(&format!("\n  name: {name}\n"))
 }
@@ -62,6 +95,14 @@ fn is_deployment(document: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_pods_of_a_deployment_keep_away_from_each_other() {
+        let text = twice(&manifests("elsewhere").unwrap());
+        assert_eq!(text.matches("\n  replicas: 2\n").count(), 4);
+        assert_eq!(text.matches("podAntiAffinity").count(), 4);
+        assert!(text.contains("{matchLabels: {app: vote-bot}}"));
+    }
 
     #[test]
     fn nothing_of_the_first_namespace_is_left() {

@@ -1,5 +1,5 @@
-//! Parts of the mesh go away; requests go on. Each test counts failed requests of a meshed client,
-//! half of whose connections are new.
+//! Parts of the mesh go away; requests go on. Each test counts failed requests of a meshed client
+//! that opens a new connection for each.
 
 use std::{
     env, thread,
@@ -15,7 +15,8 @@ const AFTERWARDS: Duration = Duration::from_secs(20);
 #[test]
 fn requests_go_on_when_every_workload_secret_is_deleted() -> Result<()> {
     in_namespace("no-secrets", |namespace| {
-        under_load(namespace, |cluster| {
+        let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
+        under_load(namespace, &app, None, |cluster| {
             let before = workload_secrets(cluster)?;
             ensure!(before.len() >= 4, "{before:?}");
             for (namespace, name) in &before {
@@ -41,7 +42,8 @@ fn requests_go_on_when_every_workload_secret_is_deleted() -> Result<()> {
 #[test]
 fn requests_go_on_when_the_root_secret_is_deleted() -> Result<()> {
     in_namespace("no-root", |namespace| {
-        under_load(namespace, |cluster| {
+        let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
+        under_load(namespace, &app, None, |cluster| {
             let control_plane = ["-n", "linkerd"];
             let root = [
                 &["get", "secret", "linkerd-ca-root", "-o", "name"],
@@ -60,19 +62,25 @@ fn requests_go_on_when_the_root_secret_is_deleted() -> Result<()> {
 #[test]
 fn requests_go_on_when_the_ca_is_deleted() -> Result<()> {
     in_namespace("no-ca", |namespace| {
-        under_load(namespace, |cluster| delete_pods_of(cluster, "linkerd-ca"))
+        let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
+        under_load(namespace, &app, None, |cluster| {
+            delete_pods_of(cluster, "linkerd-ca")
+        })
     })
 }
 
 #[test]
 fn requests_go_on_when_the_destination_service_is_deleted() -> Result<()> {
     in_namespace("no-destination", |namespace| {
-        under_load(namespace, |cluster| {
+        let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
+        under_load(namespace, &app, None, |cluster| {
             delete_pods_of(cluster, "linkerd-destination")
         })
     })
 }
 
+/// After 40 s Kubernetes takes the node's pods for lost and out of their Services; each Service has
+/// another pod on the other node.
 #[test]
 fn requests_go_on_when_a_kubelet_stops() -> Result<()> {
     in_namespace("no-kubelet", |namespace| {
@@ -87,7 +95,13 @@ fn requests_go_on_when_a_kubelet_stops() -> Result<()> {
                 .ok()
                 .context(what.to_owned())
         };
-        let outcome = under_load(namespace, |_| {
+        let app = Emojivoto::deploy_twice(namespace)?;
+        let nodes = namespace.cluster.nodes()?;
+        let first = nodes
+            .iter()
+            .find(|node| node.ends_with('1'))
+            .context("no node1")?;
+        let outcome = under_load(namespace, &app, Some(first), |_| {
             kubelet("stop-kubelet")?;
             thread::sleep(kubelet_pause()?);
             kubelet("start-kubelet")?;
@@ -108,11 +122,15 @@ fn kubelet_pause() -> Result<Duration> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// Runs `fault` while a pod sends requests; none may fail, and all are over TLS at the end.
-fn under_load(namespace: &Namespace, fault: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
-    let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
+/// Runs `fault` while a pod on `node` sends requests; none may fail, and all are over TLS at the end.
+fn under_load(
+    namespace: &Namespace,
+    app: &Emojivoto<'_>,
+    node: Option<&str>,
+    fault: impl FnOnce(&Cluster) -> Result<()>,
+) -> Result<()> {
     let url = format!("http://{}/api/list", app.authority("web-svc", 80));
-    let load = Load::start(namespace, &[&url, "--rate", "20", "--fresh"], None)?;
+    let load = Load::start(namespace, &[&url, "--rate", "20", "--fresh"], node)?;
     // From here on every request must succeed.
     let before = load.totals()?;
     fault(&namespace.cluster)?;
