@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::binaries::Binaries;
 use super::layout::{HOST, Layout, SERVICE_RANGE, word};
@@ -61,14 +61,19 @@ pub(super) fn is_ready(layout: &Layout) -> bool {
 }
 
 fn wait_for_api_server(layout: &Layout) -> Result<()> {
-    process::wait("a ready API server", API_SERVER_TIMEOUT, || {
+    let missing = || {
         let running = process::find(&layout.state)?;
-        for name in ["etcd", "kube-apiserver"] {
-            let runs = running
+        let runs = |name: &&str| {
+            running
                 .iter()
-                .any(|process| process.is_component(name, &layout.state));
-            ensure!(runs, "{name} has ended{}", process::tail(&layout.log(name)));
-        }
+                .any(|process| process.is_component(name, &layout.state))
+        };
+        let missing = ["etcd", "kube-apiserver"]
+            .into_iter()
+            .find(|name| !runs(name));
+        Ok(missing.map(|name| (name.to_owned(), layout.log(name))))
+    };
+    process::wait_while_running("a ready API server", API_SERVER_TIMEOUT, missing, || {
         Ok(is_ready(layout))
     })
     .with_context(|| format!("see {}", layout.log("kube-apiserver").display()))

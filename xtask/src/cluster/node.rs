@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::process::Pid;
 use serde_json::json;
 
@@ -237,14 +237,13 @@ fn start_containerd(layout: &Layout, first: Pid, number: usize) -> Result<()> {
     let words = ["containerd".to_owned(), "--config".into(), word(&config)];
     process::start(&enter(first), &words, &log)?;
     let socket = layout.containerd_socket(number);
-    process::wait("containerd's socket", CONTAINERD_TIMEOUT, || {
-        if UnixStream::connect(&socket).is_ok() {
-            return Ok(true);
-        }
+    let missing = || {
         let running = process::find(&layout.state)?;
         let runs = component(&running, layout, number, "containerd").is_some();
-        ensure!(runs, "containerd has ended{}", process::tail(&log));
-        Ok(false)
+        Ok((!runs).then(|| ("containerd".to_owned(), log.clone())))
+    };
+    process::wait_while_running("containerd's socket", CONTAINERD_TIMEOUT, missing, || {
+        Ok(UnixStream::connect(&socket).is_ok())
     })
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command;
@@ -25,6 +25,9 @@ const PROGRAMS: [&str; 8] = [
 ];
 /// How long a killed process may need until it is gone: a node's first process waits for all others.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
+/// A process that starts is not to be seen while it changes from one program to the next. One that
+/// stays away for this long has ended.
+const MISSING_MAX: Duration = Duration::from_secs(3);
 /// Lines of a log that an error shows.
 const LOG_LINES: usize = 8;
 
@@ -179,6 +182,30 @@ pub(super) fn wait(
     Ok(())
 }
 
+/// Waits until `done` says yes, like [`wait`], while processes run that it depends on. `missing` returns
+/// the name and the log of one that does not.
+///
+/// # Errors
+/// Those of [`wait`], and when a process has ended; the end of its log is in the error.
+pub(super) fn wait_while_running(
+    what: &str,
+    timeout: Duration,
+    missing: impl Fn() -> Result<Option<(String, PathBuf)>>,
+    mut done: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let mut since: Option<Instant> = None;
+    wait(what, timeout, || {
+        match missing()? {
+            None => since = None,
+            Some((name, log)) => {
+                let missed = since.get_or_insert_with(Instant::now).elapsed();
+                ensure!(missed < MISSING_MAX, "{name} has ended{}", tail(&log));
+            }
+        }
+        done()
+    })
+}
+
 /// Returns the last lines of a log, to stand behind an error; empty when there is no log.
 pub(super) fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
@@ -236,6 +263,16 @@ mod tests {
             file_name(Path::new("/b/kubernetes (deleted)")),
             "kubernetes"
         );
+    }
+
+    #[test]
+    fn waiting_ends_when_a_process_has_ended() {
+        let missing = || Ok(Some(("kubelet".to_owned(), PathBuf::from("/no/such.log"))));
+        let wait = || wait_while_running("a node", END_TIMEOUT, missing, || Ok(false));
+        let error = wait().unwrap_err().to_string();
+        assert_eq!(error, "kubelet has ended (/no/such.log is empty)");
+        let start = wait_while_running("a node", END_TIMEOUT, missing, || Ok(true));
+        assert!(start.is_ok(), "a process may be out of sight for a moment");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::binaries::{self, Binaries};
 use super::layout::{Layout, PAUSE_IMAGE, node_name, word};
@@ -83,20 +83,20 @@ pub(super) fn create(layout: &Layout, binaries: &Binaries, nodes: usize) -> Resu
 /// # Errors
 /// When a program of a node has ended; the end of its log is in the error.
 fn wait_for_nodes(layout: &Layout, nodes: usize) -> Result<()> {
-    process::wait("ready nodes", NODES_TIMEOUT, || {
+    let missing = || {
         let running = process::find(&layout.state)?;
-        for number in 1..=nodes {
-            for name in node::COMPONENTS {
-                let runs = node::component(&running, layout, number, name).is_some();
-                let log = node::log(layout, name, number);
-                ensure!(
-                    runs,
-                    "{name} of {} has ended{}",
-                    node_name(number),
-                    process::tail(&log)
-                );
-            }
-        }
+        let parts = (1..=nodes).flat_map(|number| node::COMPONENTS.map(|name| (number, name)));
+        let mut missing = parts
+            .filter(|(number, name)| node::component(&running, layout, *number, name).is_none())
+            .map(|(number, name)| {
+                (
+                    format!("{name} of {}", node_name(number)),
+                    node::log(layout, name, number),
+                )
+            });
+        Ok(missing.next())
+    };
+    process::wait_while_running("ready nodes", NODES_TIMEOUT, missing, || {
         if !status::not_ready(layout, nodes)?.is_empty() {
             return Ok(false);
         }
