@@ -66,6 +66,8 @@ fn read_path(path: &Path, sources: &mut Vec<Source>) -> Result<(), ReadError> {
             .map(|entry| entry.path())
             .collect();
         paths.sort();
+        // A pipe or a socket in a folder would never end.
+        paths.retain(|path| path.is_file() || path.is_dir() || !path.exists());
         return paths.iter().try_for_each(|path| read_path(path, sources));
     }
     let text = fs::read_to_string(path).map_err(|error| unreadable(&name, error))?;
