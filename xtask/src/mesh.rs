@@ -89,14 +89,14 @@ impl Mesh {
             let rows: Vec<Row> =
                 serde_json::from_str(if rows.trim().is_empty() { "[]" } else { &rows })
                     .context("linkerd stat -o json printed something unexpected")?;
-            let encrypted = |name: &&str| {
+            let encrypted = |name: &str| {
                 rows.iter().any(|row| {
-                    row.name == **name
+                    row.name == name
                         && row.tls == Some(1.0)
                         && row.rps.is_some_and(|rps| rps > 0.5)
                 })
             };
-            if AUTHORITIES.iter().all(|name| encrypted(&name)) {
+            if AUTHORITIES.iter().all(|name| encrypted(name)) {
                 return command::output(&mut self.linkerd(&stat));
             }
             if started.elapsed() > TABLE_TIMEOUT {

@@ -11,6 +11,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
+use crate::command;
+
 /// Libraries that other crates of ours may use. Everything else is a process and stands alone.
 const LIBRARIES: [&str; 5] = [
     "linkerd-names",
@@ -74,6 +76,7 @@ struct DependencyKind {
 /// Lists each broken rule on a line of its own.
 pub(crate) fn tidy(root: &Path) -> Result<()> {
     let mut problems = dependency_problems(&metadata(root)?);
+    problems.extend(crate_problems(root)?);
     for file in tracked_files(root)? {
         // A file that is deleted but still tracked has no contents to check.
         let Ok(text) = fs::read_to_string(root.join(&file)) else {
@@ -93,34 +96,20 @@ pub(crate) fn tidy(root: &Path) -> Result<()> {
 }
 
 fn metadata(root: &Path) -> Result<Metadata> {
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--format-version=1",
-            "--filter-platform=x86_64-unknown-linux-gnu",
-        ])
-        .current_dir(root)
-        .output()
-        .context("cannot run cargo metadata")?;
-    if !output.status.success() {
-        bail!(
-            "cargo metadata: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    serde_json::from_slice(&output.stdout).context("cargo metadata printed something unexpected")
+    let mut metadata = Command::new(env!("CARGO"));
+    metadata
+        .args(["metadata", "--format-version=1"])
+        .current_dir(root);
+    let text = command::output(&mut metadata)?;
+    serde_json::from_str(&text).context("cargo metadata printed something unexpected")
 }
 
 fn tracked_files(root: &Path) -> Result<Vec<String>> {
-    let output = Command::new("git")
+    let mut files = Command::new("git");
+    files
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
-        .current_dir(root)
-        .output()
-        .context("cannot run git ls-files")?;
-    if !output.status.success() {
-        bail!("git ls-files: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8(output.stdout)?
+        .current_dir(root);
+    Ok(command::output(&mut files)?
         .lines()
         .map(str::to_owned)
         .collect())
@@ -159,35 +148,46 @@ fn dependency_problems(metadata: &Metadata) -> Vec<String> {
                 ));
             }
         }
-        let reached = reachable(member, &edges);
-        for id in reached {
-            let other = names[id];
-            if let Some((_, why)) = BANNED.iter().find(|(banned, _)| *banned == other) {
-                problems.push(format!(
-                    "{name} reaches {other} ({why}): cargo tree -i {other}"
-                ));
-            }
-            if WITHOUT_KUBERNETES.contains(&name) && (other == "kube" || other == "k8s-openapi") {
+    }
+    problems
+}
+
+/// Banned crates, and crates that know Kubernetes where they must not. `cargo tree` tells what is
+/// really compiled in; `cargo metadata` also lists what only a feature that is off would bring.
+fn crate_problems(root: &Path) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    let all = compiled_in(root, &["--workspace"])?;
+    for (banned, why) in BANNED {
+        if all.contains(banned) {
+            problems.push(format!(
+                "{banned} is in the tree ({why}): cargo tree -i {banned}"
+            ));
+        }
+    }
+    for name in WITHOUT_KUBERNETES {
+        let reached = compiled_in(root, &["--package", name])?;
+        for other in ["kube", "k8s-openapi"] {
+            if reached.contains(other) {
                 problems.push(format!(
                     "{name} reaches {other}: it knows nothing of Kubernetes"
                 ));
             }
         }
     }
-    problems
+    Ok(problems)
 }
 
-fn reachable<'a>(from: &'a str, edges: &BTreeMap<&'a str, Vec<&'a str>>) -> BTreeSet<&'a str> {
-    let mut seen = BTreeSet::new();
-    let mut open = vec![from];
-    while let Some(id) = open.pop() {
-        for next in edges.get(id).into_iter().flatten() {
-            if seen.insert(*next) {
-                open.push(next);
-            }
-        }
-    }
-    seen
+/// Names of all crates that are compiled into the selected packages, without tests.
+fn compiled_in(root: &Path, selection: &[&str]) -> Result<BTreeSet<String>> {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--edges=normal", "--prefix=none", "--format={p}"])
+        .args(selection);
+    let text = command::output(tree.current_dir(root))?;
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect())
 }
 
 fn file_problems(path: &str, text: &str) -> Vec<String> {
