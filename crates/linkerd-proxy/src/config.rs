@@ -103,6 +103,8 @@ pub struct Limits {
     pub client_hello_bytes_max: usize,
     /// A client that stops amid what could become an HTTP request line speaks something else.
     pub detect_partial_timeout: Duration,
+    /// A ClientHello that is not complete after this goes to the application as it came.
+    pub client_hello_timeout: Duration,
     /// How long the early dial waits for a client that usually speaks first.
     pub early_dial_delay: Duration,
     /// How long a silent client of a server that cannot be reached may still speak.
@@ -111,6 +113,8 @@ pub struct Limits {
     pub idle_connections_max: usize,
     /// An idle HTTP/1 connection is closed after this: below the keep-alive of common servers (5 s).
     pub idle_connection_age: Duration,
+    /// HTTP/2 connections to one endpoint; another is made when all streams are in use.
+    pub h2_connections_max: usize,
     /// Streams of one HTTP/2 client.
     pub h2_streams_max: u32,
     /// Decoded headers of one HTTP/2 message, bytes.
@@ -150,10 +154,12 @@ impl Default for Limits {
             detect_bytes_max: 8 * 1024,
             client_hello_bytes_max: 16 * 1024,
             detect_partial_timeout: Duration::from_millis(500),
+            client_hello_timeout: Duration::from_secs(10),
             early_dial_delay: Duration::from_millis(3),
             unreachable_grace: Duration::from_secs(1),
             idle_connections_max: 256,
             idle_connection_age: Duration::from_secs(4),
+            h2_connections_max: 64,
             h2_streams_max: 1_024,
             h2_header_list_bytes_max: 64 * 1024,
             h1_head_bytes_max: 64 * 1024,

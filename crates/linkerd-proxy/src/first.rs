@@ -8,6 +8,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{io::Socket, tls::connect::Connected};
 
+/// First byte of a TLS handshake.
+const CLIENT_HELLO: u8 = 22;
+
 /// What has happened first.
 pub(crate) enum First<V, E> {
     /// The client's bytes decide. No verdict: they are nothing that we know, or they ended.
@@ -28,6 +31,9 @@ pub(crate) struct Bounds {
     pub(crate) bytes_max: usize,
     /// After so long with bytes that could become something the client has no verdict.
     pub(crate) partial_timeout: Duration,
+    /// The same for the first part of a ClientHello: no server answers one before it is complete, so
+    /// patience costs nothing, and the part of a mesh handshake must not reach the application.
+    pub(crate) hello_timeout: Duration,
     /// So long the dial waits for the client. Zero unless clients here are known to speak first.
     pub(crate) dial_delay: Duration,
     /// So long a client may still speak after the dial has failed: it gets an answer that says why,
@@ -71,7 +77,11 @@ pub(crate) async fn who_speaks<V, E>(
                 if read? == 0 {
                     return Ok(First::Client { verdict: None, server });
                 }
-                partial_until.get_or_insert_with(|| Instant::now() + bounds.partial_timeout);
+                let patience = match client.seen() {
+                    [CLIENT_HELLO, ..] => bounds.hello_timeout,
+                    _ => bounds.partial_timeout,
+                };
+                partial_until.get_or_insert_with(|| Instant::now() + patience);
             }
             connected = &mut dial, if dialling && !waiting => {
                 dialling = false;

@@ -84,6 +84,7 @@ impl Inbound {
         let bounds = Bounds {
             bytes_max: limits.client_hello_bytes_max,
             partial_timeout: limits.detect_partial_timeout,
+            hello_timeout: limits.client_hello_timeout,
             dial_delay: port.habit.dial_delay(limits.early_dial_delay),
             unreachable_grace: limits.unreachable_grace,
         };
@@ -169,6 +170,7 @@ impl Inbound {
                 let bounds = Bounds {
                     bytes_max: limits.detect_bytes_max,
                     partial_timeout: limits.detect_partial_timeout,
+                    hello_timeout: limits.client_hello_timeout,
                     dial_delay: port.inner_habit.dial_delay(limits.early_dial_delay),
                     unreachable_grace: limits.unreachable_grace,
                 };

@@ -59,6 +59,7 @@ pub(crate) async fn serve(
     let bounds = Bounds {
         bytes_max: limits.detect_bytes_max,
         partial_timeout: limits.detect_partial_timeout,
+        hello_timeout: limits.client_hello_timeout,
         dial_delay: target.habit.dial_delay(limits.early_dial_delay),
         unreachable_grace: limits.unreachable_grace,
     };

@@ -327,3 +327,27 @@ async fn one_side_can_end_while_the_other_goes_on() {
     );
     assert_eq!(exchange(mesh.client.outbound, b"").await, b"0 bytes");
 }
+
+#[tokio::test]
+async fn long_streams_beyond_a_servers_limit_get_another_connection() {
+    // hyper's servers allow 200 streams a connection; these never end.
+    let app = app::http2(|_| async {
+        let endless = futures::stream::pending();
+        Response::new(BodyExt::boxed(http_body_util::StreamBody::new(endless)))
+    })
+    .await;
+    let mesh = mesh(app).await;
+    let mut responses = Vec::new();
+    for _ in 0..5 {
+        let mut client = app::http2_client(mesh.client.outbound).await;
+        for _ in 0..90 {
+            let request = Request::get("http://watch.ns/")
+                .body(app::full(""))
+                .unwrap();
+            let response = timeout(PATIENCE, client.send_request(request)).await;
+            responses.push(response.expect("not held back").unwrap());
+        }
+    }
+    let parts = ["tcp_open_total{direction=\"inbound\",peer=\"dst\""];
+    mesh.server.metric_reaches(&parts, 3.0).await;
+}

@@ -1,10 +1,13 @@
-//! HTTP connections to one endpoint: idle HTTP/1 ones, and one HTTP/2 one that all share.
+//! HTTP connections to one endpoint: idle HTTP/1 ones, and HTTP/2 ones that all share, one until
+//! its streams are used up.
 //! Entry: [`checkout`]. A connection is used as long as its TLS outcome could not be better.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -23,6 +26,7 @@ use super::body::RequestBody;
 use crate::{
     detect::Protocol,
     endpoint::Endpoint,
+    io::Socket,
     metrics::Direction,
     shared::Shared,
     tls::{
@@ -39,8 +43,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: Mutex<Vec<Idle>>,
-    shared: Mutex<Option<Http2>>,
-    /// Held while the shared connection is dialled, so that it is dialled once.
+    shared: Mutex<Vec<Http2>>,
+    /// Held while a shared connection is dialled, so that it is dialled once.
     dialling: tokio::sync::Mutex<()>,
 }
 
@@ -58,6 +62,16 @@ struct Http1 {
 struct Http2 {
     sender: http2::SendRequest<RequestBody>,
     made: Made,
+    /// One more for each request under way.
+    streams: Arc<()>,
+    /// How many the peer allows at once.
+    streams_max: Arc<AtomicUsize>,
+}
+
+impl Http2 {
+    fn has_room(&self) -> bool {
+        Arc::strong_count(&self.streams) <= self.streams_max.load(Relaxed)
+    }
 }
 
 /// How a connection was made.
@@ -86,7 +100,7 @@ impl Pool {
     /// Drops every connection that is not in use.
     pub(crate) fn clear(&self) {
         self.idle.lock().clear();
-        *self.shared.lock() = None;
+        self.shared.lock().clear();
     }
 
     fn take_idle(&self, shared: &Shared) -> Option<Http1> {
@@ -121,8 +135,16 @@ enum Connection {
     Http2(Http2),
 }
 
+/// What one request holds of a connection until its response has ended.
+pub(crate) enum Lease {
+    /// The whole connection.
+    Http1(Http1Lease),
+    /// One of its streams.
+    Http2(Arc<()>),
+}
+
 /// An HTTP/1 connection in use by one request.
-pub(crate) struct Lease {
+pub(crate) struct Http1Lease {
     connection: Http1,
     endpoint: Arc<Endpoint>,
     idle_max: usize,
@@ -133,12 +155,15 @@ pub(crate) struct Lease {
 impl Lease {
     /// The response has ended: the connection is for the next request, if it can take one.
     pub(super) fn give_back(self) {
-        let Self {
+        let Http1Lease {
             connection,
             endpoint,
             idle_max,
             finished,
-        } = self;
+        } = match self {
+            Self::Http1(lease) => lease,
+            Self::Http2(stream) => return drop(stream),
+        };
         if connection.sender.is_closed() || !finished.load(Relaxed) || endpoint.is_gone() {
             return;
         }
@@ -210,10 +235,20 @@ async fn checkout_http2(
     direction: Direction,
     endpoint: &Arc<Endpoint>,
 ) -> Result<Checkout, ConnectError> {
+    let connections_max = shared.config.limits.h2_connections_max;
     let usable = || {
-        let connection = endpoint.pool.shared.lock().clone()?;
-        let best = connection.made.is_best(shared, Instant::now());
-        (best && !connection.sender.is_closed()).then_some(connection)
+        let now = Instant::now();
+        let mut connections = endpoint.pool.shared.lock();
+        connections.retain(|c| !c.sender.is_closed() && c.made.is_best(shared, now));
+        let with_room = connections.iter().find(|c| c.has_room());
+        let full = connections.len() >= connections_max;
+        // Beyond the limit requests wait for a stream of the least busy connection.
+        let waiting = || {
+            connections
+                .iter()
+                .min_by_key(|c| Arc::strong_count(&c.streams))
+        };
+        with_room.or_else(|| full.then(waiting).flatten()).cloned()
     };
     let checkout = |connection: Http2, reused| Checkout {
         tls: connection.made.tls.clone(),
@@ -246,24 +281,42 @@ async fn checkout_http2(
         .handshake(TokioIo::new(socket))
         .await
         .map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))?;
+    let streams_max = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+    let connection = watch_limit(connection, streams_max.clone());
     // It ends when the last sender is dropped or the peer closes.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             debug!(%error, "an HTTP/2 connection has ended");
         }
     });
+    let made = Made {
+        tls,
+        generation,
+        retry_tls_at,
+    };
     let connection = Http2 {
         sender,
-        made: Made {
-            tls,
-            generation,
-            retry_tls_at,
-        },
+        made,
+        streams: Arc::default(),
+        streams_max,
     };
     if !endpoint.is_gone() {
-        *endpoint.pool.shared.lock() = Some(connection.clone());
+        endpoint.pool.shared.lock().push(connection.clone());
     }
     Ok(checkout(connection, false))
+}
+
+type Http2Connection = http2::Connection<TokioIo<Socket>, RequestBody, TokioExecutor>;
+
+/// Drives a connection and tells how many streams its peer allows, which may change.
+async fn watch_limit(connection: Http2Connection, limit: Arc<AtomicUsize>) -> hyper::Result<()> {
+    let mut connection = pin!(connection);
+    poll_fn(|cx| {
+        let result = connection.as_mut().poll(cx);
+        limit.store(connection.current_max_send_streams(), Relaxed);
+        result
+    })
+    .await
 }
 
 async fn http1(shared: &Shared, connected: Connected) -> Result<Http1, ConnectError> {
@@ -306,21 +359,19 @@ impl Checkout {
         match self.connection {
             Connection::Http2(mut connection) => {
                 let response = connection.sender.try_send_request(request).await?;
-                Ok((response, None))
+                Ok((response, Some(Lease::Http2(connection.streams))))
             }
             Connection::Http1(mut connection) => {
                 let finished = request.body().finished();
                 let response = connection.sender.try_send_request(request).await?;
                 let endpoint = endpoint.clone();
-                Ok((
-                    response,
-                    Some(Lease {
-                        connection,
-                        endpoint,
-                        idle_max,
-                        finished,
-                    }),
-                ))
+                let lease = Http1Lease {
+                    connection,
+                    endpoint,
+                    idle_max,
+                    finished,
+                };
+                Ok((response, Some(Lease::Http1(lease))))
             }
         }
     }

@@ -54,8 +54,11 @@ pub fn config() -> Config {
     config.outbound_listener = "127.0.0.1:0".parse().unwrap();
     config.inbound_listener = "127.0.0.2:0".parse().unwrap();
     config.metrics_listener = "127.0.0.2:0".parse().unwrap();
+    // Far above what a busy machine needs: a test that is about a limit sets its own.
     config.limits = Limits {
         credentials_poll: Duration::from_millis(20),
+        handshake_timeout: PATIENCE,
+        accept_timeout: PATIENCE,
         ..Limits::default()
     };
     config
