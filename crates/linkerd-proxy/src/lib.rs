@@ -16,6 +16,7 @@ mod io;
 mod listener;
 mod metrics;
 mod outbound;
+mod quiet;
 mod shared;
 mod tls;
 
@@ -77,6 +78,7 @@ impl Proxy {
             credentials,
             own: vec![outbound_address, inbound_address, metrics_address],
             tasks: TaskTracker::new(),
+            failures: quiet::Quiet::default(),
         });
         Ok(Bound {
             shared,

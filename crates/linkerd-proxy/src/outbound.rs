@@ -105,7 +105,7 @@ pub(crate) async fn serve(
             target.habit.server_first();
             copy(client, server, address).await;
         }
-        Ok(First::Unreachable(error)) => info!(%address, %error, "outbound connection failed"),
+        Ok(First::Unreachable(error)) => tell(&shared, address, &error),
         Err(error) => debug!(%address, %error, "the client has gone"),
     }
 }
@@ -116,7 +116,7 @@ async fn forward_bytes(client: Socket, shared: &Shared, target: &Target) {
             let _pending = Pending::start(&endpoint);
             copy(client, server, target.address).await;
         }
-        Err(error) => info!(address = %target.address, %error, "outbound connection failed"),
+        Err(error) => tell(shared, target.address, &error),
     }
 }
 
@@ -124,6 +124,14 @@ async fn copy(mut client: Socket, mut server: Connected, address: SocketAddr) {
     debug!(%address, tls = server.tls.label(), "forwarding bytes");
     if let Err(error) = copy_both_ways(&mut client, &mut server.socket).await {
         debug!(%address, %error, "a connection broke");
+    }
+}
+
+fn tell(shared: &Shared, address: SocketAddr, error: &DialError) {
+    if shared.failures.may_tell() {
+        info!(%address, %error, "outbound connection failed");
+    } else {
+        debug!(%address, %error, "outbound connection failed");
     }
 }
 

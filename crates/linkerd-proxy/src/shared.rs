@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
-use crate::{config::Config, metrics::Metrics, tls::credentials::Store};
+use crate::{config::Config, metrics::Metrics, quiet::Quiet, tls::credentials::Store};
 
 /// Shared by all tasks, built once by `lib.rs`.
 pub(crate) struct Shared {
@@ -16,6 +16,8 @@ pub(crate) struct Shared {
     pub(crate) own: Vec<SocketAddr>,
     /// Owns the tasks of connections; the end of the process waits for them.
     pub(crate) tasks: TaskTracker,
+    /// Failures towards applications, for the log.
+    pub(crate) failures: Quiet,
 }
 
 impl Shared {
@@ -27,6 +29,7 @@ impl Shared {
             credentials: self.credentials.clone(),
             own: self.own.clone(),
             tasks: TaskTracker::new(),
+            failures: Quiet::default(),
         }
     }
 

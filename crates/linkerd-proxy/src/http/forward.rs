@@ -90,7 +90,12 @@ impl Forward {
                 Response::from_parts(parts, ResponseBody::new(body, record, lease))
             }
             Err(Failed { error, route }) => {
-                info!(%authority, direction = self.destination.direction().as_str(), %error, "request failed");
+                let direction = self.destination.direction().as_str();
+                if self.shared.failures.may_tell() {
+                    info!(%authority, direction, %error, "request failed");
+                } else {
+                    debug!(%authority, direction, %error, "request failed");
+                }
                 let response = error.response(is_grpc);
                 route.request_ended();
                 route.response_ended(
