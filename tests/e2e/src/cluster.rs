@@ -152,15 +152,6 @@ impl Cluster {
             .map(|(first, second)| [first, second]))
     }
 
-    /// Applies manifests as they are.
-    ///
-    /// # Errors
-    /// When kubectl refuses them.
-    pub fn apply(&self, manifests: &str) -> Result<()> {
-        self.kubectl_with(&["apply", "-f", "-"], manifests)?;
-        Ok(())
-    }
-
     /// Injects the proxy with TLS.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 /// How long most things may take: pods start, Prometheus scrapes, a window of a minute fills.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -39,25 +39,4 @@ pub fn eventually_within<T>(
             Err(_) => thread::sleep(PAUSE),
         }
     }
-}
-
-/// Looks again and again for `duration` whether a claim holds.
-///
-/// # Errors
-/// The first look that says no.
-pub fn holds_for(
-    duration: Duration,
-    what: &str,
-    mut look: impl FnMut() -> Result<bool>,
-) -> Result<()> {
-    let started = Instant::now();
-    while started.elapsed() < duration {
-        ensure!(
-            look()?,
-            "no longer true after {:?}: {what}",
-            started.elapsed()
-        );
-        thread::sleep(PAUSE);
-    }
-    Ok(())
 }

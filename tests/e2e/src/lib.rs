@@ -16,7 +16,7 @@ mod workload;
 
 pub use cluster::{Cluster, in_namespace, on_cluster};
 pub use emojivoto::Emojivoto;
-pub use eventually::{eventually, eventually_within, holds_for};
+pub use eventually::{eventually, eventually_within};
 pub use frames::{Streams, is_tls};
 pub use load::{Load, Totals};
 pub use namespace::Namespace;
