@@ -109,6 +109,13 @@ pub struct Limits {
     pub early_dial_delay: Duration,
     /// How long a silent client of a server that cannot be reached may still speak.
     pub unreachable_grace: Duration,
+    /// So long after its arrival a client may still begin a mesh handshake although the application has
+    /// spoken: the ClientHello of a proxy is under way when its connection arrives, and a busy
+    /// machine delays it. Only the greeting of a server that speaks first is held back so long, and
+    /// only from clients without a proxy.
+    pub hello_grace: Duration,
+    /// So long a client of HTTP/2 may stay silent after its server has spoken.
+    pub http2_grace: Duration,
     /// Idle HTTP/1 connections kept for one endpoint.
     pub idle_connections_max: usize,
     /// An idle HTTP/1 connection is closed after this: below the keep-alive of common servers (5 s).
@@ -157,6 +164,8 @@ impl Default for Limits {
             client_hello_timeout: Duration::from_secs(10),
             early_dial_delay: Duration::from_millis(3),
             unreachable_grace: Duration::from_secs(1),
+            hello_grace: Duration::from_millis(4),
+            http2_grace: Duration::from_secs(1),
             idle_connections_max: 256,
             idle_connection_age: Duration::from_secs(4),
             h2_connections_max: 64,

@@ -1,7 +1,12 @@
 //! The life of a connection to the application: mesh TLS for this pod, or the very bytes as they
 //! came; then HTTP requests or bytes. Entry: [`Inbound::serve`]. No discovery, no DNS.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use linkerd_names::{Identity, NoTls, Tls};
 use parking_lot::Mutex;
@@ -87,6 +92,11 @@ impl Inbound {
             hello_timeout: limits.client_hello_timeout,
             dial_delay: port.habit.dial_delay(limits.early_dial_delay),
             unreachable_grace: limits.unreachable_grace,
+            hello_grace: match shared.credentials {
+                Some(_) => limits.hello_grace,
+                None => Duration::ZERO,
+            },
+            http2_grace: limits.http2_grace,
         };
         let first = Box::pin(who_speaks(&mut client, opening, self.dial(&port), &bounds)).await;
         let plain = Tls::Off(match shared.credentials {
@@ -173,6 +183,8 @@ impl Inbound {
                     hello_timeout: limits.client_hello_timeout,
                     dial_delay: port.inner_habit.dial_delay(limits.early_dial_delay),
                     unreachable_grace: limits.unreachable_grace,
+                    hello_grace: Duration::ZERO,
+                    http2_grace: limits.http2_grace,
                 };
                 let judge = |bytes: &[u8]| detect(bytes, limits.detect_bytes_max);
                 match who_speaks(&mut client, judge, self.dial(port), &bounds).await {
@@ -219,7 +231,8 @@ impl Inbound {
     ) {
         match (protocol, server) {
             (Protocol::Http1 | Protocol::Http2, server) => {
-                if let (Protocol::Http1, Some(server)) = (protocol, server) {
+                let unused = server.filter(|server| server.socket.seen().is_empty());
+                if let (Protocol::Http1, Some(server)) = (protocol, unused) {
                     pool::adopt(&self.shared, &port.endpoint, server).await;
                 }
                 let destination = Destination::Application(port.endpoint.clone(), tls);

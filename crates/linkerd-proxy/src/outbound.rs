@@ -1,7 +1,11 @@
 //! The life of a connection from the application: where was it going, who is there, what does it
 //! speak, then HTTP requests or bytes. Entry: [`serve`].
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use linkerd_names::{NoTls, Tls};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +66,8 @@ pub(crate) async fn serve(
         hello_timeout: limits.client_hello_timeout,
         dial_delay: target.habit.dial_delay(limits.early_dial_delay),
         unreachable_grace: limits.unreachable_grace,
+        hello_grace: Duration::ZERO,
+        http2_grace: limits.http2_grace,
     };
     let judge = |bytes: &[u8]| detect(bytes, limits.detect_bytes_max);
     let mut dialled = None;
@@ -77,7 +83,8 @@ pub(crate) async fn serve(
             server,
         }) => {
             target.habit.client_first();
-            if let (Protocol::Http1, Some(server), Some(endpoint)) = (protocol, server, &dialled) {
+            let unused = server.filter(|server| server.socket.seen().is_empty());
+            if let (Protocol::Http1, Some(server), Some(endpoint)) = (protocol, unused, &dialled) {
                 pool::adopt(&shared, endpoint, server).await;
             }
             let destination = Destination::Target(target);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use linkerd_names::{Identity, NoTls, Tls};
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
 use rustls_pki_types::ServerName;
 use tokio::{io::AsyncBufRead, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -54,7 +54,13 @@ enum HandshakeError {
     /// Somebody else is there.
     NotThePeer,
     /// Plaintext may do.
-    Failed(NoTls, String),
+    Failed {
+        reason: NoTls,
+        error: String,
+        /// The peer sent something else than TLS: perhaps the greeting of its application, because
+        /// our ClientHello was late.
+        met_plaintext: bool,
+    },
 }
 
 /// Connects to `endpoint` and announces `verdict` to a proxy of ours.
@@ -75,7 +81,19 @@ pub(crate) async fn connect(
         }
         Plan::Handshake(identity, credentials) => {
             let generation = credentials.generation;
-            match handshake(shared, endpoint, &identity, &credentials, verdict, stream).await {
+            let mut shaken =
+                handshake(shared, endpoint, &identity, &credentials, verdict, stream).await;
+            if let Err(HandshakeError::Failed {
+                met_plaintext: true,
+                ..
+            }) = shaken
+            {
+                debug!(endpoint = %endpoint.address, "met plaintext: handshaking once more");
+                let stream = tcp(shared, endpoint).await?;
+                shaken =
+                    handshake(shared, endpoint, &identity, &credentials, verdict, stream).await;
+            }
+            match shaken {
                 Ok(stream) => {
                     endpoint.handshake.succeeded(generation);
                     let socket = Socket::new(Transport::Connected(Box::new(stream)));
@@ -91,7 +109,11 @@ pub(crate) async fn connect(
                     info!(endpoint = %endpoint.address, expected = %identity, "another identity");
                     return Err(ConnectError::NotThePeer(identity));
                 }
-                Err(HandshakeError::Failed(reason, error)) => {
+                Err(HandshakeError::Failed {
+                    reason,
+                    error,
+                    met_plaintext: _,
+                }) => {
                     let limits = &shared.config.limits;
                     let retry_at = endpoint
                         .handshake
@@ -204,10 +226,11 @@ async fn handshake(
     {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(classify(&error)),
-        Err(_) => Err(HandshakeError::Failed(
-            NoTls::HandshakeTimeout,
-            format!("{bound:?} passed"),
-        )),
+        Err(_) => Err(HandshakeError::Failed {
+            reason: NoTls::HandshakeTimeout,
+            error: format!("{bound:?} passed"),
+            met_plaintext: false,
+        }),
     }
 }
 
@@ -244,21 +267,26 @@ async fn accepted(stream: &mut TlsStream<TcpStream>, credentials: &Credentials) 
 }
 
 fn classify(error: &io::Error) -> HandshakeError {
-    let text = error.to_string();
     let inner = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(rustls::Error::AlertReceived(AlertDescription::UnrecognisedName)) => {
-            HandshakeError::NotThePeer
+    let (reason, met_plaintext) = match inner {
+        Some(
+            rustls::Error::AlertReceived(AlertDescription::UnrecognisedName)
+            | rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            ),
+        ) => return HandshakeError::NotThePeer,
+        Some(rustls::Error::InvalidCertificate(_)) => (NoTls::CertificateInvalid, false),
+        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            (NoTls::HandshakeFailed, true)
         }
-        Some(rustls::Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => HandshakeError::NotThePeer,
-        Some(rustls::Error::InvalidCertificate(_)) => {
-            HandshakeError::Failed(NoTls::CertificateInvalid, text)
-        }
-        _ => HandshakeError::Failed(NoTls::HandshakeFailed, text),
+        _ => (NoTls::HandshakeFailed, false),
+    };
+    HandshakeError::Failed {
+        reason,
+        error: error.to_string(),
+        met_plaintext,
     }
 }
 
