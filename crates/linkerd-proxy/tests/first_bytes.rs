@@ -196,3 +196,33 @@ async fn a_silent_client_learns_that_nobody_listens() {
         assert!(nothing.is_empty());
     }
 }
+
+/// A server of HTTP/2 sends SETTINGS as soon as it is connected, and a busy machine may delay the
+/// ClientHello of the peer's proxy until after that.
+#[tokio::test]
+async fn a_late_client_hello_is_answered_with_tls_although_the_server_has_spoken() {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let (spoken, mut has_spoken) = tokio::sync::mpsc::channel(1);
+    let app = app::tcp(move |mut stream| {
+        let spoken = spoken.clone();
+        async move {
+            stream.write_all(SETTINGS).await.unwrap();
+            // Nobody listens any more once the test has seen what it wants.
+            let _ = spoken.send(()).await;
+            let _ = stream.read(&mut [0; 1]).await;
+        }
+    })
+    .await;
+    let authority = Authority::new();
+    let server = server(&authority, app);
+    server.ready().await;
+    let mut client = TcpStream::connect(server.inbound).await.unwrap();
+    timeout(PATIENCE, has_spoken.recv()).await.unwrap().unwrap();
+    // What the server said is not for a client that may still turn out to be a proxy.
+    let mut first = [0; 1];
+    timeout(AT_ONCE, client.read(&mut first)).await.unwrap_err();
+    let hello = common::client_hello(identity("server").as_str());
+    client.write_all(&hello).await.unwrap();
+    let n = timeout(PATIENCE, client.read(&mut first)).await.unwrap();
+    assert_eq!((n.unwrap(), first), (1, [22]), "a TLS handshake record");
+}
