@@ -1,5 +1,5 @@
 //! The CA controller: a certificate Secret for every workload of the mesh that speaks TLS, and the
-//! trust bundle for every namespace with one. Entry: [`controller::run`]; the decisions are in [`plan`].
+//! trust bundle for every namespace with one. Entry: [`controller`]; the decisions are in [`plan`].
 //! It reads workloads and never pods' contents, and of all processes it alone writes Secrets.
 
 pub mod backoff;

@@ -1,5 +1,5 @@
 //! Writing to stdout as a Unix program does: quiet when the reader has gone away.
-//! Entry: [`print`]. `println!` would panic on a closed pipe (`linkerd install | head`).
+//! Entry: [`print()`]. `println!` would panic on a closed pipe (`linkerd install | head`).
 
 use std::io::{self, Write as _};
 

@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Fetches a page: status on stderr, body on stdout.
 #[derive(clap::Args)]
 pub struct Args {
-    /// For example http://web-svc.emojivoto:80/api/list
+    /// For example `http://web-svc.emojivoto:80/api/list`
     url: Uri,
     /// `name: value`; can be given several times
     #[arg(long, value_parser = parse_header)]

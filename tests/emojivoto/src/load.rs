@@ -24,7 +24,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Sends requests at a steady rate; prints the totals as a line of JSON each second and at the end.
 #[derive(clap::Args)]
 pub struct Args {
-    /// For example http://web-svc.emojivoto:80/api/list
+    /// For example `http://web-svc.emojivoto:80/api/list`
     url: Uri,
     /// Requests a second
     #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]

@@ -1,5 +1,5 @@
 //! The certificates and kubeconfigs of the local cluster, made anew for each `up`.
-//! Entry: [`write`]. They are for one machine and its bridge; they last as long as the cluster.
+//! Entry: [`write()`]. They are for one machine and its bridge; they last as long as the cluster.
 
 use std::fs;
 use std::path::Path;

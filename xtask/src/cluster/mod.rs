@@ -1,5 +1,5 @@
 //! A real Kubernetes on this machine: the control plane as processes, each node in namespaces of its
-//! own. Entries: [`run`] for the command line; [`up`], [`load`], [`down`] for other tasks.
+//! own. Entries: [`run`] for the command line; [`up`], [`load()`], [`down`] for other tasks.
 
 mod binaries;
 mod certificates;

@@ -1,4 +1,4 @@
-//! What is in each image. Entry: [`recipes`] names the images, [`Recipe::tree`] collects the files.
+//! What is in each image. Entry: [`RECIPES`] names the images, [`Recipe::tree`] collects the files.
 //! Nothing but the program, what it needs to run, and the names of its users.
 
 use std::path::Path;

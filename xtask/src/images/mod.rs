@@ -99,7 +99,7 @@ impl Built {
 /// Runs the task; prints the name and archive of every image.
 ///
 /// # Errors
-/// Those of [`build`] and [`push`].
+/// Those of [`build`] and [`push()`].
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let Args {
         registry,
