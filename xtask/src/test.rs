@@ -42,11 +42,7 @@ const STEPS: [Step; 6] = [
 ];
 
 /// Programs that the network tests start, and their Debian packages.
-const PROGRAMS: [(&str, &str); 3] = [
-    ("ip", "iproute2"),
-    ("iptables", "iptables"),
-    ("tcpdump", "tcpdump"),
-];
+const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("iptables", "iptables")];
 
 /// What cargo's test runner counted.
 #[derive(Default)]

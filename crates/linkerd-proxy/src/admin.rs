@@ -7,19 +7,10 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use linkerd_names::Identity;
 use linkerd_process::Readiness;
-use tokio::time::timeout;
 use tracing::debug;
 
-use crate::{
-    io::Socket,
-    shared::Shared,
-    tls::{
-        accept::{Alert, Judgement, accept, judge, refuse},
-        client_hello::{Hello, server_name},
-    },
-};
+use crate::{io::Socket, shared::Shared, tls::either};
 
 /// A client that takes longer to send its request is cut off.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,8 +28,9 @@ impl Admin {
 
     /// Serves one connection.
     pub(crate) async fn serve(self: Arc<Self>, client: Socket) {
-        let opening = timeout(HEAD_TIMEOUT, self.open(client)).await;
-        let Ok(Some(client)) = opening else { return };
+        let Some(client) = either::open(client, &self.shared).await else {
+            return;
+        };
         let admin = self.clone();
         let service = service_fn(move |request| {
             let response = admin.respond(&request);
@@ -50,36 +42,6 @@ impl Admin {
             .serve_connection(TokioIo::new(client), service);
         if let Err(error) = connection.await {
             debug!(%error, "an admin connection has ended");
-        }
-    }
-
-    /// Answers a mesh handshake for us; any other connection stays as it is.
-    async fn open(&self, mut client: Socket) -> Option<Socket> {
-        let limits = &self.shared.config.limits;
-        let name = loop {
-            match server_name(client.seen(), limits.client_hello_bytes_max) {
-                Hello::Incomplete => {
-                    if client.fill().await.ok()? == 0 {
-                        return None;
-                    }
-                }
-                Hello::Name(name) if Identity::is_mesh_name(&name) => break name,
-                Hello::Name(_) | Hello::NoName => return Some(client),
-            }
-        };
-        match judge(&name, self.shared.credentials.as_deref()) {
-            Judgement::Accept(credentials) => accept(client, &credentials, limits.accept_timeout)
-                .await
-                .map(|accepted| accepted.socket)
-                .ok(),
-            Judgement::NoCredentials => {
-                refuse(&mut client, Alert::HandshakeFailure).await;
-                None
-            }
-            Judgement::NotUs => {
-                refuse(&mut client, Alert::UnrecognizedName).await;
-                None
-            }
         }
     }
 

@@ -134,6 +134,14 @@ pub struct Limits {
     pub authorities_max: usize,
     /// Series that nobody has touched for so long are dropped.
     pub metrics_idle: Duration,
+    /// Calls of tap at once: each costs every request a look.
+    pub taps_max: usize,
+    /// Events that wait for one tap's client; further ones are lost to it.
+    pub tap_events_max: usize,
+    /// Header fields that one event of tap reports.
+    pub tap_headers_max: usize,
+    /// Bytes of the names and values of these.
+    pub tap_headers_bytes_max: usize,
     /// How often the credentials' files are compared with what is loaded.
     pub credentials_poll: Duration,
     /// How long `/ready` waits for the first certificate.
@@ -175,6 +183,10 @@ impl Default for Limits {
             h1_head_timeout: Duration::from_secs(3600),
             authorities_max: 500,
             metrics_idle: Duration::from_secs(600),
+            taps_max: 16,
+            tap_events_max: 100,
+            tap_headers_max: 64,
+            tap_headers_bytes_max: 8 * 1024,
             credentials_poll: Duration::from_millis(500),
             ready_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),

@@ -21,7 +21,7 @@ use tracing::{debug, info};
 
 use crate::{
     control::{Control, Status},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Labels},
     endpoints::Endpoints,
     shared::Shared,
     tls::connect::backoff,
@@ -157,7 +157,7 @@ impl Discovery {
             address,
             habit: Habit::default(),
             endpoints,
-            unknown: Endpoint::new(address, None, NoTls::DiscoveryUnavailable, "".into()),
+            unknown: Endpoint::new(address, None, NoTls::DiscoveryUnavailable, Labels::default()),
             refresh: refresh.clone(),
             last_used: AtomicU64::new(now),
         });
@@ -320,7 +320,7 @@ fn refused_or_ended(
     ) {
         return Asked::Ended { answered: false };
     }
-    let original = Endpoint::new(address, None, NoTls::OffCluster, "".into());
+    let original = Endpoint::new(address, None, NoTls::OffCluster, Labels::default());
     sender.send_replace(Some(Endpoints::original(original)));
     Asked::Refused
 }

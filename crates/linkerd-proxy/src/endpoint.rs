@@ -2,6 +2,7 @@
 //! It lives as long as discovery names it; requests that run keep it a little longer.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -26,13 +27,20 @@ pub(crate) struct Endpoint {
     pub(crate) identity: Option<Identity>,
     /// Why there is no identity.
     pub(crate) no_identity: NoTls,
-    /// Rendered `dst_…` labels, sorted.
-    pub(crate) labels: Arc<str>,
+    pub(crate) labels: Labels,
     pub(crate) load: Load,
     pub(crate) handshake: HandshakeMemory,
     pub(crate) pool: Pool,
     gone: AtomicBool,
     breaker: Mutex<Breaker>,
+}
+
+/// What discovery says of an endpoint.
+#[derive(Default, PartialEq, Eq)]
+pub(crate) struct Labels {
+    pub(crate) pairs: BTreeMap<String, String>,
+    /// The pairs as `dst_…` labels of metrics, sorted.
+    pub(crate) rendered: Arc<str>,
 }
 
 #[derive(Default)]
@@ -46,7 +54,7 @@ impl Endpoint {
         address: SocketAddr,
         identity: Option<Identity>,
         no_identity: NoTls,
-        labels: Arc<str>,
+        labels: Labels,
     ) -> Arc<Self> {
         Arc::new(Self {
             address,

@@ -10,7 +10,10 @@ use linkerd_names::{Identity, NoTls};
 use linkerd_proto::destination::{Update, WeightedAddr, tls_identity::Strategy, update};
 use tracing::warn;
 
-use crate::{endpoint::Endpoint, metrics};
+use crate::{
+    endpoint::{Endpoint, Labels},
+    metrics,
+};
 
 /// A Service with more has the first ones used; Kubernetes supports 5,000 nodes.
 const ENDPOINTS_MAX: usize = 10_000;
@@ -90,7 +93,7 @@ impl Endpoints {
                     .get(&address)
                     .filter(|e| e.no_identity == NoTls::OffCluster);
                 let original = kept.map_or_else(
-                    || Endpoint::new(address, None, NoTls::OffCluster, "".into()),
+                    || Endpoint::new(address, None, NoTls::OffCluster, Labels::default()),
                     |endpoint| (*endpoint).clone(),
                 );
                 Self::original(original)
@@ -144,7 +147,7 @@ fn endpoint(
     let labels = labels(set_labels, &added.metric_labels);
     if let Some(known) = old.get(&address)
         && known.identity == identity
-        && *known.labels == *labels
+        && known.labels == labels
         && known.no_identity == NoTls::PeerNotMeshed
     {
         return Some((*known).clone());
@@ -153,23 +156,27 @@ fn endpoint(
         address,
         identity,
         NoTls::PeerNotMeshed,
-        labels.into(),
+        labels,
     ))
 }
 
-/// `dst_<name>="<value>"` of both, sorted; the endpoint's win.
-fn labels(set: &BTreeMap<String, String>, endpoint: &BTreeMap<String, String>) -> String {
-    let mut all = set.clone();
-    all.extend(
+/// The labels of both, sorted; the endpoint's win.
+fn labels(set: &BTreeMap<String, String>, endpoint: &BTreeMap<String, String>) -> Labels {
+    let mut pairs = set.clone();
+    pairs.extend(
         endpoint
             .iter()
             .map(|(name, value)| (name.clone(), value.clone())),
     );
-    let mut out = String::new();
-    for (name, value) in all.iter().filter(|(name, _)| is_label_name(name)) {
-        metrics::label(&mut out, &format!("dst_{name}"), value);
+    pairs.retain(|name, _| is_label_name(name));
+    let mut rendered = String::new();
+    for (name, value) in &pairs {
+        metrics::label(&mut rendered, &format!("dst_{name}"), value);
     }
-    out
+    Labels {
+        pairs,
+        rendered: rendered.into(),
+    }
 }
 
 fn is_label_name(name: &str) -> bool {
@@ -253,7 +260,7 @@ mod tests {
         assert_eq!(addresses(&set), ["1.1.1.2:1", "1.1.1.3:1"]);
         assert_eq!(&*set.service, "web.ns");
         assert_eq!(
-            &*set.list[0].labels,
+            &*set.list[0].labels.rendered,
             r#"dst_namespace="ns",dst_service="web""#
         );
     }

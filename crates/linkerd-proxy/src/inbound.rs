@@ -16,7 +16,7 @@ use tracing::{debug, info};
 use crate::{
     detect::{Protocol, detect},
     discovery::Habit,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Labels},
     first::{Bounds, First, who_speaks},
     http::{
         forward::{Destination, Forward},
@@ -239,6 +239,7 @@ impl Inbound {
                 let forward = Forward {
                     shared: self.shared.clone(),
                     protocol,
+                    client: client.peer(),
                     destination,
                 };
                 server::serve(client, forward, drain).await;
@@ -280,7 +281,7 @@ impl Inbound {
             ports.retain(|_, port| Arc::strong_count(port) > 1);
         }
         let port = Arc::new(Port {
-            endpoint: Endpoint::new(address, None, NoTls::Loopback, "".into()),
+            endpoint: Endpoint::new(address, None, NoTls::Loopback, Labels::default()),
             habit: Habit::default(),
             inner_habit: Habit::default(),
         });

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
@@ -110,6 +111,15 @@ impl Socket {
             Transport::Accepted(stream) => &stream.get_ref().0.stream,
             Transport::Connected(stream) => stream.get_ref().0,
         }
+    }
+
+    /// The other end; none when the connection is broken already.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        let address = self.tcp().peer_addr().ok()?;
+        Some(SocketAddr::new(
+            address.ip().to_canonical(),
+            address.port(),
+        ))
     }
 
     fn note(meter: &mut Option<Meter>, error: &io::Error) {

@@ -18,6 +18,7 @@ mod metrics;
 mod outbound;
 mod quiet;
 mod shared;
+mod tap;
 mod tls;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -36,6 +37,7 @@ use inbound::Inbound;
 use listener::Listener;
 use metrics::Metrics;
 use shared::Shared;
+use tap::Taps;
 use tls::credentials::Store;
 
 /// The proxy.
@@ -46,11 +48,14 @@ pub struct Bound {
     shared: Arc<Shared>,
     outbound: Listener,
     inbound: Listener,
+    control: Listener,
     metrics: Listener,
     /// Where connections of the application arrive.
     pub outbound_address: SocketAddr,
     /// Where connections to the application arrive.
     pub inbound_address: SocketAddr,
+    /// Where tap is served.
+    pub control_address: SocketAddr,
     /// Where `/metrics`, `/live` and `/ready` are served.
     pub metrics_address: SocketAddr,
 }
@@ -63,20 +68,32 @@ impl Proxy {
     pub fn bind(config: Config) -> std::io::Result<Bound> {
         let outbound = Listener::bind("outbound", config.outbound_listener)?;
         let inbound = Listener::bind("inbound", config.inbound_listener)?;
+        let control = Listener::bind("control", config.control_listener)?;
         let metrics = Listener::bind("metrics", config.metrics_listener)?;
         let outbound_address = outbound.address()?;
         let inbound_address = inbound.address()?;
+        let control_address = control.address()?;
         let metrics_address = metrics.address()?;
         let credentials = config
             .tls
             .as_ref()
             .map(|tls| Store::new(tls.identity.clone()));
         let counters = Metrics::new(config.limits.authorities_max, config.limits.metrics_idle);
+        let taps = Taps::new(
+            config.limits.tap_headers_max,
+            config.limits.tap_headers_bytes_max,
+        );
         let shared = Arc::new(Shared {
             config,
             metrics: Arc::new(counters),
+            taps,
             credentials,
-            own: vec![outbound_address, inbound_address, metrics_address],
+            own: vec![
+                outbound_address,
+                inbound_address,
+                control_address,
+                metrics_address,
+            ],
             tasks: TaskTracker::new(),
             failures: quiet::Quiet::default(),
         });
@@ -84,9 +101,11 @@ impl Proxy {
             shared,
             outbound,
             inbound,
+            control,
             metrics,
             outbound_address,
             inbound_address,
+            control_address,
             metrics_address,
         })
     }
@@ -100,12 +119,14 @@ impl Bound {
             shared,
             outbound,
             inbound,
+            control: tap,
             metrics,
             ..
         } = self;
         info!(
             outbound = %self.outbound_address,
             inbound = %self.inbound_address,
+            control = %self.control_address,
             metrics = %self.metrics_address,
             identity = shared.config.tls.as_ref().map(|tls| tls.identity.as_str()),
             "proxy is up"
@@ -135,9 +156,13 @@ impl Bound {
 
         let admin = Admin::new(shared.clone(), readiness);
         let serve = move |client| admin.clone().serve(client);
-        // Probes and scrapes go on until the end; they are not waited for.
+        // Probes, scrapes and taps go on until the end; they are not waited for.
         let admin_shared = Arc::new(shared.with_own_tasks());
-        background.spawn(metrics.run(admin_shared, end.clone(), serve));
+        background.spawn(metrics.run(admin_shared.clone(), end.clone(), serve));
+
+        let tap_server = tap::Server::new(shared.clone());
+        let serve = move |client| tap_server.clone().serve(client);
+        background.spawn(tap.run(admin_shared, end.clone(), serve));
 
         let app = Inbound::new(shared.clone());
         let drain = shutdown.clone();

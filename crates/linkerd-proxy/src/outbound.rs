@@ -91,6 +91,7 @@ pub(crate) async fn serve(
             let forward = Forward {
                 shared: shared.clone(),
                 protocol,
+                client: client.peer(),
                 destination,
             };
             server::serve(client, forward, &drain).await;

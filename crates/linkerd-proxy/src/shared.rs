@@ -4,12 +4,13 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
-use crate::{config::Config, metrics::Metrics, quiet::Quiet, tls::credentials::Store};
+use crate::{config::Config, metrics::Metrics, quiet::Quiet, tap::Taps, tls::credentials::Store};
 
 /// Shared by all tasks, built once by `lib.rs`.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) taps: Arc<Taps>,
     /// None when TLS is disabled.
     pub(crate) credentials: Option<Arc<Store>>,
     /// The addresses that the proxy itself listens on.
@@ -26,6 +27,7 @@ impl Shared {
         Self {
             config: self.config.clone(),
             metrics: self.metrics.clone(),
+            taps: self.taps.clone(),
             credentials: self.credentials.clone(),
             own: self.own.clone(),
             tasks: TaskTracker::new(),

@@ -19,6 +19,7 @@ use super::{classify, pool::Lease};
 use crate::{
     balance::Pending,
     metrics::{Classification, Route},
+    tap::Tapped,
 };
 
 /// A request's body. Counts the request when it ends or is dropped.
@@ -103,6 +104,8 @@ pub(super) struct Record {
     pub(super) started: Instant,
     pub(super) first_data: Option<Duration>,
     pub(super) pending: Pending,
+    /// None when nobody watches.
+    pub(super) tapped: Option<Box<Tapped>>,
 }
 
 impl ResponseBody {
@@ -128,7 +131,10 @@ impl ResponseBody {
     }
 
     fn end(&mut self) {
-        if let Some(record) = self.record.take() {
+        if let Some(mut record) = self.record.take() {
+            if let Some(tapped) = record.tapped.take() {
+                tapped.ended(record.grpc_status);
+            }
             record.close(false);
         }
         if let Some(lease) = self.lease.take() {
@@ -188,6 +194,9 @@ impl Body for ResponseBody {
             Some(Ok(frame)) => {
                 if let Some(record) = &mut this.record {
                     record.answered();
+                    if let Some(tapped) = &mut record.tapped {
+                        tapped.frame(frame);
+                    }
                     if let Some(trailers) = frame.trailers_ref() {
                         record.grpc_status = classify::grpc_status(trailers).or(record.grpc_status);
                     }
@@ -196,8 +205,11 @@ impl Body for ResponseBody {
                     this.end();
                 }
             }
-            Some(Err(_)) => {
-                if let Some(record) = this.record.take() {
+            Some(Err(error)) => {
+                if let Some(mut record) = this.record.take() {
+                    if let Some(tapped) = record.tapped.take() {
+                        tapped.broken(error);
+                    }
                     record.close(true);
                 }
                 this.lease = None;

@@ -1,12 +1,12 @@
 //! One request from the client's connection to an endpoint and its response back. Entry: [`Forward::handle`].
 //! Another endpoint is tried only when nothing of the request was sent.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header, uri};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use linkerd_names::Tls;
+use linkerd_names::{NoTls, Tls};
 use tokio::time::{Instant as Deadline, timeout_at};
 use tracing::{debug, info};
 
@@ -26,6 +26,7 @@ use crate::{
     io::copy_both_ways,
     metrics::{Direction, Route, RouteKey, TlsLabel},
     shared::Shared,
+    tap::{Origin, Tapped},
     tls::connect::ConnectError,
 };
 
@@ -33,6 +34,8 @@ use crate::{
 pub(crate) struct Forward {
     pub(crate) shared: Arc<Shared>,
     pub(crate) protocol: Protocol,
+    /// The client's address.
+    pub(crate) client: Option<SocketAddr>,
     pub(crate) destination: Destination,
 }
 
@@ -63,7 +66,12 @@ impl Forward {
         let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
         headers::strip_request(request.headers_mut(), wants_upgrade);
         let authority = self.authority(&mut request);
-        match self.send(request, &authority, started).await {
+        let taps = &self.shared.taps;
+        let mut tapped = taps.begin(&request, &authority, || self.origin(started));
+        match self
+            .send(request, &authority, started, &mut tapped)
+            .await
+        {
             Ok(Sent {
                 mut response,
                 route,
@@ -78,6 +86,9 @@ impl Forward {
                 }
                 let (mut parts, body) = response.into_parts();
                 headers::strip_response(&mut parts.headers, upgraded);
+                if let Some(tapped) = &mut tapped {
+                    tapped.responded(status, &parts.headers);
+                }
                 let record = Record {
                     route,
                     status,
@@ -85,6 +96,7 @@ impl Forward {
                     started,
                     first_data: None,
                     pending,
+                    tapped,
                 };
                 let lease = lease.filter(|_| !upgraded);
                 Response::from_parts(parts, ResponseBody::new(body, record, lease))
@@ -97,15 +109,34 @@ impl Forward {
                     debug!(%authority, direction, %error, "request failed");
                 }
                 let response = error.response(is_grpc);
+                let grpc_status = classify::grpc_status(response.headers());
                 route.request_ended();
                 route.response_ended(
                     crate::metrics::Classification::Failure,
                     response.status().as_u16(),
-                    classify::grpc_status(response.headers()),
+                    grpc_status,
                     started.elapsed(),
                 );
+                if let Some(mut tapped) = tapped {
+                    tapped.sent(None, None);
+                    tapped.responded(response.status(), response.headers());
+                    tapped.ended(grpc_status);
+                }
                 response
             }
+        }
+    }
+
+    fn origin(&self, began: Instant) -> Origin {
+        let tls = match &self.destination {
+            Destination::Application(_, source) => source.clone(),
+            Destination::Target(_) => Tls::Off(NoTls::Loopback),
+        };
+        Origin {
+            direction: self.destination.direction(),
+            source: self.client,
+            tls,
+            began,
         }
     }
 
@@ -137,6 +168,7 @@ impl Forward {
         mut request: Request<Incoming>,
         authority: &Arc<str>,
         started: Instant,
+        tapped: &mut Option<Box<Tapped>>,
     ) -> Result<Sent, Failed> {
         let limits = &self.shared.config.limits;
         let direction = self.destination.direction();
@@ -178,6 +210,9 @@ impl Forward {
             endpoint.succeeded();
             let reused = checkout.reused;
             let route = self.route(authority, Some(&endpoint), Some(&checkout));
+            if let Some(tapped) = tapped {
+                tapped.sent(Some(&endpoint), Some(&checkout.tls));
+            }
             let pending = Pending::start(&endpoint);
             let outgoing = request.map(|body| RequestBody::new(body, route.clone()));
             match checkout
@@ -249,7 +284,7 @@ impl Forward {
         let (destination, tls) = match &self.destination {
             Destination::Application(_, source) => ("".into(), TlsLabel::from(source)),
             Destination::Target(_) => (
-                endpoint.map_or_else(|| "".into(), |endpoint| endpoint.labels.clone()),
+                endpoint.map_or_else(|| "".into(), |endpoint| endpoint.labels.rendered.clone()),
                 checkout.map_or(TlsLabel::Unknown, |checkout| TlsLabel::from(&checkout.tls)),
             ),
         };

@@ -4,6 +4,7 @@ pub(crate) mod accept;
 pub(crate) mod client_hello;
 pub(crate) mod connect;
 pub(crate) mod credentials;
+pub(crate) mod either;
 mod files;
 mod sessions;
 mod verify;
