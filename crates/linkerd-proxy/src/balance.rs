@@ -153,6 +153,7 @@ mod tests {
     use linkerd_names::NoTls;
 
     use super::*;
+    use crate::endpoint::Labels;
 
     fn endpoints(n: u16) -> Vec<Arc<Endpoint>> {
         (1..=n)
@@ -161,7 +162,7 @@ mod tests {
                     ([10, 0, 0, 1], port).into(),
                     None,
                     NoTls::OffCluster,
-                    "".into(),
+                    Labels::default(),
                 )
             })
             .collect()

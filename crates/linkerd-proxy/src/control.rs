@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 use crate::{
     config::ControlAddress,
     detect::Protocol,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Labels},
     metrics::Direction,
     shared::Shared,
     tls::{
@@ -174,7 +174,7 @@ impl Control {
                     address,
                     self.address.identity.clone(),
                     NoTls::Loopback,
-                    "".into(),
+                    Labels::default(),
                 )
             });
             let verdict = Verdict::Known(Protocol::Http2);

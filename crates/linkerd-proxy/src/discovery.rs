@@ -157,7 +157,12 @@ impl Discovery {
             address,
             habit: Habit::default(),
             endpoints,
-            unknown: Endpoint::new(address, None, NoTls::DiscoveryUnavailable, Labels::default()),
+            unknown: Endpoint::new(
+                address,
+                None,
+                NoTls::DiscoveryUnavailable,
+                Labels::default(),
+            ),
             refresh: refresh.clone(),
             last_used: AtomicU64::new(now),
         });

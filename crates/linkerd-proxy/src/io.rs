@@ -116,10 +116,7 @@ impl Socket {
     /// The other end; none when the connection is broken already.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         let address = self.tcp().peer_addr().ok()?;
-        Some(SocketAddr::new(
-            address.ip().to_canonical(),
-            address.port(),
-        ))
+        Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
     }
 
     fn note(meter: &mut Option<Meter>, error: &io::Error) {

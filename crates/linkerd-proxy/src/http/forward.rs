@@ -68,10 +68,7 @@ impl Forward {
         let authority = self.authority(&mut request);
         let taps = &self.shared.taps;
         let mut tapped = taps.begin(&request, &authority, || self.origin(started));
-        match self
-            .send(request, &authority, started, &mut tapped)
-            .await
-        {
+        match self.send(request, &authority, started, &mut tapped).await {
             Ok(Sent {
                 mut response,
                 route,

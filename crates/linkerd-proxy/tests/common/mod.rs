@@ -41,6 +41,7 @@ pub struct Running {
     pub outbound: SocketAddr,
     pub inbound: SocketAddr,
     pub admin: SocketAddr,
+    pub control: SocketAddr,
     pub shutdown: CancellationToken,
     pub task: tokio::task::JoinHandle<()>,
     _guard: DropGuard,
@@ -54,6 +55,7 @@ pub fn config() -> Config {
     config.outbound_listener = "127.0.0.1:0".parse().unwrap();
     config.inbound_listener = "127.0.0.2:0".parse().unwrap();
     config.metrics_listener = "127.0.0.2:0".parse().unwrap();
+    config.control_listener = "127.0.0.2:0".parse().unwrap();
     // Far above what a busy machine needs: a test that is about a limit sets its own.
     config.limits = Limits {
         credentials_poll: Duration::from_millis(20),
@@ -87,10 +89,11 @@ pub fn with_control(mut config: Config, control: SocketAddr) -> Config {
 pub fn start(config: Config) -> Running {
     let bound = Proxy::bind(config).unwrap();
     let shutdown = CancellationToken::new();
-    let (outbound, inbound, admin) = (
+    let (outbound, inbound, admin, control) = (
         bound.outbound_address,
         bound.inbound_address,
         bound.metrics_address,
+        bound.control_address,
     );
     let task = tokio::spawn(bound.run(shutdown.clone()));
     let _guard = shutdown.clone().drop_guard();
@@ -98,6 +101,7 @@ pub fn start(config: Config) -> Running {
         outbound,
         inbound,
         admin,
+        control,
         shutdown,
         task,
         _guard,

@@ -1,0 +1,132 @@
+//! The control port: gRPC in plaintext or through mesh TLS. Entry: [`Server::serve`].
+//! Refuses what makes no sense before anything is watched.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use linkerd_proto::tap::{
+    ObserveRequest, TapEvent,
+    observe_request::{Extract, extract},
+    tap_server::{Tap, TapServer},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+use tracing::{debug, info};
+
+use super::{Taps, matches::Matcher, session::Session};
+use crate::{io::Socket, shared::Shared, tls::either};
+
+/// A PING that is not answered within the sum of both means that the client is gone.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// A request with as many matches as are allowed is far smaller.
+const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// What serves the control port.
+pub(crate) struct Server {
+    shared: Arc<Shared>,
+    /// One for each call under way.
+    slots: Arc<Semaphore>,
+}
+
+impl Server {
+    pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
+        let slots = Arc::new(Semaphore::new(shared.config.limits.taps_max));
+        Arc::new(Self { shared, slots })
+    }
+
+    /// Serves one connection.
+    pub(crate) async fn serve(self: Arc<Self>, client: Socket) {
+        let Some(client) = either::open(client, &self.shared).await else {
+            return;
+        };
+        let service = TapServer::from_arc(self).max_decoding_message_size(REQUEST_BYTES_MAX);
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .serve_connection(TokioIo::new(client), TowerToHyperService::new(service));
+        if let Err(error) = connection.await {
+            debug!(%error, "a tap connection has ended");
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Tap for Server {
+    type ObserveStream = Events;
+
+    async fn observe(&self, request: Request<ObserveRequest>) -> Result<Response<Events>, Status> {
+        let ObserveRequest {
+            limit,
+            r#match,
+            extract,
+        } = request.into_inner();
+        if limit == 0 {
+            return Err(Status::invalid_argument("limit must not be 0"));
+        }
+        let wanted = r#match.ok_or_else(|| Status::invalid_argument("match is not set"))?;
+        let matcher = Matcher::parse(wanted)
+            .map_err(|error| Status::invalid_argument(format!("match is not valid: {error}")))?;
+        let limits = &self.shared.config.limits;
+        let slot = self.slots.clone().try_acquire_owned().map_err(|_| {
+            let max = limits.taps_max;
+            Status::resource_exhausted(format!("{max} taps are under way already"))
+        })?;
+        let taps = self.shared.taps.clone();
+        let base = taps.next_base.fetch_add(1, Relaxed);
+        let (sender, receiver) = mpsc::channel(limits.tap_events_max);
+        let with_headers = wants_headers(extract);
+        let session = Session::new(base, matcher, with_headers, limit, sender);
+        taps.add(Arc::new(session));
+        info!(base, limit, with_headers, "a tap has begun");
+        Ok(Response::new(Events {
+            receiver,
+            taps,
+            base,
+            _slot: slot,
+        }))
+    }
+}
+
+fn wants_headers(extract: Option<Extract>) -> bool {
+    let Some(extract::Extract::Http(http)) = extract.and_then(|extract| extract.extract) else {
+        return false;
+    };
+    matches!(
+        http.extract,
+        Some(extract::http::Extract::Headers(extract::http::Headers {}))
+    )
+}
+
+/// The events of one call. The tap is over when the client drops it.
+pub(crate) struct Events {
+    receiver: mpsc::Receiver<TapEvent>,
+    taps: Arc<Taps>,
+    base: u32,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Stream for Events {
+    type Item = Result<TapEvent, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.receiver.poll_recv(cx).map(|event| event.map(Ok))
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.taps.remove(self.base);
+    }
+}

@@ -1,0 +1,53 @@
+//! The start of a connection to one of the proxy's own ports, which take plaintext and mesh TLS.
+//! Entry: [`open`].
+
+use std::time::Duration;
+
+use linkerd_names::Identity;
+use tokio::time::timeout;
+
+use super::{
+    accept::{Alert, Judgement, accept, judge, refuse},
+    client_hello::{Hello, server_name},
+};
+use crate::{io::Socket, shared::Shared};
+
+/// A client that takes longer to tell which of both it speaks is cut off.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Answers a mesh handshake for us; any other connection stays as it is. None when it has ended.
+pub(crate) async fn open(client: Socket, shared: &Shared) -> Option<Socket> {
+    timeout(OPEN_TIMEOUT, open_unbounded(client, shared))
+        .await
+        .ok()
+        .flatten()
+}
+
+async fn open_unbounded(mut client: Socket, shared: &Shared) -> Option<Socket> {
+    let limits = &shared.config.limits;
+    let name = loop {
+        match server_name(client.seen(), limits.client_hello_bytes_max) {
+            Hello::Incomplete => {
+                if client.fill().await.ok()? == 0 {
+                    return None;
+                }
+            }
+            Hello::Name(name) if Identity::is_mesh_name(&name) => break name,
+            Hello::Name(_) | Hello::NoName => return Some(client),
+        }
+    };
+    match judge(&name, shared.credentials.as_deref()) {
+        Judgement::Accept(credentials) => accept(client, &credentials, limits.accept_timeout)
+            .await
+            .map(|accepted| accepted.socket)
+            .ok(),
+        Judgement::NoCredentials => {
+            refuse(&mut client, Alert::HandshakeFailure).await;
+            None
+        }
+        Judgement::NotUs => {
+            refuse(&mut client, Alert::UnrecognizedName).await;
+            None
+        }
+    }
+}
