@@ -363,6 +363,17 @@ async fn a_client_that_goes_away_is_seen_as_a_cancelled_request() {
     assert_eq!(end.response_bytes, 5);
 }
 
+#[tokio::test]
+async fn an_open_tap_does_not_delay_the_end_of_the_proxy() {
+    let proxy = common::start(config());
+    let _stream = observe(proxy.control, question(1, everything())).await;
+    proxy.shutdown.cancel();
+    timeout(PATIENCE, proxy.task)
+        .await
+        .expect("an end")
+        .unwrap();
+}
+
 /// A mesh connection to `address` by whoever has the credentials in `folder`.
 async fn mesh_tls(
     address: SocketAddr,
