@@ -164,11 +164,25 @@ fn workload_secrets(cluster: &Cluster) -> Result<Vec<(String, String)>> {
         columns,
     ];
     let secrets = cluster.kubectl(&args)?;
+    // Those of an earlier test's namespace are about to go by themselves.
+    let active = [
+        "get",
+        "namespaces",
+        "--field-selector=status.phase=Active",
+        "-o",
+        "name",
+    ];
+    let active = cluster.kubectl(&active)?;
     Ok(secrets
         .lines()
         .filter_map(|line| line.trim().split_once(char::is_whitespace))
         .map(|(namespace, name)| (namespace.to_owned(), name.trim().to_owned()))
         .filter(|(_, name)| name.ends_with("-tls-linkerd-io"))
+        .filter(|(namespace, _)| {
+            active
+                .lines()
+                .any(|one| one == format!("namespace/{namespace}"))
+        })
         .collect())
 }
 
