@@ -10,7 +10,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use linkerd_process::Readiness;
 use tracing::debug;
 
-use crate::{io::Socket, shared::Shared, tls::either};
+use crate::{
+    io::Socket,
+    shared::Shared,
+    tls::either::{self, Opened},
+};
 
 /// A client that takes longer to send its request is cut off.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,7 +32,7 @@ impl Admin {
 
     /// Serves one connection.
     pub(crate) async fn serve(self: Arc<Self>, client: Socket) {
-        let Some(client) = either::open(client, &self.shared).await else {
+        let Some(Opened { socket, peer: _ }) = either::open(client, &self.shared).await else {
             return;
         };
         let admin = self.clone();
@@ -39,7 +43,7 @@ impl Admin {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(client), service);
+            .serve_connection(TokioIo::new(socket), service);
         if let Err(error) = connection.await {
             debug!(%error, "an admin connection has ended");
         }

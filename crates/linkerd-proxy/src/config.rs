@@ -5,7 +5,7 @@ use std::{
     collections::HashSet, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration,
 };
 
-use linkerd_names::{Identity, env, ports};
+use linkerd_names::{Identity, OwnerKind, component, env, ports};
 
 mod parse;
 
@@ -20,6 +20,8 @@ pub struct Config {
     pub inbound_listener: SocketAddr,
     /// Where tap listens.
     pub control_listener: SocketAddr,
+    /// The only one who may tap through mesh TLS: `linkerd-api`.
+    pub tap_identity: Option<Identity>,
     /// Where `/metrics`, `/live` and `/ready` are served.
     pub metrics_listener: SocketAddr,
     /// Inbound destination of a connection that was not redirected.
@@ -251,6 +253,7 @@ impl Config {
                 [127, 0, 0, 1],
                 ports::PROXY_METRICS,
             ),
+            tap_identity: reader.optional(env::CONTROLLER_NAMESPACE, tap_identity),
             inbound_forward: reader.optional(env::PRIVATE_FORWARD, parse::listener),
             outbound_forward: reader.optional(env::PUBLIC_FORWARD, parse::listener),
             control: control(&mut reader),
@@ -324,6 +327,11 @@ fn tls<L: Fn(&str) -> Option<String>>(reader: &mut Reader<L>, namespace: &str) -
         private_key: private_key.into(),
         identity: identity?,
     })
+}
+
+fn tap_identity(namespace: &str) -> Result<Identity, String> {
+    Identity::new(component::API, OwnerKind::Deployment, namespace, namespace)
+        .map_err(|error| error.reason.to_owned())
 }
 
 fn identity(text: &str) -> Result<Identity, String> {

@@ -430,6 +430,18 @@ async fn tap_is_served_through_mesh_tls() {
 }
 
 #[tokio::test]
+async fn a_workload_of_the_mesh_may_not_watch_another() {
+    let mesh = hello().await;
+    let folder = mesh.authority.issue("nosy");
+    let name = identity("server").to_string();
+    let control = mesh.server.control;
+    let channel = connector(async move { mesh_tls(control, &name, &folder).await }).await;
+    let mut watcher = TapClient::new(channel);
+    let answer = watcher.observe(question(1, everything())).await;
+    assert_eq!(answer.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
 async fn a_mesh_handshake_for_another_workload_is_refused_by_the_proxys_own_ports() {
     let mesh = hello().await;
     let folder = mesh.authority.issue("watcher");

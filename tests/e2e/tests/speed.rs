@@ -6,8 +6,16 @@ use e2e::{Namespace, Watch, Workload, eventually, in_namespace, percentile, repo
 use serde_json::Value;
 
 const WORKLOADS: usize = 50;
-/// Pods that start at the same time: more of them wait for the machine and not for the mesh.
+/// Pods that start at the same time unless `E2E_WAVE` says otherwise: more of them wait for the
+/// machine and not for the mesh.
 const WAVE: usize = 5;
+
+fn wave() -> Result<usize> {
+    match std::env::var("E2E_WAVE") {
+        Ok(wave) => wave.parse().context("E2E_WAVE is not a number"),
+        Err(_) => Ok(WAVE),
+    }
+}
 
 #[test]
 fn fifty_workloads_at_once_get_certificates() -> Result<()> {
@@ -50,7 +58,7 @@ fn fifty_new_pods_speak_tls() -> Result<()> {
         begun(&[&secrets, &deployments, &pods])?;
 
         let names = names();
-        for wave in names.chunks(WAVE) {
+        for wave in names.chunks(wave()?) {
             let manifests: String = wave
                 .iter()
                 .map(|name| client(name, namespace).deployment())

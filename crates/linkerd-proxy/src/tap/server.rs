@@ -1,7 +1,8 @@
-//! The control port: gRPC in plaintext or through mesh TLS. Entry: [`Server::serve`].
-//! Refuses what makes no sense before anything is watched.
+//! The control port: gRPC through mesh TLS for `linkerd-api`, in plaintext within the pod only.
+//! Entry: [`Server::serve`]. Refuses what makes no sense before anything is watched.
 
 use std::{
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
@@ -13,6 +14,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use linkerd_names::Identity;
 use linkerd_proto::tap::{
     ObserveRequest, TapEvent,
     observe_request::{Extract, extract},
@@ -20,11 +22,15 @@ use linkerd_proto::tap::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, service::interceptor::InterceptedService};
 use tracing::{debug, info};
 
 use super::{Taps, matches::Matcher, session::Session};
-use crate::{io::Socket, shared::Shared, tls::either};
+use crate::{
+    io::Socket,
+    shared::Shared,
+    tls::either::{self, Opened},
+};
 
 /// A PING that is not answered within the sum of both means that the client is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -45,19 +51,45 @@ impl Server {
         Arc::new(Self { shared, slots })
     }
 
-    /// Serves one connection.
+    /// Serves one connection; one who may not watch is told so.
     pub(crate) async fn serve(self: Arc<Self>, client: Socket) {
-        let Some(client) = either::open(client, &self.shared).await else {
+        let address = client.peer();
+        let Some(Opened { socket, peer }) = either::open(client, &self.shared).await else {
             return;
         };
+        let may_watch = self.may_watch(address, peer.as_ref());
         let service = TapServer::from_arc(self).max_decoding_message_size(REQUEST_BYTES_MAX);
+        let service = InterceptedService::new(service, move |request: Request<()>| {
+            if may_watch {
+                return Ok(request);
+            }
+            info!(
+                ?address,
+                ?peer,
+                "a tap by somebody who may not watch: refused"
+            );
+            Err(Status::permission_denied(
+                "only linkerd-api may watch the requests of this workload",
+            ))
+        });
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .serve_connection(TokioIo::new(client), TowerToHyperService::new(service));
+            .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
         if let Err(error) = connection.await {
             debug!(%error, "a tap connection has ended");
+        }
+    }
+}
+
+impl Server {
+    /// `linkerd-api` asks the user's rights before it watches. Within the pod, which is where a
+    /// port-forward arrives, Kubernetes has asked them.
+    fn may_watch(&self, address: Option<SocketAddr>, peer: Option<&Identity>) -> bool {
+        match peer {
+            Some(peer) => self.shared.config.tap_identity.as_ref() == Some(peer),
+            None => address.is_some_and(|address| address.ip().to_canonical().is_loopback()),
         }
     }
 }

@@ -15,15 +15,22 @@ use crate::{io::Socket, shared::Shared};
 /// A client that takes longer to tell which of both it speaks is cut off.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A connection, and who is at its other end.
+pub(crate) struct Opened {
+    pub(crate) socket: Socket,
+    /// None in plaintext.
+    pub(crate) peer: Option<Identity>,
+}
+
 /// Answers a mesh handshake for us; any other connection stays as it is. None when it has ended.
-pub(crate) async fn open(client: Socket, shared: &Shared) -> Option<Socket> {
+pub(crate) async fn open(client: Socket, shared: &Shared) -> Option<Opened> {
     timeout(OPEN_TIMEOUT, open_unbounded(client, shared))
         .await
         .ok()
         .flatten()
 }
 
-async fn open_unbounded(mut client: Socket, shared: &Shared) -> Option<Socket> {
+async fn open_unbounded(mut client: Socket, shared: &Shared) -> Option<Opened> {
     let limits = &shared.config.limits;
     let name = loop {
         match server_name(client.seen(), limits.client_hello_bytes_max) {
@@ -33,13 +40,21 @@ async fn open_unbounded(mut client: Socket, shared: &Shared) -> Option<Socket> {
                 }
             }
             Hello::Name(name) if Identity::is_mesh_name(&name) => break name,
-            Hello::Name(_) | Hello::NoName => return Some(client),
+            Hello::Name(_) | Hello::NoName => {
+                return Some(Opened {
+                    socket: client,
+                    peer: None,
+                });
+            }
         }
     };
     match judge(&name, shared.credentials.as_deref()) {
         Judgement::Accept(credentials) => accept(client, &credentials, limits.accept_timeout)
             .await
-            .map(|accepted| accepted.socket)
+            .map(|accepted| Opened {
+                socket: accepted.socket,
+                peer: Some(accepted.peer),
+            })
             .ok(),
         Judgement::NoCredentials => {
             refuse(&mut client, Alert::HandshakeFailure).await;

@@ -56,6 +56,7 @@ pub fn config() -> Config {
     config.inbound_listener = "127.0.0.2:0".parse().unwrap();
     config.metrics_listener = "127.0.0.2:0".parse().unwrap();
     config.control_listener = "127.0.0.2:0".parse().unwrap();
+    config.tap_identity = Some(identity("watcher"));
     // Far above what a busy machine needs: a test that is about a limit sets its own.
     config.limits = Limits {
         credentials_poll: Duration::from_millis(20),
