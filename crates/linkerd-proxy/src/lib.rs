@@ -74,6 +74,10 @@ impl Proxy {
         let inbound_address = inbound.address()?;
         let control_address = control.address()?;
         let metrics_address = metrics.address()?;
+        let mut own = Vec::new();
+        for listener in [&outbound, &inbound, &control, &metrics] {
+            own.extend(listener.addresses()?);
+        }
         let credentials = config
             .tls
             .as_ref()
@@ -88,12 +92,7 @@ impl Proxy {
             metrics: Arc::new(counters),
             taps,
             credentials,
-            own: vec![
-                outbound_address,
-                inbound_address,
-                control_address,
-                metrics_address,
-            ],
+            own,
             tasks: TaskTracker::new(),
             failures: quiet::Quiet::default(),
         });

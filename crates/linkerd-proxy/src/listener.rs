@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -30,37 +30,60 @@ const BACKLOG: i32 = 1024;
 pub(crate) struct Listener {
     name: &'static str,
     listener: TcpListener,
+    /// The same port of the IPv6 address that means the same: `linkerd-init` redirects both families.
+    sibling: Option<TcpListener>,
 }
 
 impl Listener {
-    /// Binds `address`.
+    /// Binds `address`, and with `0.0.0.0` and `127.0.0.1` also `[::]` and `[::1]` where the pod has
+    /// IPv6. A port that the system is to choose is bound once.
     ///
     /// # Errors
     /// The system's, with the name and the address in the text.
     pub(crate) fn bind(name: &'static str, address: SocketAddr) -> io::Result<Self> {
-        let bind = || {
-            let socket = socket2::Socket::new(
-                socket2::Domain::for_address(address),
-                socket2::Type::STREAM,
-                None,
-            )?;
-            socket.set_reuse_address(true)?;
-            socket.set_nonblocking(true)?;
-            socket.bind(&address.into())?;
-            socket.listen(BACKLOG)?;
-            TcpListener::from_std(socket.into())
+        let told = |error: io::Error, address| {
+            let text = format!("cannot bind {name} {address}: {error}");
+            io::Error::new(error.kind(), text)
         };
-        let listener = bind().map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot bind {name} {address}: {error}"),
-            )
-        })?;
-        Ok(Self { name, listener })
+        let listener = listen(address, Clients::Any).map_err(|error| told(error, address))?;
+        let sibling = sibling(address);
+        let sibling = match sibling.map(|sibling| (sibling, listen(sibling, Clients::Ipv6Only))) {
+            None => None,
+            Some((_, Ok(listener))) => Some(listener),
+            Some((sibling, Err(error))) if is_without_ipv6(&error) => {
+                debug!(name, %sibling, %error, "no IPv6");
+                None
+            }
+            Some((sibling, Err(error))) => return Err(told(error, sibling)),
+        };
+        Ok(Self {
+            name,
+            listener,
+            sibling,
+        })
     }
 
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Every address that is listened on.
+    pub(crate) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        [Some(&self.listener), self.sibling.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(TcpListener::local_addr)
+            .collect()
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        match &self.sibling {
+            None => self.listener.accept().await,
+            Some(sibling) => tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                accepted = sibling.accept() => accepted,
+            },
+        }
     }
 
     /// Runs `serve` for every connection, until `stop`.
@@ -73,7 +96,7 @@ impl Listener {
         loop {
             let accept = async {
                 let slot = slots.clone().acquire_owned().await;
-                (self.listener.accept().await, slot)
+                (self.accept().await, slot)
             };
             let (accepted, slot) = tokio::select! {
                 () = stop.cancelled() => return,
@@ -98,6 +121,42 @@ impl Listener {
             }
         }
     }
+}
+
+/// What the clients of an IPv6 listener speak.
+enum Clients {
+    Any,
+    Ipv6Only,
+}
+
+fn listen(address: SocketAddr, clients: Clients) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    if let Clients::Ipv6Only = clients {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn sibling(address: SocketAddr) -> Option<SocketAddr> {
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv6Addr::UNSPECIFIED,
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => Ipv6Addr::LOCALHOST,
+        _ => return None,
+    };
+    (address.port() != 0).then(|| SocketAddr::from((ip, address.port())))
+}
+
+/// Whether the kernel has no IPv6, or it is disabled in this pod.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT)
+    )
 }
 
 /// Where the client was going before it was redirected here; `forward` stands in for clients that
@@ -133,4 +192,29 @@ fn redirected_from(stream: &TcpStream) -> Option<SocketAddr> {
 fn canonical(address: SocketAddr) -> SocketAddr {
     let ip: IpAddr = address.ip().to_canonical();
     SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_families_are_listened_on() {
+        for (address, sibling) in [("127.0.0.1:0", "[::1]:0"), ("0.0.0.0:0", "[::1]:0")] {
+            let mut free: SocketAddr = address.parse().expect("an address");
+            let probe = std::net::TcpListener::bind(free).expect("a free port");
+            free.set_port(probe.local_addr().expect("bound").port());
+            drop(probe);
+            let listener = Listener::bind("test", free).expect("both are free");
+            if listener.sibling.is_none() {
+                eprintln!("skipped: there is no IPv6 here");
+                return;
+            }
+            let mut other: SocketAddr = sibling.parse().expect("an address");
+            other.set_port(free.port());
+            let client = TcpStream::connect(other).await.expect("listened on");
+            let (_, peer) = listener.accept().await.expect("accepted");
+            assert_eq!(Some(peer), client.local_addr().ok());
+        }
+    }
 }
