@@ -164,9 +164,20 @@ pub(super) async fn check_api(
         "does `kubectl port-forward` to the pod of linkerd-api work?",
         client.await,
     )?;
-    let results = retry.run(|| {
+    // Right after an install Prometheus may be ready some moments before it is reached.
+    let self_check = || {
         let mut client = client.clone();
         async move { answer(client.self_check(SelfCheckRequest {})).await }
+    };
+    let results = retry.look(self_check, |outcome| match outcome {
+        Err(error) => Some(error.clone()),
+        Ok(answer) => {
+            let results = &answer.results;
+            let bad = results
+                .iter()
+                .find(|result| result.status() != CheckStatus::Ok);
+            bad.map(|result| result.friendly_message_to_user.clone())
+        }
     });
     let results = report.require(
         "can query the control plane API",
