@@ -1,0 +1,20 @@
+//! What the protocols demand of an intermediary, byte by byte: scripted clients and servers with one
+//! or two real proxies between them. Nothing here knows how the proxy is made.
+
+#![allow(unreachable_pub, reason = "pub says what other files of the test use")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::let_underscore_must_use,
+    reason = "a peer may close at any time"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod http1;
+mod http1_bodies;
+mod http1_ends;
+mod http1_upgrades;
+mod message;
+mod smuggling;
+mod talk;
