@@ -1,6 +1,7 @@
 //! Tasks of this project, run as `cargo xtask TASK`. One variant per task, one module per variant.
 //! Results go to stdout, progress and errors to stderr.
 
+mod bench;
 mod cache;
 mod cluster;
 mod command;
@@ -38,6 +39,8 @@ enum Task {
     Demo(demo::Args),
     /// Everything that is tested; what CI runs
     Test(test::Args),
+    /// What the data plane costs, beside others, in one run
+    Bench(bench::Args),
     /// The house rules that no compiler checks
     Tidy,
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Images(args) => images::run(args),
         Task::Demo(args) => demo::run(args),
         Task::Test(args) => test::run(args),
+        Task::Bench(args) => bench::run(args),
         Task::Tidy => tidy::tidy(&workspace::root()).map(|()| ExitCode::SUCCESS),
     };
     match result {

@@ -1,4 +1,4 @@
-//! Builds the programs that go into images, static and optimised, and the CLI with them. Entry:
+//! Builds programs as they go into images: static and optimised. Entry:
 //! [`build`]. One run of cargo: its jobs share the processors, and no crate is built twice.
 
 use std::collections::BTreeMap;
@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use crate::{command, workspace};
 
-/// Packages that are built; each has one program.
-const PACKAGES: [&str; 7] = [
+/// Packages of the images, and the CLI; each has one program.
+pub(super) const PACKAGES: [&str; 7] = [
     "linkerd-proxy",
     "linkerd-init",
     "linkerd-ca",
@@ -23,7 +23,7 @@ const PACKAGES: [&str; 7] = [
 ];
 
 /// What was built.
-pub(super) struct Binaries {
+pub(crate) struct Binaries {
     by_name: BTreeMap<String, PathBuf>,
     /// Cargo's target folder.
     pub(super) target: PathBuf,
@@ -41,31 +41,42 @@ impl Binaries {
     ///
     /// # Errors
     /// When no package has this program.
-    pub(super) fn get(&self, name: &str) -> Result<&Path> {
+    pub(crate) fn get(&self, name: &str) -> Result<&Path> {
         let path = self.by_name.get(name);
         path.map(PathBuf::as_path)
             .with_context(|| format!("cargo built no program {name}"))
     }
 }
 
-/// Builds all programs for this machine's processor. Cargo's progress goes to stderr.
+/// Builds the programs of `packages` for this machine's processor, as they go into images. Cargo's
+/// progress goes to stderr.
 ///
 /// # Errors
 /// When cargo fails; it has said why.
-pub(super) fn build() -> Result<Binaries> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace::root());
-    cargo.args([
-        "build",
-        "--release",
-        "--message-format=json-render-diagnostics",
-    ]);
-    cargo.args(["--target", target_triple()?]);
-    cargo.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
+pub(crate) fn build(packages: &[&str]) -> Result<Binaries> {
+    let mut cargo = cargo_build(packages);
+    cargo.args(["--release", "--target", target_triple()?]);
     cargo
         .env("RUSTFLAGS", flags()?)
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    collect(&command::output(cargo.stderr(Stdio::inherit()))?)
+    collect(&command::output(&mut cargo)?)
+}
+
+/// Builds the programs of `packages` quickly, as tests use them.
+///
+/// # Errors
+/// When cargo fails; it has said why.
+pub(crate) fn build_for_tests(packages: &[&str]) -> Result<Binaries> {
+    collect(&command::output(&mut cargo_build(packages))?)
+}
+
+fn cargo_build(packages: &[&str]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace::root());
+    cargo.args(["build", "--message-format=json-render-diagnostics"]);
+    cargo.args(packages.iter().flat_map(|package| ["--package", package]));
+    cargo.stderr(Stdio::inherit());
+    cargo
 }
 
 /// Flags of rustc: no shared library is needed, and no path of this machine is in the program.

@@ -2,7 +2,7 @@
 //! Programs are built, packed into archives in `<target>/images`, and pushed when asked to.
 
 mod archive;
-mod binaries;
+pub(crate) mod binaries;
 mod contents;
 mod push;
 mod tree;
@@ -167,7 +167,9 @@ pub(crate) fn build(options: &Options) -> Result<Built> {
         registry,
         prometheus,
     } = options;
-    let binaries = progress::step("build the programs", binaries::build)?;
+    let binaries = progress::step("build the programs", || {
+        binaries::build(&binaries::PACKAGES)
+    })?;
     let folder = binaries.target.join("images");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let time = source_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())?;

@@ -1,0 +1,207 @@
+//! One run of the benchmark: all planes, taking turns. Entry: [`compare`].
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, Identity, OwnerKind};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use time::OffsetDateTime;
+
+use super::deployed::Deployed;
+use super::measures::{Effort, Measure};
+use super::planes::{Direct, Envoy, Ours, Plane, Setup};
+use super::programs::{self, Profile};
+use super::proof::{Proof, prove};
+use super::record::{Record, Records};
+use super::side::{SIDES, Side};
+use crate::{cache, command, progress, workspace};
+
+/// Namespace of the two workloads.
+pub(super) const NAMESPACE: &str = "bench";
+
+/// Planes that need no script.
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+pub(super) enum Builtin {
+    /// No data plane
+    Direct,
+    /// linkerd-proxy
+    Ours,
+    /// Envoy
+    Envoy,
+}
+
+/// What to compare, and how.
+pub(super) struct Options {
+    pub(super) measures: Vec<Measure>,
+    pub(super) planes: Vec<Builtin>,
+    pub(super) rounds: u32,
+    pub(super) effort: Effort,
+    /// A linkerd-proxy to measure instead of one that is built.
+    pub(super) proxy: Option<PathBuf>,
+    pub(super) profile: Profile,
+}
+
+/// What came out.
+pub(super) struct Comparison {
+    pub(super) records: Vec<Record>,
+    /// Names in the order of the table.
+    pub(super) planes: Vec<String>,
+    /// One for each plane.
+    pub(super) proofs: Vec<Proof>,
+    /// Where the raw figures and the logs are.
+    pub(super) folder: PathBuf,
+}
+
+/// Measures every plane in every round. Each gets fresh namespaces, servers and sidecars each time.
+///
+/// # Errors
+/// The first thing that fails; a plane that does not encrypt fails.
+pub(super) fn compare(options: &Options) -> Result<Comparison> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "network namespaces need root"
+    );
+    let _lock = lock()?;
+    raise_file_limit()?;
+    programs::install()?;
+    let work = work_folder()?;
+    let (tool, planes) = prepare(options, work.path())?;
+    let setup = Setup {
+        tool,
+        folder: work.path().to_path_buf(),
+    };
+    write_certificates(&setup)?;
+    let folder = results_folder()?;
+    let mut records = Records::create(&folder.join("raw.jsonl"))?;
+    let mut proofs = Vec::new();
+    for round in 1..=options.rounds {
+        for plane in &planes {
+            let name = format!("round {round} of {}, {}", options.rounds, plane.name());
+            progress::step(&name, || {
+                let mut deployed = Deployed::start(plane.as_ref(), &setup, &folder.join("logs"))?;
+                if round == 1 {
+                    let proof = prove(&mut deployed)?;
+                    records.note(&proof)?;
+                    proofs.push(proof);
+                }
+                measure(&mut deployed, round, options, &mut records)
+            })?;
+        }
+    }
+    Ok(Comparison {
+        records: records.all,
+        planes: planes.iter().map(|plane| plane.name().to_owned()).collect(),
+        proofs,
+        folder,
+    })
+}
+
+fn measure(
+    deployed: &mut Deployed,
+    round: u32,
+    options: &Options,
+    records: &mut Records,
+) -> Result<()> {
+    let plane = deployed.plane.name();
+    for measure in &options.measures {
+        let values = measure
+            .run(deployed, &options.effort)
+            .with_context(|| format!("{plane}: {}", measure.title()))?;
+        records.add(Record {
+            plane: plane.to_owned(),
+            round,
+            measure: *measure,
+            values,
+        })?;
+    }
+    Ok(())
+}
+
+/// The namespaces have names: only one benchmark at a time runs on a machine.
+fn lock() -> Result<File> {
+    let path = cache::folder()?.join("bench.lock");
+    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    file.lock().context("cannot wait for another benchmark")?;
+    Ok(file)
+}
+
+/// Builds or fetches what the planes are made of. The programs are copied into `work`: the sidecars'
+/// user may not be allowed to read them where they are, and what is built meanwhile changes nothing.
+fn prepare(options: &Options, work: &Path) -> Result<(PathBuf, Vec<Box<dyn Plane>>)> {
+    let copy = |from: &Path| -> Result<PathBuf> {
+        let to = work.join(from.file_name().context("a program has a name")?);
+        fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        Ok(to)
+    };
+    let (tool, proxy) = match &options.proxy {
+        Some(proxy) => {
+            let [tool] = programs::build(["linkerd-bench"], options.profile)?;
+            (tool, proxy.clone())
+        }
+        None => {
+            let packages = ["linkerd-bench", "linkerd-proxy"];
+            let [tool, proxy] = programs::build(packages, options.profile)?;
+            (tool, proxy)
+        }
+    };
+    let mut made: Vec<Box<dyn Plane>> = Vec::new();
+    for plane in &options.planes {
+        made.push(match plane {
+            Builtin::Direct => Box::new(Direct),
+            Builtin::Ours => Box::new(Ours::new(copy(&proxy)?)),
+            Builtin::Envoy => Box::new(Envoy::new(copy(&programs::envoy()?)?)),
+        });
+    }
+    Ok((tool, made))
+}
+
+/// The identity of a side's workload.
+pub(super) fn identity(side: Side) -> Identity {
+    Identity::new(
+        side.name(),
+        OwnerKind::Deployment,
+        NAMESPACE,
+        CONTROL_PLANE_NAMESPACE_DEFAULT,
+    )
+    .expect("the names are short and plain")
+}
+
+fn write_certificates(setup: &Setup) -> Result<()> {
+    let mut tool = Command::new(&setup.tool);
+    tool.arg("certificates")
+        .arg(setup.folder.join("certificates"));
+    tool.args(SIDES.map(|side| format!("{}={}", side.name(), identity(side))));
+    command::output(&mut tool).map(drop)
+}
+
+/// A folder that every user can read: the sidecars run as another one.
+fn work_folder() -> Result<tempfile::TempDir> {
+    use std::os::unix::fs::PermissionsExt as _;
+    tempfile::Builder::new()
+        .prefix("linkerd-bench-")
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .context("cannot make a temporary folder")
+}
+
+fn results_folder() -> Result<PathBuf> {
+    let now = OffsetDateTime::now_utc();
+    let (date, hour, minute, second) = (now.date(), now.hour(), now.minute(), now.second());
+    let time = format!("{date}-{hour:02}{minute:02}{second:02}");
+    let folder = workspace::root().join("target/bench").join(time);
+    let logs = folder.join("logs");
+    fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    Ok(folder)
+}
+
+/// Ten thousand clients need as many open files. What we start inherits the limit.
+fn raise_file_limit() -> Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit).context("cannot raise the limit of open files")
+}

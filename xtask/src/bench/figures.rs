@@ -1,0 +1,173 @@
+//! The figures of the result, in order, with our targets. Entry: [`FIGURES`], [`Figure::verdict`].
+
+use serde::Serialize;
+
+use super::measures::Measure;
+use super::record::Record;
+use super::summary::{self, Summary};
+use Target::{AtMost, RatioAtLeast, RatioAtMost};
+
+/// A line of the table.
+pub(super) struct Figure {
+    pub(super) measure: Measure,
+    pub(super) label: &'static str,
+    value: Value,
+    target: Option<Target>,
+}
+
+enum Value {
+    /// A value of the record, by name.
+    Of(&'static str),
+    /// What that value is above the one of `direct` in the same round.
+    Added(&'static str),
+}
+
+/// What we want to reach: in relation to Envoy in the same run, or by itself.
+#[derive(Clone, Copy)]
+enum Target {
+    RatioAtMost(f64),
+    RatioAtLeast(f64),
+    /// By itself.
+    AtMost(f64),
+}
+
+/// Ours against Envoy and against the target.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Verdict {
+    /// Ours divided by Envoy's; none when one of them was not measured.
+    pub(super) ratio: Option<f64>,
+    /// None when there is no target, or nothing to compare with it.
+    pub(super) is_met: Option<bool>,
+}
+
+/// Every line of the table.
+pub(super) const FIGURES: &[Figure] = &[
+    of(Measure::Http64, "requests/s", "requests_per_s"),
+    of(
+        Measure::Http64,
+        "CPU outbound, µs/request",
+        "cpu_outbound_us",
+    ),
+    of(Measure::Http64, "CPU inbound, µs/request", "cpu_inbound_us"),
+    of(Measure::Http64, "CPU both, µs/request", "cpu_us").target(RatioAtMost(0.35)),
+    of(Measure::Http64, "errors", "errors"),
+    of(Measure::Http64, "CPU of others, cores", "foreign_cores"),
+    of(Measure::Lat1000, "p50, µs", "p50_us"),
+    of(Measure::Lat1000, "p99, µs", "p99_us"),
+    of(Measure::Lat1000, "p99.9, µs", "p999_us"),
+    added(Measure::Lat1000, "p50 added to direct, µs", "p50_us").target(RatioAtMost(0.45)),
+    added(Measure::Lat1000, "p99 added to direct, µs", "p99_us"),
+    of(Measure::Lat1000, "CPU both, µs/request", "cpu_us").target(RatioAtMost(0.5)),
+    of(Measure::Lat1000, "errors", "errors"),
+    of(Measure::Lat1000, "CPU of others, cores", "foreign_cores"),
+    of(Measure::Lat200, "p50, µs", "p50_us"),
+    of(Measure::Lat200, "p99, µs", "p99_us"),
+    added(Measure::Lat200, "p50 added to direct, µs", "p50_us"),
+    added(Measure::Lat200, "p99 added to direct, µs", "p99_us"),
+    of(Measure::Lat200, "CPU both, µs/request", "cpu_us"),
+    of(Measure::Lat200, "errors", "errors"),
+    of(Measure::Lat200, "CPU of others, cores", "foreign_cores"),
+    of(Measure::Grpc64, "requests/s", "requests_per_s"),
+    of(
+        Measure::Grpc64,
+        "CPU outbound, µs/request",
+        "cpu_outbound_us",
+    ),
+    of(Measure::Grpc64, "CPU inbound, µs/request", "cpu_inbound_us"),
+    of(Measure::Grpc64, "CPU both, µs/request", "cpu_us").target(RatioAtMost(0.35)),
+    of(Measure::Grpc64, "errors", "errors"),
+    of(Measure::Grpc64, "CPU of others, cores", "foreign_cores"),
+    of(Measure::Tcp1, "Gbit/s", "gbit_per_s").target(RatioAtLeast(1.2)),
+    of(Measure::Tcp1, "CPU outbound, s/GB", "cpu_outbound_s"),
+    of(Measure::Tcp1, "CPU inbound, s/GB", "cpu_inbound_s"),
+    of(Measure::Tcp1, "CPU both, s/GB", "cpu_s").target(RatioAtMost(0.65)),
+    of(Measure::Tcp1, "CPU of others, cores", "foreign_cores"),
+    of(Measure::NewHttp, "connections/s", "requests_per_s").target(RatioAtLeast(1.9)),
+    of(
+        Measure::NewHttp,
+        "CPU outbound, µs/connection",
+        "cpu_outbound_us",
+    ),
+    of(
+        Measure::NewHttp,
+        "CPU inbound, µs/connection",
+        "cpu_inbound_us",
+    ),
+    of(Measure::NewHttp, "CPU both, µs/connection", "cpu_us").target(RatioAtMost(0.55)),
+    of(Measure::NewHttp, "errors", "errors"),
+    of(Measure::NewHttp, "CPU of others, cores", "foreign_cores"),
+    of(Measure::NewTcp, "connections/s", "requests_per_s").target(RatioAtLeast(3.5)),
+    of(
+        Measure::NewTcp,
+        "CPU outbound, µs/connection",
+        "cpu_outbound_us",
+    ),
+    of(
+        Measure::NewTcp,
+        "CPU inbound, µs/connection",
+        "cpu_inbound_us",
+    ),
+    of(Measure::NewTcp, "CPU both, µs/connection", "cpu_us").target(RatioAtMost(0.2)),
+    of(Measure::NewTcp, "errors", "errors"),
+    of(Measure::NewTcp, "CPU of others, cores", "foreign_cores"),
+    of(Measure::Size, "stripped, MiB", "binary_mib").target(AtMost(10.0)),
+];
+
+const fn of(measure: Measure, label: &'static str, name: &'static str) -> Figure {
+    Figure {
+        measure,
+        label,
+        value: Value::Of(name),
+        target: None,
+    }
+}
+
+const fn added(measure: Measure, label: &'static str, name: &'static str) -> Figure {
+    Figure {
+        measure,
+        label,
+        value: Value::Added(name),
+        target: None,
+    }
+}
+
+impl Figure {
+    const fn target(mut self, target: Target) -> Self {
+        self.target = Some(target);
+        self
+    }
+
+    /// The plane's value over all rounds; none when it was not measured.
+    pub(super) fn summary(&self, records: &[Record], plane: &str) -> Option<Summary> {
+        Summary::of(match self.value {
+            Value::Of(name) => summary::values(records, plane, self.measure, name),
+            Value::Added(name) => summary::added(records, plane, self.measure, name),
+        })
+    }
+
+    /// The target as people read it; empty when there is none.
+    pub(super) fn target_text(&self) -> String {
+        match self.target {
+            None => String::new(),
+            Some(RatioAtMost(ratio)) => format!("≤ {ratio}"),
+            Some(RatioAtLeast(ratio)) => format!("≥ {ratio}"),
+            Some(AtMost(most)) => format!("ours ≤ {most}"),
+        }
+    }
+
+    /// Compares the medians.
+    pub(super) fn verdict(&self, records: &[Record]) -> Verdict {
+        let ours = self.summary(records, "ours").map(|summary| summary.median);
+        let envoy = self.summary(records, "envoy").map(|summary| summary.median);
+        let ratio = ours
+            .zip(envoy)
+            .filter(|(_, envoy)| *envoy > 0.0)
+            .map(|(ours, envoy)| ours / envoy);
+        let is_met = self.target.and_then(|target| match target {
+            RatioAtMost(most) => ratio.map(|ratio| ratio <= most),
+            RatioAtLeast(least) => ratio.map(|ratio| ratio >= least),
+            AtMost(most) => ours.map(|ours| ours <= most),
+        });
+        Verdict { ratio, is_met }
+    }
+}

@@ -1,0 +1,123 @@
+//! `cargo xtask bench`: what our data plane costs beside no data plane and beside others, measured
+//! in one run on this machine. Entries: [`run`], and [`smoke`] for `cargo xtask test`.
+//! `docs/performance.md` says what the figures mean.
+
+mod comparison;
+mod deployed;
+mod figures;
+mod measures;
+mod namespaces;
+mod planes;
+mod process;
+mod programs;
+mod proof;
+mod record;
+mod side;
+mod smoke;
+mod summary;
+mod table;
+mod usage;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use self::comparison::{Builtin, Options, compare};
+use self::measures::{Effort, MEASURES, Measure};
+use self::programs::Profile;
+pub(crate) use self::smoke::smoke;
+
+/// Ports of the servers.
+mod ports {
+    /// HTTP/1.1.
+    pub(super) const HTTP: u16 = 8080;
+    /// gRPC without TLS.
+    pub(super) const GRPC: u16 = 8079;
+    /// iperf3.
+    pub(super) const IPERF: u16 = 5201;
+    /// HTTP that the sidecars pass on unread.
+    pub(super) const OPAQUE_HTTP: u16 = 5202;
+    /// Ports that are declared opaque.
+    pub(super) const OPAQUE: [u16; 2] = [IPERF, OPAQUE_HTTP];
+}
+
+/// Arguments of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Measure these only, comma-separated
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Measure>,
+    /// Planes to compare, comma-separated
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "direct,ours,envoy"
+    )]
+    planes: Vec<Builtin>,
+    /// How often each plane is measured; planes take turns
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Seconds of each load
+    #[arg(long, default_value_t = 8.0)]
+    seconds: f64,
+    /// One short round, however busy the machine is: to see that all works, not to tell anybody
+    #[arg(long)]
+    quick: bool,
+    /// Measure this linkerd-proxy instead of building one
+    #[arg(long, value_name = "PATH")]
+    proxy: Option<PathBuf>,
+}
+
+/// Runs the task: prints the table, and says where the figures of every round are.
+///
+/// # Errors
+/// The first thing that fails.
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let Args {
+        only,
+        planes,
+        rounds,
+        seconds,
+        quick,
+        proxy,
+    } = args;
+    let effort = if quick {
+        Effort {
+            seconds: seconds.min(2.0),
+            repeats_max: 0,
+            quiet_timeout: Duration::ZERO,
+        }
+    } else {
+        Effort {
+            seconds,
+            repeats_max: 2,
+            quiet_timeout: Duration::from_secs(60),
+        }
+    };
+    let result = compare(&Options {
+        measures: if only.is_empty() {
+            MEASURES.to_vec()
+        } else {
+            only
+        },
+        planes,
+        rounds: if quick { 1 } else { rounds },
+        effort,
+        proxy,
+        profile: Profile::Image,
+    })?;
+    let mut table = table::markdown(&result.records, &result.planes);
+    table.push('\n');
+    for proof in &result.proofs {
+        table.push_str(&proof.line());
+        table.push('\n');
+    }
+    fs::write(result.folder.join("table.md"), &table)?;
+    anstream::print!("{table}");
+    anstream::eprintln!("everything: {}", result.folder.display());
+    Ok(ExitCode::SUCCESS)
+}
