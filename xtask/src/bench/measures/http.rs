@@ -47,10 +47,10 @@ fn read(text: &str) -> Result<Load> {
         ", write",
         ", timeout",
     ];
-    let errors: f64 = errors
+    let errors = errors
         .iter()
         .filter_map(|before| number_after(text, before))
-        .sum();
+        .fold(0.0, |sum, number| sum + number);
     let values = [
         ("requests", requests),
         ("requests_per_s", rate),
