@@ -16,5 +16,6 @@ mod http1_bodies;
 mod http1_ends;
 mod http1_upgrades;
 mod message;
+mod responses;
 mod smuggling;
 mod talk;
