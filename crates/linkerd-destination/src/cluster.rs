@@ -12,9 +12,9 @@ use crate::{
     multimap::Multimap,
     node::Node,
     owner::{Link, LinkKey, owner_of},
-    pod::{Network, Pod, PodKey, Stage, TlsMark},
+    pod::{Network, Pod, PodKey, Readiness, Stage, TlsMark},
     service::{Service, ServicePort},
-    slice::{Slice, SliceEndpoint, SliceKey},
+    slice::{Slice, SliceEndpoint, SliceKey, Turn},
     target::{ServiceKey, Target},
 };
 
@@ -82,8 +82,9 @@ impl Cluster {
 
     /// Returns what stands behind `target` now.
     ///
-    /// A name, and a Service's address with one of its ports, mean its ready endpoints; a pod's
-    /// address means that pod, ready or not; all else is unknown.
+    /// A name, and a Service's address with one of its ports, mean its ready endpoints, or, when there
+    /// is none, those whose node is silent; a pod's address means that pod, ready or not; all else is
+    /// unknown.
     pub fn resolve(&self, target: &Target) -> Endpoints {
         match target {
             Target::Name {
@@ -145,21 +146,18 @@ impl Cluster {
     /// A name stands for the endpoints of one family, else a dual-stack pod would be there twice.
     /// Returns whether that is IPv6: the Service's first family if it has endpoints, or the other.
     fn family_of(&self, service: &Service) -> bool {
-        let mut families = self
-            .slices_of(&service.key)
-            .filter_map(|slice| slice.endpoints.first())
-            .map(|endpoint| endpoint.ip.is_ipv6())
-            .peekable();
-        match families.peek() {
-            None => service.prefers_ipv6,
-            Some(&first) => {
-                if families.any(|ipv6| ipv6 == service.prefers_ipv6) {
-                    service.prefers_ipv6
-                } else {
-                    first
-                }
+        for turn in [Turn::Always, Turn::Last] {
+            let mut families = self
+                .slices_of(&service.key)
+                .filter_map(|slice| slice.endpoints.iter().find(|each| each.turn == turn))
+                .map(|endpoint| endpoint.ip.is_ipv6());
+            if let Some(first) = families.next() {
+                let preferred = service.prefers_ipv6;
+                let has_preferred = first == preferred || families.any(|ipv6| ipv6 == preferred);
+                return if has_preferred { preferred } else { first };
             }
         }
+        service.prefers_ipv6
     }
 
     fn slices_of(&self, service: &ServiceKey) -> impl Iterator<Item = &Slice> {
@@ -176,19 +174,27 @@ impl Cluster {
         ipv6: bool,
         hostname: Option<&str>,
     ) -> Endpoints {
-        let mut list = Vec::new();
-        for slice in self.slices_of(&service.key) {
-            let Some(slice_port) = slice.ports.iter().find(|each| each.name == port.name) else {
-                continue;
-            };
-            let number = slice_port.port.unwrap_or(port.port);
-            let endpoints = slice
-                .endpoints
-                .iter()
-                .filter(|endpoint| endpoint.ip.is_ipv6() == ipv6)
-                .filter(|endpoint| hostname.is_none() || endpoint.hostname.as_deref() == hostname)
-                .filter_map(|endpoint| self.slice_endpoint(endpoint, number));
-            list.extend(endpoints);
+        let list_of = |turn| {
+            let mut list = Vec::new();
+            for slice in self.slices_of(&service.key) {
+                let Some(slice_port) = slice.ports.iter().find(|each| each.name == port.name)
+                else {
+                    continue;
+                };
+                let number = slice_port.port.unwrap_or(port.port);
+                let endpoints = slice
+                    .endpoints
+                    .iter()
+                    .filter(|each| each.turn == turn && each.ip.is_ipv6() == ipv6)
+                    .filter(|each| hostname.is_none() || each.hostname.as_deref() == hostname)
+                    .filter_map(|each| self.slice_endpoint(each, number));
+                list.extend(endpoints);
+            }
+            list
+        };
+        let mut list = list_of(Turn::Always);
+        if list.is_empty() {
+            list = list_of(Turn::Last);
         }
         list.sort_by_key(|endpoint| endpoint.address);
         list.dedup_by_key(|endpoint| endpoint.address);
@@ -203,19 +209,23 @@ impl Cluster {
         }
     }
 
-    /// An endpoint that names a pod counts only while that pod has that address and is not ending;
-    /// one that names none is taken as it is, with what is known of whoever has the address.
+    /// An endpoint that names a pod counts only while that pod has that address and is not ending,
+    /// and as a last resort only if the pod was ready when its node was last heard of; one that names
+    /// none is taken as it is, with what is known of whoever has the address.
     fn slice_endpoint(&self, endpoint: &SliceEndpoint, port: u16) -> Option<Endpoint> {
         let address = SocketAddr::new(endpoint.ip, port);
         let workload = match &endpoint.pod {
             Some(key) => {
                 let (pod, workload) = self.pods.get(key)?;
                 let takes_traffic = matches!(pod.stage, Stage::Pending | Stage::Running);
-                if !takes_traffic || !pod.ips.contains(&endpoint.ip) {
+                let is_its_turn =
+                    endpoint.turn == Turn::Always || pod.readiness == Readiness::Ready;
+                if !takes_traffic || !is_its_turn || !pod.ips.contains(&endpoint.ip) {
                     return None;
                 }
                 Some(Arc::clone(workload))
             }
+            None if endpoint.turn == Turn::Last => return None,
             None => self
                 .pod_at(endpoint.ip)
                 .map(|(_, workload)| Arc::clone(workload)),

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::{
-    api::core::v1,
+    api::core::v1::{self, PodCondition},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use linkerd_names::{OwnerKind, annotations, labels};
@@ -34,6 +34,8 @@ pub struct Pod {
     pub network: Network,
     /// Where it stands in its life.
     pub stage: Stage,
+    /// Whether it was ready when its node was last heard of.
+    pub readiness: Readiness,
     /// The object that made it.
     pub controller: Option<Controller>,
     /// The workload that inject wrote onto it.
@@ -72,6 +74,40 @@ pub enum Stage {
     Terminating,
     /// Running.
     Running,
+}
+
+/// What kubelet last said of a pod, whatever others say meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// A probe or a readiness gate fails, or has not passed yet.
+    #[default]
+    NotReady,
+    /// All probes and gates pass.
+    Ready,
+}
+
+impl Readiness {
+    /// Reads the conditions of a pod.
+    ///
+    /// When a node is silent for 40 s, the node lifecycle controller sets the status of `Ready`, and of
+    /// nothing else, to `False` in all its pods. Kubelet sets `ContainersReady` along with it, or, when
+    /// only a gate fails, gives `Ready` a reason. So an unready pod without a reason whose containers
+    /// are ready was made unready by the controller.
+    fn of(conditions: &[PodCondition]) -> Self {
+        let find = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
+        let containers_ready =
+            find("ContainersReady").is_some_and(|condition| condition.status == "True");
+        let kubelet_says_ready = find("Ready").is_some_and(|condition| {
+            condition.status == "True"
+                || condition.status == "False"
+                    && condition.reason.as_deref().unwrap_or_default().is_empty()
+        });
+        if containers_ready && kubelet_says_ready {
+            Self::Ready
+        } else {
+            Self::NotReady
+        }
+    }
 }
 
 /// Whether inject marked a pod for TLS.
@@ -130,6 +166,7 @@ impl From<v1::Pod> for Pod {
             (Some("Pending"), None) => Stage::Pending,
             _ => Stage::Ended,
         };
+        let readiness = Readiness::of(status.conditions.as_deref().unwrap_or_default());
         let pod_ips = status
             .pod_ips
             .unwrap_or_default()
@@ -151,6 +188,7 @@ impl From<v1::Pod> for Pod {
                 Network::Pod
             },
             stage,
+            readiness,
             controller: Controller::of(owner_references),
             labelled_owner: labelled_owner(&mut labels),
             control_plane_namespace: labels

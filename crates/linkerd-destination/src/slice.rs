@@ -1,5 +1,5 @@
 //! What discovery keeps of an EndpointSlice. Entry: `Slice::from` an object of the API.
-//! Endpoints that are not ready, or on their way out, are dropped here already.
+//! Endpoints that can never take traffic as they are, are dropped here already.
 
 use std::net::IpAddr;
 
@@ -9,6 +9,12 @@ use crate::{pod::PodKey, target::ServiceKey};
 
 /// Label by which a slice names its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// Label by which a slice names its writer.
+const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+
+/// Kubernetes' own writer: with it, an endpoint is ready exactly when its pod is.
+const CONTROLLER: &str = "endpointslice-controller.k8s.io";
 
 /// Name and namespace of an EndpointSlice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +34,7 @@ pub struct Slice {
     pub service: ServiceKey,
     /// TCP ports.
     pub ports: Vec<SlicePort>,
-    /// The ready endpoints.
+    /// The endpoints that are not on their way out.
     pub endpoints: Vec<SliceEndpoint>,
 }
 
@@ -41,7 +47,7 @@ pub struct SlicePort {
     pub port: Option<u16>,
 }
 
-/// One endpoint that takes traffic.
+/// One endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SliceEndpoint {
     /// Its address. Slices may list more than one; as kube-proxy, we look at the first.
@@ -50,21 +56,36 @@ pub struct SliceEndpoint {
     pub pod: Option<PodKey>,
     /// Its host name within a headless Service.
     pub hostname: Option<String>,
+    /// Whether it is there for traffic.
+    pub turn: Turn,
+}
+
+/// When an endpoint has its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Always: it is ready.
+    Always,
+    /// When nothing of its Service is ready, and its pod is not to blame for that.
+    Last,
 }
 
 impl From<v1::EndpointSlice> for Slice {
     fn from(object: v1::EndpointSlice) -> Self {
         let namespace = object.metadata.namespace.unwrap_or_default();
-        let service_name = object
-            .metadata
-            .labels
-            .and_then(|mut labels| labels.remove(SERVICE_NAME_LABEL))
-            .unwrap_or_default();
+        let mut labels = object.metadata.labels.unwrap_or_default();
+        let service_name = labels.remove(SERVICE_NAME_LABEL).unwrap_or_default();
+        let mirrors_pods = labels
+            .get(MANAGED_BY_LABEL)
+            .is_some_and(|writer| writer == CONTROLLER);
         let endpoints = object
             .endpoints
             .into_iter()
-            .filter(|endpoint| takes_traffic(endpoint.conditions.as_ref()))
-            .filter_map(|endpoint| slice_endpoint(endpoint, &namespace))
+            .filter_map(|endpoint| {
+                // Whoever else writes slices may have reasons that the pod does not tell.
+                let turn = turn(endpoint.conditions.as_ref())
+                    .filter(|turn| *turn == Turn::Always || mirrors_pods)?;
+                slice_endpoint(endpoint, &namespace, turn)
+            })
             .collect();
         let ports = object
             .ports
@@ -87,14 +108,21 @@ impl From<v1::EndpointSlice> for Slice {
     }
 }
 
-/// Unknown readiness counts as ready, as the API defines it.
-fn takes_traffic(conditions: Option<&EndpointConditions>) -> bool {
-    conditions.is_none_or(|conditions| {
-        conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false)
+/// Unknown readiness counts as ready, as the API defines it. None for one on its way out.
+fn turn(conditions: Option<&EndpointConditions>) -> Option<Turn> {
+    let Some(conditions) = conditions else {
+        return Some(Turn::Always);
+    };
+    if conditions.terminating.unwrap_or(false) {
+        return None;
+    }
+    Some(match conditions.ready.unwrap_or(true) {
+        true => Turn::Always,
+        false => Turn::Last,
     })
 }
 
-fn slice_endpoint(endpoint: v1::Endpoint, namespace: &str) -> Option<SliceEndpoint> {
+fn slice_endpoint(endpoint: v1::Endpoint, namespace: &str, turn: Turn) -> Option<SliceEndpoint> {
     let pod = endpoint
         .target_ref
         .filter(|target| target.kind.as_deref() == Some("Pod"))
@@ -106,6 +134,7 @@ fn slice_endpoint(endpoint: v1::Endpoint, namespace: &str) -> Option<SliceEndpoi
         ip: endpoint.addresses.first()?.parse().ok()?,
         pod,
         hostname: endpoint.hostname,
+        turn,
     })
 }
 

@@ -198,6 +198,54 @@ async fn the_stream_tells_each_step() {
 }
 
 #[tokio::test]
+async fn the_endpoints_of_a_silent_node_stay_while_there_are_no_others() {
+    let index = web();
+    let mut harness = harness(&index).await;
+    let mut updates = get(&mut harness.client, "10.0.0.1:80").await;
+    assert_eq!(next(&mut updates).await, ADDED);
+
+    // Kubernetes writes the pod first, then the slice; and again when the node is back.
+    let meshed = meshed_pod("web-a", "10.1.0.1", "web");
+    index.apply(pod(on_silent_node(meshed.clone())));
+    let endpoints = json!([unready("web-a", "10.1.0.1")]);
+    index.apply(slice("web-1", "web", 8080, endpoints));
+    let both = json!([unready("web-a", "10.1.0.1"), ready("web-b", "10.1.0.2")]);
+    index.apply(slice("web-1", "web", 8080, both));
+    // What comes first is the new pod: nothing was said meanwhile.
+    index.apply(pod(plain_pod("web-b", "10.1.0.2")));
+    assert_eq!(next(&mut updates).await, "+10.1.0.2:8080=-");
+    assert_eq!(next(&mut updates).await, "-10.1.0.1:8080");
+
+    index.apply(slice(
+        "web-1",
+        "web",
+        8080,
+        json!([unready("web-a", "10.1.0.1")]),
+    ));
+    assert_eq!(next(&mut updates).await, ADDED);
+    assert_eq!(next(&mut updates).await, "-10.1.0.2:8080");
+    index.apply(pod(with_failing_probe(meshed)));
+    assert_eq!(next(&mut updates).await, "none exists=true");
+}
+
+#[tokio::test]
+async fn a_pod_whose_own_probe_fails_is_taken_out_at_once() {
+    let index = web();
+    let mut harness = harness(&index).await;
+    let mut updates = get(&mut harness.client, "10.0.0.1:80").await;
+    assert_eq!(next(&mut updates).await, ADDED);
+    let meshed = meshed_pod("web-a", "10.1.0.1", "web");
+    index.apply(pod(with_failing_probe(meshed)));
+    index.apply(slice(
+        "web-1",
+        "web",
+        8080,
+        json!([unready("web-a", "10.1.0.1")]),
+    ));
+    assert_eq!(next(&mut updates).await, "none exists=true");
+}
+
+#[tokio::test]
 async fn a_subscriber_survives_that_the_service_is_deleted_and_created_again() {
     let index = web();
     let mut harness = harness(&index).await;

@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::{apps::v1::ReplicaSet, discovery::v1::EndpointSlice};
 use kube::core::PartialObjectMeta;
 use linkerd_destination::{index::Index, owner::Link, pod::Pod, service::Service, slice::Slice};
 use serde_json::{Value, json};
@@ -117,6 +117,146 @@ fn only_what_takes_traffic_is_an_endpoint() {
         index.apply(pod(object));
         assert_eq!(answer(&index, "10.0.0.1:80"), expected, "{claim}");
     }
+}
+
+#[test]
+fn without_a_ready_endpoint_those_whose_node_is_silent_are_used_and_no_others() {
+    let condition = |kind: &str, status: &str, reason: &str| match reason {
+        "" => json!({ "type": kind, "status": status }),
+        reason => json!({ "type": kind, "status": status, "reason": reason }),
+    };
+    let (unready, ours) = (common::unready("web-a", "10.1.0.1"), true);
+    let mut terminating = unready.clone();
+    terminating["conditions"]["terminating"] = json!(true);
+    let mut no_pod = unready.clone();
+    no_pod["targetRef"] = Value::Null;
+    let silent = [
+        condition("ContainersReady", "True", ""),
+        condition("Ready", "False", ""),
+    ];
+    for (claim, endpoint, by_controller, conditions, expected) in [
+        ("the node is silent", &unready, ours, silent.clone(), WEB),
+        (
+            "the node speaks again, and the slice does not say so yet",
+            &unready,
+            ours,
+            [
+                condition("ContainersReady", "True", ""),
+                condition("Ready", "True", ""),
+            ],
+            WEB,
+        ),
+        (
+            "a probe fails",
+            &unready,
+            ours,
+            [
+                condition("ContainersReady", "False", "ContainersNotReady"),
+                condition("Ready", "False", "ContainersNotReady"),
+            ],
+            "web.ns:80",
+        ),
+        (
+            "a probe failed before the node fell silent",
+            &unready,
+            ours,
+            [
+                condition("ContainersReady", "False", ""),
+                condition("Ready", "False", ""),
+            ],
+            "web.ns:80",
+        ),
+        (
+            "a readiness gate fails",
+            &unready,
+            ours,
+            [
+                condition("ContainersReady", "True", ""),
+                condition("Ready", "False", "ReadinessGatesNotReady"),
+            ],
+            "web.ns:80",
+        ),
+        (
+            "kubelet has said nothing of its readiness",
+            &unready,
+            ours,
+            [
+                condition("ContainersReady", "True", ""),
+                condition("Ready", "Unknown", ""),
+            ],
+            "web.ns:80",
+        ),
+        (
+            "it is terminating",
+            &terminating,
+            ours,
+            silent.clone(),
+            "web.ns:80",
+        ),
+        (
+            "it names no pod",
+            &no_pod,
+            ours,
+            silent.clone(),
+            "web.ns:80",
+        ),
+        (
+            "another than Kubernetes wrote the slice",
+            &unready,
+            false,
+            silent.clone(),
+            "web.ns:80",
+        ),
+    ] {
+        let index = web();
+        let ports = json!([{ "port": 8080 }]);
+        let mut object = slice_object("web-1", "web", ports, json!([endpoint]));
+        if !by_controller {
+            object["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] = json!("me");
+        }
+        index.apply(Slice::from(
+            serde_json::from_value::<EndpointSlice>(object).unwrap(),
+        ));
+        let mut object = meshed_pod("web-a", "10.1.0.1", "web");
+        object["status"]["conditions"] = json!(conditions);
+        index.apply(pod(object));
+        assert_eq!(answer(&index, "10.0.0.1:80"), expected, "{claim}");
+        assert_eq!(answer(&index, "web.ns.svc:80"), expected, "{claim}");
+    }
+}
+
+#[test]
+fn an_endpoint_on_a_silent_node_is_not_used_beside_a_ready_one() {
+    let index = index();
+    let spec = json!({ "clusterIP": "None", "ports": [{ "port": 80 }] });
+    index.apply(service("db", spec));
+    let mut endpoints = [unready("db-0", "10.1.0.1"), ready("db-1", "10.1.0.2")];
+    for (number, endpoint) in endpoints.iter_mut().enumerate() {
+        endpoint["hostname"] = json!(format!("db-{number}"));
+    }
+    index.apply(slice("db-1", "db", 5432, json!(endpoints)));
+    index.apply(pod(on_silent_node(plain_pod("db-0", "10.1.0.1"))));
+    index.apply(pod(plain_pod("db-1", "10.1.0.2")));
+    for (path, expected) in [
+        ("db.ns.svc:80", "db.ns:80 10.1.0.2:5432=-"),
+        ("db-1.db.ns.svc:80", "db.ns:80 10.1.0.2:5432=-"),
+        ("db-0.db.ns.svc:80", "db.ns:80 10.1.0.1:5432=-"),
+    ] {
+        assert_eq!(answer(&index, path), expected, "{path}");
+    }
+    let six = slice("db-2", "db", 5432, json!([ready("db-1", "fd00::2")]));
+    index.apply(six);
+    let mut dual = plain_pod("db-1", "10.1.0.2");
+    dual["status"]["podIPs"] = json!([{ "ip": "10.1.0.2" }, { "ip": "fd00::2" }]);
+    index.apply(pod(dual));
+    index.apply(slice(
+        "db-1",
+        "db",
+        5432,
+        json!([unready("db-0", "10.1.0.1")]),
+    ));
+    let ready_one = "db.ns:80 [fd00::2]:5432=-";
+    assert_eq!(answer(&index, "db.ns.svc:80"), ready_one);
 }
 
 #[test]

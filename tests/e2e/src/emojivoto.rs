@@ -34,6 +34,15 @@ impl<'a> Emojivoto<'a> {
         Self::deploy_text(namespace, &Self::DEPLOYMENTS, &manifests)
     }
 
+    /// The same with all of it meshed, and all of it on one node.
+    ///
+    /// # Errors
+    /// When a command fails, or a pod does not become ready.
+    pub fn deploy_on(namespace: &'a Namespace, node: &str) -> Result<Self> {
+        let manifests = on_node(&manifests(&namespace.name)?, node);
+        Self::deploy_text(namespace, &Self::DEPLOYMENTS, &manifests)
+    }
+
     fn deploy_text(namespace: &'a Namespace, meshed: &[&str], manifests: &str) -> Result<Self> {
         let manifests =
             manifests.replace("localhost/linkerd/emojivoto:v1", &namespace.cluster.image);
@@ -88,6 +97,12 @@ fn twice(manifests: &str) -> String {
     documents.collect::<Vec<_>>().join("\n---\n")
 }
 
+/// Every pod on `node`.
+fn on_node(manifests: &str, node: &str) -> String {
+    let selector = format!("\n    spec:\n      nodeSelector: {{kubernetes.io/hostname: {node}}}\n");
+    manifests.replace("\n    spec:\n", &selector)
+}
+
 fn is_deployment(document: &str, name: &str) -> bool {
     document.contains("\nkind: Deployment\n") && document.contains(&format!("\n  name: {name}\n"))
 }
@@ -102,6 +117,13 @@ mod tests {
         assert_eq!(text.matches("\n  replicas: 2\n").count(), 4);
         assert_eq!(text.matches("podAntiAffinity").count(), 4);
         assert!(text.contains("{matchLabels: {app: vote-bot}}"));
+    }
+
+    #[test]
+    fn every_deployment_can_be_on_one_node() {
+        let text = on_node(&manifests("elsewhere").unwrap(), "node2");
+        let selectors = text.matches("nodeSelector: {kubernetes.io/hostname: node2}");
+        assert_eq!(selectors.count(), Emojivoto::DEPLOYMENTS.len());
     }
 
     #[test]

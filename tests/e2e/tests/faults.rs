@@ -84,33 +84,50 @@ fn requests_go_on_when_the_destination_service_is_deleted() -> Result<()> {
 #[test]
 fn requests_go_on_when_a_kubelet_stops() -> Result<()> {
     in_namespace("no-kubelet", |namespace| {
-        let Some(xtask) = namespace.cluster.xtask.clone() else {
-            report("skipped: E2E_XTASK is not set, so no kubelet can be stopped");
-            return Ok(());
-        };
-        let kubelet = |what: &str| {
-            let mut command = std::process::Command::new(&xtask);
-            command.args(["cluster", what, "2"]);
-            run(&mut command, "", Duration::from_secs(60))?
-                .ok()
-                .context(what.to_owned())
-        };
-        let app = Emojivoto::deploy_twice(namespace)?;
-        let nodes = namespace.cluster.nodes()?;
-        let first = nodes
-            .iter()
-            .find(|node| node.ends_with('1'))
-            .context("no node1")?;
-        let outcome = under_load(namespace, &app, Some(first), |_| {
-            kubelet("stop-kubelet")?;
-            thread::sleep(kubelet_pause()?);
-            kubelet("start-kubelet")?;
-            Ok(())
-        });
-        // Starting it twice does no harm; leaving it stopped would spoil the other tests.
-        kubelet("start-kubelet")?;
-        outcome
+        without_kubelet(namespace, |_| Emojivoto::deploy_twice(namespace))
     })
+}
+
+/// After 40 s no Service has a ready endpoint left, and every pod still serves.
+#[test]
+fn requests_go_on_when_the_kubelet_of_all_pods_stops() -> Result<()> {
+    in_namespace("no-kubelet-at-all", |namespace| {
+        without_kubelet(namespace, |node| Emojivoto::deploy_on(namespace, node))
+    })
+}
+
+/// Stops the kubelet of the second node for a while; requests come from the first. `deploy` is told
+/// the second node.
+fn without_kubelet<'a>(
+    namespace: &'a Namespace,
+    deploy: impl FnOnce(&str) -> Result<Emojivoto<'a>>,
+) -> Result<()> {
+    let Some(xtask) = namespace.cluster.xtask.clone() else {
+        report("skipped: E2E_XTASK is not set, so no kubelet can be stopped");
+        return Ok(());
+    };
+    let kubelet = |what: &str| {
+        let mut command = std::process::Command::new(&xtask);
+        command.args(["cluster", what, "2"]);
+        run(&mut command, "", Duration::from_secs(60))?
+            .ok()
+            .context(what.to_owned())
+    };
+    let nodes = namespace.cluster.nodes()?;
+    let numbered = |number| {
+        let node = nodes.iter().find(|node| node.ends_with(number));
+        node.with_context(|| format!("no node{number}"))
+    };
+    let app = deploy(numbered('2')?)?;
+    let outcome = under_load(namespace, &app, Some(numbered('1')?), |_| {
+        kubelet("stop-kubelet")?;
+        thread::sleep(kubelet_pause()?);
+        kubelet("start-kubelet")?;
+        Ok(())
+    });
+    // Starting it twice does no harm; leaving it stopped would spoil the other tests.
+    kubelet("start-kubelet")?;
+    outcome
 }
 
 /// A minute, or what `E2E_KUBELET_STOP_SECONDS` says.

@@ -71,19 +71,27 @@ pub(crate) fn slice(name: &str, service: &str, port: u16, endpoints: Value) -> S
 }
 
 pub(crate) fn named_slice(name: &str, service: &str, ports: Value, endpoints: Value) -> Slice {
-    let object = json!({
+    let object = slice_object(name, service, ports, endpoints);
+    serde_json::from_value::<EndpointSlice>(object)
+        .unwrap()
+        .into()
+}
+
+/// A slice that Kubernetes itself has made of the Service's pods.
+pub(crate) fn slice_object(name: &str, service: &str, ports: Value, endpoints: Value) -> Value {
+    json!({
         "metadata": {
             "name": name,
             "namespace": "ns",
-            "labels": { "kubernetes.io/service-name": service },
+            "labels": {
+                "kubernetes.io/service-name": service,
+                "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+            },
         },
         "addressType": "IPv4",
         "ports": ports,
         "endpoints": endpoints,
-    });
-    serde_json::from_value::<EndpointSlice>(object)
-        .unwrap()
-        .into()
+    })
 }
 
 /// A ready endpoint that is a pod.
@@ -93,6 +101,35 @@ pub(crate) fn ready(pod: &str, ip: &str) -> Value {
         "conditions": { "ready": true, "serving": true, "terminating": false },
         "targetRef": { "kind": "Pod", "name": pod, "namespace": "ns" },
     })
+}
+
+/// An endpoint that is a pod and not ready.
+pub(crate) fn unready(pod: &str, ip: &str) -> Value {
+    let mut endpoint = ready(pod, ip);
+    endpoint["conditions"] = json!({ "ready": false, "serving": false, "terminating": false });
+    endpoint
+}
+
+/// The pod after its node was silent for too long: all but the status of `Ready` is as it was.
+pub(crate) fn on_silent_node(mut pod: Value) -> Value {
+    pod["status"]["conditions"] = json!([
+        { "type": "ContainersReady", "status": "True" },
+        { "type": "Ready", "status": "False" },
+    ]);
+    pod
+}
+
+/// The pod after its own readiness probe failed.
+pub(crate) fn with_failing_probe(mut pod: Value) -> Value {
+    let (reason, message) = (
+        "ContainersNotReady",
+        "containers with unready status: [web]",
+    );
+    pod["status"]["conditions"] = json!([
+        { "type": "ContainersReady", "status": "False", "reason": reason, "message": message },
+        { "type": "Ready", "status": "False", "reason": reason, "message": message },
+    ]);
+    pod
 }
 
 /// A running pod of namespace `ns` without the mesh.
