@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use linkerd_names::ResourceType;
+use linkerd_names::{NoTls, ResourceType};
 
 use crate::stat_request::{Outbound, StatRequest, Target};
 
@@ -17,8 +17,10 @@ pub(crate) const CLASSIFICATION: &str = "classification";
 /// Which series are meant, and by which labels they are summed up.
 #[derive(Debug)]
 pub(crate) struct Question<'a> {
-    /// Sorted, as in the text.
+    /// Conditions by label, sorted as in the text.
     matchers: BTreeMap<String, String>,
+    /// Whether it is about what arrives at pods.
+    inbound: bool,
     group_by: Vec<String>,
     window: &'a str,
 }
@@ -38,7 +40,7 @@ impl<'a> Question<'a> {
             Outbound::To(_) => ("outbound", ""),
             Outbound::From(_) => ("outbound", "dst_"),
         };
-        matchers.insert("direction".to_owned(), direction.to_owned());
+        matchers.insert("direction".to_owned(), is(direction));
         match outbound {
             Outbound::None => insert_target(&mut matchers, target),
             Outbound::To(peer) => {
@@ -56,6 +58,7 @@ impl<'a> Question<'a> {
         }
         Self {
             matchers,
+            inbound: matches!(outbound, Outbound::None),
             group_by,
             window: &window.promql,
         }
@@ -71,7 +74,7 @@ impl<'a> Question<'a> {
     pub(crate) fn responses(&self) -> String {
         format!(
             "sum(increase(response_total{}[{}])) by ({}, {CLASSIFICATION}, {TLS}, {NO_TLS_REASON})",
-            self.selector(&[]),
+            self.requests(),
             self.window,
             self.group_by.join(", ")
         )
@@ -91,7 +94,7 @@ impl<'a> Question<'a> {
     fn latency_by(&self, rate: &str, quantile: f64) -> String {
         format!(
             "histogram_quantile({quantile}, sum({rate}(response_latency_ms_bucket{}[{}])) by (le, {}))",
-            self.selector(&[]),
+            self.requests(),
             self.window,
             self.group_by.join(", ")
         )
@@ -101,7 +104,7 @@ impl<'a> Question<'a> {
     pub(crate) fn open_connections(&self) -> String {
         format!(
             "sum(tcp_open_connections{}) by ({}, {TLS})",
-            self.selector(&[("peer", "src")]),
+            self.selector(&[("peer", is("src"))]),
             self.group_by.join(", ")
         )
     }
@@ -111,22 +114,36 @@ impl<'a> Question<'a> {
     pub(crate) fn bytes(&self, metric: &str) -> String {
         format!(
             "sum(increase({metric}{}[{}])) by ({})",
-            self.selector(&[("peer", "src")]),
+            self.selector(&[("peer", is("src"))]),
             self.window,
             self.group_by.join(", ")
         )
     }
 
-    /// `{a="1", b="2"}`, sorted by label.
-    fn selector(&self, more: &[(&str, &str)]) -> String {
-        let own = self
+    /// Selects requests from one workload to another, so without kubelet's probes. Only the proxy of
+    /// the pod that is probed sees those.
+    fn requests(&self) -> String {
+        if self.inbound {
+            self.selector(&[(NO_TLS_REASON, is_not(NoTls::Probe.as_str()))])
+        } else {
+            self.selector(&[])
+        }
+    }
+
+    /// `{a="1", b!="2"}`, sorted by label.
+    fn selector(&self, more: &[(&str, String)]) -> String {
+        let more = more
+            .iter()
+            .map(|(label, condition)| (*label, condition.as_str()));
+        let all: BTreeMap<&str, &str> = self
             .matchers
             .iter()
-            .map(|(label, value)| (label.as_str(), value.as_str()));
-        let all: BTreeMap<&str, &str> = own.chain(more.iter().copied()).collect();
+            .map(|(label, condition)| (label.as_str(), condition.as_str()))
+            .chain(more)
+            .collect();
         let all: Vec<String> = all
             .into_iter()
-            .map(|(label, value)| format!("{label}={}", quote(value)))
+            .map(|(label, condition)| format!("{label}{condition}"))
             .collect();
         format!("{{{}}}", all.join(", "))
     }
@@ -135,10 +152,10 @@ impl<'a> Question<'a> {
 /// Restricts to series *of* the target: those that its own proxies reported.
 fn insert_target(matchers: &mut BTreeMap<String, String>, target: &Target) {
     if !target.name.is_empty() {
-        matchers.insert(target.kind.metric_label().to_owned(), target.name.clone());
+        matchers.insert(target.kind.metric_label().to_owned(), is(&target.name));
     }
     if target.kind != ResourceType::Namespace && !target.namespace.is_empty() {
-        matchers.insert("namespace".to_owned(), target.namespace.clone());
+        matchers.insert("namespace".to_owned(), is(&target.namespace));
     }
 }
 
@@ -146,19 +163,25 @@ fn insert_target(matchers: &mut BTreeMap<String, String>, target: &Target) {
 fn insert_peer(matchers: &mut BTreeMap<String, String>, peer: &Target) {
     if peer.kind == ResourceType::Authority {
         if !peer.name.is_empty() {
-            matchers.insert("authority".to_owned(), peer.name.clone());
+            matchers.insert("authority".to_owned(), is(&peer.name));
         }
         return;
     }
     if !peer.name.is_empty() {
-        matchers.insert(
-            format!("dst_{}", peer.kind.metric_label()),
-            peer.name.clone(),
-        );
+        matchers.insert(format!("dst_{}", peer.kind.metric_label()), is(&peer.name));
     }
     if peer.kind != ResourceType::Namespace && !peer.namespace.is_empty() {
-        matchers.insert("dst_namespace".to_owned(), peer.namespace.clone());
+        matchers.insert("dst_namespace".to_owned(), is(&peer.namespace));
     }
+}
+
+fn is(value: &str) -> String {
+    format!("={}", quote(value))
+}
+
+/// Also true of series without the label.
+fn is_not(value: &str) -> String {
+    format!("!={}", quote(value))
 }
 
 /// A PromQL string literal. Prometheus reads it as Go does.

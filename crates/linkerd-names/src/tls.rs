@@ -38,6 +38,9 @@ pub enum NoTls {
     HandshakeBackoff,
     /// Inbound: the peer sent no mesh handshake.
     PeerSentPlaintext,
+    /// Inbound: kubelet's probe, which cannot speak mesh TLS. Of requests only: a connection does not
+    /// say who it is from.
+    Probe,
 }
 
 impl Tls {
@@ -60,7 +63,7 @@ impl Tls {
 
 impl NoTls {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Disabled,
         Self::NoCredentials,
         Self::PeerNotMeshed,
@@ -72,6 +75,7 @@ impl NoTls {
         Self::CertificateInvalid,
         Self::HandshakeBackoff,
         Self::PeerSentPlaintext,
+        Self::Probe,
     ];
 
     /// Value of the metric label `tls`: the words of Linkerd v18.8, which users' dashboards know.
@@ -85,7 +89,7 @@ impl NoTls {
             | Self::HandshakeTimeout
             | Self::CertificateInvalid
             | Self::HandshakeBackoff => "handshake_failed",
-            Self::PeerSentPlaintext => "no_proxy_tls",
+            Self::PeerSentPlaintext | Self::Probe => "no_proxy_tls",
         }
     }
 
@@ -103,6 +107,7 @@ impl NoTls {
             Self::CertificateInvalid => "certificate_invalid",
             Self::HandshakeBackoff => "handshake_backoff",
             Self::PeerSentPlaintext => "peer_sent_plaintext",
+            Self::Probe => "probe",
         }
     }
 }

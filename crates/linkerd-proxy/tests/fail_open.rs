@@ -106,6 +106,37 @@ async fn no_credentials_yet_and_tls_from_the_moment_they_are_there() {
 }
 
 #[tokio::test]
+async fn kubelets_probes_have_a_reason_of_their_own_and_nobody_elses_requests() {
+    let mesh = common::mesh(hello().await).await;
+    let get_as = |agent: &str| {
+        format!(
+            "GET / HTTP/1.1\r\nHost: web.ns\r\nUser-Agent: {agent}\r\nConnection: close\r\n\r\n"
+        )
+    };
+    for (address, agent, expected) in [
+        (
+            mesh.server.inbound,
+            "kube-probe/1.34",
+            "tls=\"no_proxy_tls\",no_tls_reason=\"probe\"",
+        ),
+        (
+            mesh.server.inbound,
+            "not-kube-probe/1.34",
+            "tls=\"no_proxy_tls\",no_tls_reason=\"peer_sent_plaintext\"",
+        ),
+        // What comes over TLS is not kubelet's, whatever it calls itself.
+        (mesh.client.outbound, "kube-probe/1.34", "tls=\"true\""),
+    ] {
+        let answer = common::request(address, &get_as(agent)).await;
+        assert!(answer.ends_with("hello"), "{agent}: {answer}");
+        let labels = format!("direction=\"inbound\",{expected},classification=\"success\"");
+        let series = ["response_total", labels.as_str()];
+        mesh.server.metric_reaches(&series, 1.0).await;
+        assert_eq!(mesh.server.metric(&series).await, Some(1.0), "{agent}");
+    }
+}
+
+#[tokio::test]
 async fn the_peer_is_not_meshed() {
     let authority = Authority::new();
     let destination = destination::start().await;

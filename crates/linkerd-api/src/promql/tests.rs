@@ -32,37 +32,37 @@ fn latency(target: Target, outbound: Outbound) -> String {
 }
 
 #[test]
-fn plain_questions_are_about_inbound_series_of_the_target() {
+fn plain_questions_are_about_inbound_series_of_the_target_without_probes() {
     let cases = [
         (
             target("pod", "emojivoto", "emojivoto-1"),
-            r#"sum(increase(response_total{direction="inbound", namespace="emojivoto", pod="emojivoto-1"}[1m])) by (namespace, pod, classification, tls, no_tls_reason)"#,
-            r#"histogram_quantile(0.95, sum(irate(response_latency_ms_bucket{direction="inbound", namespace="emojivoto", pod="emojivoto-1"}[1m])) by (le, namespace, pod))"#,
+            r#"sum(increase(response_total{direction="inbound", namespace="emojivoto", no_tls_reason!="probe", pod="emojivoto-1"}[1m])) by (namespace, pod, classification, tls, no_tls_reason)"#,
+            r#"histogram_quantile(0.95, sum(irate(response_latency_ms_bucket{direction="inbound", namespace="emojivoto", no_tls_reason!="probe", pod="emojivoto-1"}[1m])) by (le, namespace, pod))"#,
         ),
         (
             target("deployment", "emojivoto", ""),
-            r#"sum(increase(response_total{direction="inbound", namespace="emojivoto"}[1m])) by (namespace, deployment, classification, tls, no_tls_reason)"#,
-            r#"histogram_quantile(0.95, sum(irate(response_latency_ms_bucket{direction="inbound", namespace="emojivoto"}[1m])) by (le, namespace, deployment))"#,
+            r#"sum(increase(response_total{direction="inbound", namespace="emojivoto", no_tls_reason!="probe"}[1m])) by (namespace, deployment, classification, tls, no_tls_reason)"#,
+            r#"histogram_quantile(0.95, sum(irate(response_latency_ms_bucket{direction="inbound", namespace="emojivoto", no_tls_reason!="probe"}[1m])) by (le, namespace, deployment))"#,
         ),
         (
             target("deployment", "", ""),
-            r#"sum(increase(response_total{direction="inbound"}[1m])) by (namespace, deployment, classification, tls, no_tls_reason)"#,
-            r#"histogram_quantile(0.95, sum(irate(response_latency_ms_bucket{direction="inbound"}[1m])) by (le, namespace, deployment))"#,
+            r#"sum(increase(response_total{direction="inbound", no_tls_reason!="probe"}[1m])) by (namespace, deployment, classification, tls, no_tls_reason)"#,
+            r#"histogram_quantile(0.95, sum(irate(response_latency_ms_bucket{direction="inbound", no_tls_reason!="probe"}[1m])) by (le, namespace, deployment))"#,
         ),
         (
             target("namespace", "default", "emojivoto"),
-            r#"sum(increase(response_total{direction="inbound", namespace="emojivoto"}[1m])) by (namespace, classification, tls, no_tls_reason)"#,
-            r#"histogram_quantile(0.95, sum(irate(response_latency_ms_bucket{direction="inbound", namespace="emojivoto"}[1m])) by (le, namespace))"#,
+            r#"sum(increase(response_total{direction="inbound", namespace="emojivoto", no_tls_reason!="probe"}[1m])) by (namespace, classification, tls, no_tls_reason)"#,
+            r#"histogram_quantile(0.95, sum(irate(response_latency_ms_bucket{direction="inbound", namespace="emojivoto", no_tls_reason!="probe"}[1m])) by (le, namespace))"#,
         ),
         (
             target("authority", "emojivoto", "web-svc.emojivoto:80"),
-            r#"sum(increase(response_total{authority="web-svc.emojivoto:80", direction="inbound", namespace="emojivoto"}[1m])) by (namespace, authority, classification, tls, no_tls_reason)"#,
-            r#"histogram_quantile(0.95, sum(irate(response_latency_ms_bucket{authority="web-svc.emojivoto:80", direction="inbound", namespace="emojivoto"}[1m])) by (le, namespace, authority))"#,
+            r#"sum(increase(response_total{authority="web-svc.emojivoto:80", direction="inbound", namespace="emojivoto", no_tls_reason!="probe"}[1m])) by (namespace, authority, classification, tls, no_tls_reason)"#,
+            r#"histogram_quantile(0.95, sum(irate(response_latency_ms_bucket{authority="web-svc.emojivoto:80", direction="inbound", namespace="emojivoto", no_tls_reason!="probe"}[1m])) by (le, namespace, authority))"#,
         ),
         (
             target("job", "emojivoto", "load"),
-            r#"sum(increase(response_total{direction="inbound", k8s_job="load", namespace="emojivoto"}[1m])) by (namespace, k8s_job, classification, tls, no_tls_reason)"#,
-            r#"histogram_quantile(0.95, sum(irate(response_latency_ms_bucket{direction="inbound", k8s_job="load", namespace="emojivoto"}[1m])) by (le, namespace, k8s_job))"#,
+            r#"sum(increase(response_total{direction="inbound", k8s_job="load", namespace="emojivoto", no_tls_reason!="probe"}[1m])) by (namespace, k8s_job, classification, tls, no_tls_reason)"#,
+            r#"histogram_quantile(0.95, sum(irate(response_latency_ms_bucket{direction="inbound", k8s_job="load", namespace="emojivoto", no_tls_reason!="probe"}[1m])) by (le, namespace, k8s_job))"#,
         ),
     ];
     for (target, expected_responses, expected_latency) in cases {

@@ -64,11 +64,15 @@ impl Forward {
         let wants_upgrade = headers::wants_upgrade(&request);
         let is_connect = request.method() == Method::CONNECT;
         let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+        let source = self.source(request.headers());
         headers::strip_request(request.headers_mut(), wants_upgrade);
         let authority = self.authority(&mut request);
         let taps = &self.shared.taps;
-        let mut tapped = taps.begin(&request, &authority, || self.origin(started));
-        match self.send(request, &authority, started, &mut tapped).await {
+        let mut tapped = taps.begin(&request, &authority, || self.origin(source, started));
+        match self
+            .send(request, &authority, source, started, &mut tapped)
+            .await
+        {
             Ok(Sent {
                 mut response,
                 route,
@@ -124,10 +128,22 @@ impl Forward {
         }
     }
 
-    fn origin(&self, began: Instant) -> Origin {
-        let tls = match &self.destination {
-            Destination::Application(_, source) => source.clone(),
-            Destination::Target(_) => Tls::Off(NoTls::Loopback),
+    /// What became of TLS between the client and us.
+    fn source(&self, headers: &HeaderMap) -> TlsLabel {
+        match &self.destination {
+            Destination::Application(_, Tls::Off(_)) if headers::is_probe(headers) => {
+                TlsLabel::Off(NoTls::Probe)
+            }
+            Destination::Application(_, source) => TlsLabel::from(source),
+            Destination::Target(_) => TlsLabel::Off(NoTls::Loopback),
+        }
+    }
+
+    fn origin(&self, source: TlsLabel, began: Instant) -> Origin {
+        let tls = match (&self.destination, source) {
+            (_, TlsLabel::Off(reason)) => Tls::Off(reason),
+            (Destination::Application(_, source), _) => source.clone(),
+            (Destination::Target(_), _) => Tls::Off(NoTls::Loopback),
         };
         Origin {
             direction: self.destination.direction(),
@@ -164,6 +180,7 @@ impl Forward {
         &self,
         mut request: Request<Incoming>,
         authority: &Arc<str>,
+        source: TlsLabel,
         started: Instant,
         tapped: &mut Option<Box<Tapped>>,
     ) -> Result<Sent, Failed> {
@@ -182,7 +199,7 @@ impl Forward {
                 None
             };
             let Some(endpoint) = next else {
-                return Err(self.failed(&endpoints, &tried, last, authority));
+                return Err(self.failed(&endpoints, &tried, last, authority, source));
             };
             let checkout = pool::checkout(&self.shared, direction, &endpoint, self.protocol);
             let checkout = match timeout_at(deadline, checkout).await {
@@ -200,13 +217,13 @@ impl Forward {
                         service,
                         bound: limits.bind_timeout,
                     };
-                    let route = self.route(authority, Some(&endpoint), None);
+                    let route = self.route(authority, source, Some(&endpoint), None);
                     return Err(Failed { error, route });
                 }
             };
             endpoint.succeeded();
             let reused = checkout.reused;
-            let route = self.route(authority, Some(&endpoint), Some(&checkout));
+            let route = self.route(authority, source, Some(&endpoint), Some(&checkout));
             if let Some(tapped) = tapped {
                 tapped.sent(Some(&endpoint), Some(&checkout.tls));
             }
@@ -275,11 +292,12 @@ impl Forward {
     fn route(
         &self,
         authority: &Arc<str>,
+        source: TlsLabel,
         endpoint: Option<&Endpoint>,
         checkout: Option<&Checkout>,
     ) -> Arc<Route> {
         let (destination, tls) = match &self.destination {
-            Destination::Application(_, source) => ("".into(), TlsLabel::from(source)),
+            Destination::Application(..) => ("".into(), source),
             Destination::Target(_) => (
                 endpoint.map_or_else(|| "".into(), |endpoint| endpoint.labels.rendered.clone()),
                 checkout.map_or(TlsLabel::Unknown, |checkout| TlsLabel::from(&checkout.tls)),
@@ -299,10 +317,16 @@ impl Forward {
         tried: &[Arc<Endpoint>],
         last: Option<ConnectError>,
         authority: &Arc<str>,
+        source: TlsLabel,
     ) -> Failed {
         let service = endpoints.service.to_string();
         let endpoint = tried.last();
-        let route = self.route(authority, endpoint.map(|endpoint| &**endpoint), None);
+        let route = self.route(
+            authority,
+            source,
+            endpoint.map(|endpoint| &**endpoint),
+            None,
+        );
         let error = match (endpoint, last) {
             (Some(endpoint), Some(source)) => ForwardError::Connect {
                 service,

@@ -13,6 +13,14 @@ pub(super) fn wants_upgrade<B>(request: &Request<B>) -> bool {
         && (request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE))
 }
 
+/// Whether kubelet asks how the application is. It says so itself, and nothing but a label of metrics
+/// depends on it.
+pub(super) fn is_probe(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::USER_AGENT)
+        .is_some_and(|agent| agent.as_bytes().starts_with(b"kube-probe/"))
+}
+
 /// Removes what must not go on: headers of the connection (unless it is to be upgraded) and our own.
 pub(super) fn strip_request(headers: &mut HeaderMap, upgrade: bool) {
     if !upgrade {
