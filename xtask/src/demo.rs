@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Push the images there; your cluster pulls them from there
     #[arg(long, requires = "context")]
     registry: Option<String>,
+    /// Talk http with a registry that is not on this machine
+    #[arg(long, requires = "registry")]
+    plain_http: bool,
 }
 
 /// Runs the task.
@@ -34,6 +37,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         down,
         context,
         registry,
+        plain_http,
     } = args;
     if down {
         cluster::down()?;
@@ -41,7 +45,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
     let started = Instant::now();
     let mesh = match (context, registry) {
-        (Some(context), Some(registry)) => on_own_cluster(context, registry)?,
+        (Some(context), Some(registry)) => on_own_cluster(context, registry, plain_http)?,
         _ => on_local_cluster()?,
     };
     step("install the mesh", || mesh.install())?;
@@ -76,13 +80,13 @@ pub(crate) fn on_local_cluster() -> Result<Mesh> {
     })
 }
 
-fn on_own_cluster(context: String, registry: String) -> Result<Mesh> {
+fn on_own_cluster(context: String, registry: String, plain_http: bool) -> Result<Mesh> {
     let options = images::Options {
         registry: registry.clone(),
         prometheus: false,
     };
     let built = step("images", || images::build(&options))?;
-    step("push the images", || images::push(&built))?;
+    step("push the images", || images::push(&built, plain_http))?;
     Ok(Mesh {
         kubectl: command::on_path("kubectl").context("kubectl is needed on the PATH")?,
         linkerd: built.linkerd,

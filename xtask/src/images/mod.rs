@@ -149,11 +149,18 @@ fn read_password(username: String) -> Result<push::Credentials> {
 }
 
 /// Pushes the images to the registry in their names, as the user that `docker login` has kept.
+/// With `plain_http` also over http where the registry is not on this machine.
 ///
 /// # Errors
 /// At the first image that the registry does not take.
-pub(crate) fn push(built: &Built) -> Result<()> {
-    push::push(&built.images, &push::Access::default())
+pub(crate) fn push(built: &Built, plain_http: bool) -> Result<()> {
+    push::push(
+        &built.images,
+        &push::Access {
+            credentials: None,
+            plain_http,
+        },
+    )
 }
 
 /// Builds all programs and makes the images. What has not changed since the last time is left as it
