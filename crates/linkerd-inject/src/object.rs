@@ -47,6 +47,7 @@ pub(crate) fn visit(
             object: display(object),
             outcome: Outcome::Unsupported,
             udp: false,
+            endless: false,
         };
         return Ok(vec![entry]);
     };

@@ -1,7 +1,7 @@
 //! Adds the proxy to one pod template.
 //! Entry: [`inject`], which decides whether to, and [`removal`](crate::removal) for the way back.
 
-use linkerd_names::{Identity, annotations, component, labels};
+use linkerd_names::{Identity, OwnerKind, annotations, component, labels};
 use serde_json::Value;
 
 use crate::{
@@ -29,6 +29,9 @@ pub(crate) fn inject(
         object: workload.to_string(),
         outcome,
         udp,
+        endless: outcome == Outcome::Injected
+            && options.sidecar == Sidecar::Plain
+            && matches!(workload.kind, OwnerKind::Job | OwnerKind::CronJob),
     };
 
     if spec.get("hostNetwork") == Some(&Value::Bool(true)) {

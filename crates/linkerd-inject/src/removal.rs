@@ -48,6 +48,7 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
         object: workload.to_string(),
         outcome,
         udp: false,
+        endless: false,
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Entry {
     pub outcome: Outcome,
     /// Whether a container has a UDP port, which no proxy sees.
     pub udp: bool,
+    /// Whether it is a Job whose pods will never end, because their proxy does not.
+    pub endless: bool,
 }
 
 /// What became of all objects, in the order in which they were read.
@@ -55,12 +57,8 @@ impl Report {
         let sidecar = self.with(Outcome::KnownSidecar);
         let disabled = self.with(Outcome::Disabled);
         let injected = self.with(Outcome::Injected);
-        let udp: Vec<&str> = self
-            .entries
-            .iter()
-            .filter(|entry| entry.udp)
-            .map(|entry| &*entry.object)
-            .collect();
+        let udp = self.objects(|entry| entry.udp);
+        let endless = self.objects(|entry| entry.endless);
 
         let mut text = String::from("\n");
         check(
@@ -104,6 +102,16 @@ impl Report {
                 format!("{} {verb} \"protocol: UDP\"", udp.join(", "))
             }),
         );
+        if !endless.is_empty() {
+            let objects = endless.join(", ");
+            check(
+                &mut text,
+                "jobs: pods that are to end have a native sidecar",
+                Some(format!(
+                    "{objects} will never complete; inject without --native-sidecar=false"
+                )),
+            );
+        }
         self.summary(&mut text, &injected, "injected");
         text
     }
@@ -116,7 +124,11 @@ impl Report {
     }
 
     fn with(&self, outcome: Outcome) -> Vec<&str> {
-        let entries = self.entries.iter().filter(|entry| entry.outcome == outcome);
+        self.objects(|entry| entry.outcome == outcome)
+    }
+
+    fn objects(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<&str> {
+        let entries = self.entries.iter().filter(|entry| wanted(entry));
         entries.map(|entry| &*entry.object).collect()
     }
 

@@ -96,3 +96,19 @@ fn the_report_says_what_was_injected() {
 
     "#]].assert_eq(&output.report.inject_text());
 }
+
+#[test]
+fn jobs_with_a_plain_sidecar_are_warned_of() {
+    let input = include_str!("data/kinds.in.yml");
+    let options = Options {
+        sidecar: Sidecar::Plain,
+        ..options(TlsMode::Off)
+    };
+    let text = inject(&source(input), &options)
+        .unwrap()
+        .report
+        .inject_text();
+    let line = "jobs: pods that are to end have a native sidecar...........................[warn] \
+                -- cronjob/nightly will never complete; inject without --native-sidecar=false\n";
+    assert!(text.contains(line), "{text}");
+}
