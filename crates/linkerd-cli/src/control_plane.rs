@@ -15,6 +15,7 @@ use kube::{
 use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, component, labels, ports};
 use linkerd_proto::public::api_client::ApiClient;
 use tonic::transport::{Channel, Endpoint};
+use tracing::debug;
 
 use crate::global::Global;
 
@@ -113,6 +114,7 @@ pub(crate) async fn kubernetes(global: &Global) -> Result<Kubernetes, ConnectErr
         config.auth_info.impersonate_groups = Some(global.as_group.clone());
     }
     let url = config.cluster_url.to_string();
+    debug!(url, "the Kubernetes API");
     let client = Client::try_from(config).map_err(|error| broken(&error))?;
     Ok(Kubernetes { client, url })
 }
@@ -158,6 +160,7 @@ pub(crate) async fn forwarded(
         )));
     };
     let name = pod.metadata.name.clone().unwrap_or_default();
+    debug!(pod = name, namespace, "port-forward to linkerd-api");
     let mut forward = within(pods.portforward(&name, &[ports::API]))
         .await
         .map_err(|error| refused(error, "get and create", "pods/portforward"))?;
@@ -175,7 +178,10 @@ pub(crate) async fn forwarded(
     let connect = endpoint.connect_with_connector(connector);
     let reason = tokio::select! {
         connected = tokio::time::timeout(TIMEOUT, connect) => match connected {
-            Ok(Ok(channel)) => return Ok(ApiClient::new(channel)),
+            Ok(Ok(channel)) => {
+                debug!("connected to linkerd-api");
+                return Ok(ApiClient::new(channel));
+            }
             Ok(Err(error)) => causes(&error),
             Err(_) => no_answer(),
         },
@@ -275,7 +281,9 @@ pub(crate) async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Re
 pub(crate) async fn answer<T>(
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
 ) -> Result<T, String> {
-    match tokio::time::timeout(TIMEOUT, call).await {
+    let answer = tokio::time::timeout(TIMEOUT, call).await;
+    debug!(answered = answer.is_ok(), "asked linkerd-api");
+    match answer {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) if status.message().is_empty() => Err(causes(&status)),
         Ok(Err(status)) => Err(status.message().to_owned()),

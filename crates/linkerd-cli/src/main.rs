@@ -20,6 +20,7 @@ mod stat;
 mod stdout;
 mod table;
 mod uninject;
+mod verbose;
 mod version;
 
 use std::{future::Future, process::ExitCode};
@@ -77,6 +78,9 @@ fn main() -> ExitCode {
 /// Runs one command. Commands that talk to the cluster are `async` and go through [`block_on`].
 fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
     global.validate()?;
+    if global.verbose {
+        verbose::start()?;
+    }
     match command {
         Command::Install(args) => install::run(global, &args),
         Command::Inject(args) => inject::run(global, &args),

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::{anyhow, bail};
 use clap::ValueEnum;
 use linkerd_proto::public::stat_summary_response::Response;
+use tracing::debug;
 
 use crate::{control_plane, global::Global, stdout};
 
@@ -86,6 +87,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     let (request, window) = request::build(args).map_err(|error| {
         anyhow!("error creating metrics request while making stats request: {error}")
     })?;
+    debug!(?request, "the question");
     let mut client = match control_plane::api_client(global).await {
         Ok(client) => client,
         Err(error) => return Ok(control_plane::report(global, &error)),

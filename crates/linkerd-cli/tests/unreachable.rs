@@ -49,6 +49,19 @@ fn closed_port() -> u16 {
 }
 
 #[test]
+fn verbose_tells_each_step_on_stderr_and_nothing_that_is_secret() {
+    let server = format!("http://127.0.0.1:{}", closed_port());
+    let kubeconfig = kubeconfig("verbose", &server);
+    let quiet = linkerd(&kubeconfig, &["check"]);
+    let (code, stdout, stderr) = linkerd(&kubeconfig, &["check", "--verbose"]);
+    assert_eq!((code, &stdout, quiet.2.as_str()), (quiet.0, &quiet.1, ""));
+    for part in ["DEBUG", &server, "/version"] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    assert!(!stderr.contains("not-a-secret"), "{stderr}");
+}
+
+#[test]
 fn without_a_kubeconfig_stat_names_the_file_and_the_next_step() {
     let (code, stdout, stderr) = linkerd("/nonexistent/kubeconfig", &["stat", "deploy"]);
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
