@@ -1,159 +1,194 @@
-//! Chooses an endpoint: of two drawn by lot the less loaded one. Entry: [`pick`].
-//! Load is latency, remembered at its peak and forgotten over seconds, times what is under way.
-//! Whoever was not measured yet is compared by what is under way alone, so it is tried soon.
+//! Chooses an endpoint: of two drawn by lot the less loaded one. Entry: [`pick`], which gives a
+//! [`Pending`]; what becomes of the request is told to that.
+//! Ejected endpoints are left out; one whose pause is over gets one request as a probe; when all are
+//! ejected they are used all the same. Nothing is allocated or locked here.
 
 use std::{
-    cmp::Ordering,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use crate::{
+    breaker::{Outcome, Readiness, Reason},
+    endpoint::Endpoint,
+};
 
-use crate::endpoint::Endpoint;
-
-/// A peak is forgotten to a third after this.
-const DECAY: Duration = Duration::from_secs(10);
-
-/// How loaded one endpoint is.
-#[derive(Default)]
-pub(crate) struct Load {
-    pending: AtomicU32,
-    latency: Mutex<Option<Latency>>,
-}
-
-/// Measured, nanoseconds.
-#[derive(Clone, Copy)]
-struct Latency {
-    peak: f64,
-    at: Instant,
-}
-
-impl Latency {
-    /// What is left of the peak; an endpoint that nobody asks becomes attractive again.
-    fn now(self, now: Instant) -> f64 {
-        let age = now.saturating_duration_since(self.at).as_secs_f64();
-        self.peak * (-age / DECAY.as_secs_f64()).exp()
-    }
-}
-
-impl Load {
-    fn pending(&self) -> u32 {
-        self.pending.load(Relaxed)
-    }
-
-    fn latency(&self, now: Instant) -> Option<f64> {
-        self.latency.lock().map(|latency| latency.now(now))
-    }
-
-    /// Which of two is less loaded.
-    fn compare(&self, other: &Self, now: Instant) -> Ordering {
-        match (self.latency(now), other.latency(now)) {
-            (Some(a), Some(b)) => {
-                let a = a * f64::from(self.pending().saturating_add(1));
-                let b = b * f64::from(other.pending().saturating_add(1));
-                a.total_cmp(&b)
-            }
-            (a, b) => self
-                .pending()
-                .cmp(&other.pending())
-                .then(a.is_some().cmp(&b.is_some())),
-        }
-    }
-
-    /// Takes a latency in: at once when it is higher, over time when it is lower.
-    fn observe(&self, sample: Duration, now: Instant) {
-        let sample = sample.as_secs_f64() * 1e9;
-        let mut latency = self.latency.lock();
-        let peak = match *latency {
-            Some(old) if sample < old.now(now) => {
-                let age = now.saturating_duration_since(old.at).as_secs_f64();
-                let keep = (-age / DECAY.as_secs_f64()).exp();
-                old.peak * keep + sample * (1.0 - keep)
-            }
-            _ => sample,
-        };
-        *latency = Some(Latency { peak, at: now });
-    }
-}
+/// Pairs that are drawn before all endpoints are looked at: even when half of them are ejected, one
+/// request in 256 has to do that.
+const PAIRS: usize = 4;
 
 /// A request or connection under way on an endpoint.
 pub(crate) struct Pending {
-    endpoint: Arc<Endpoint>,
-    started: Instant,
+    pub(crate) endpoint: Arc<Endpoint>,
+    reason: Reason,
+    /// When the wait for the first data or the connection began.
+    since: Instant,
+    waiting: bool,
+    /// The endpoint has been judged by this.
+    judged: bool,
+    connect_time: Duration,
 }
 
 impl Pending {
-    pub(crate) fn start(endpoint: &Arc<Endpoint>) -> Self {
-        endpoint.load.pending.fetch_add(1, Relaxed);
+    fn start(endpoint: &Arc<Endpoint>, reason: Reason, now: Instant) -> Self {
+        endpoint.load.begin();
         Self {
             endpoint: endpoint.clone(),
-            started: Instant::now(),
+            reason,
+            since: now,
+            waiting: true,
+            judged: false,
+            connect_time: Duration::ZERO,
         }
     }
 
-    /// The first data has come.
-    pub(crate) fn answered(&self) {
-        let now = Instant::now();
-        self.endpoint.load.observe(now - self.started, now);
+    /// There is a connection, new or used before; what goes through it is not known yet.
+    pub(crate) fn connected(&mut self, now: Instant) {
+        self.waiting = false;
+        self.connect_time = now.saturating_duration_since(self.since);
+        self.endpoint.record(Outcome::Connected, self.reason, now);
+    }
+
+    /// The request is being sent: from now on its first data is waited for.
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.since = now;
+        self.waiting = true;
+    }
+
+    /// The connection had closed before; that says nothing about the endpoint.
+    pub(crate) fn not_sent(&mut self) {
+        self.waiting = false;
+    }
+
+    /// The connection carries bytes: its endpoint's load is how long connecting takes, and how many
+    /// connections are open.
+    pub(crate) fn carries_bytes(&mut self, now: Instant) {
+        self.waiting = false;
+        self.endpoint.load.answered(self.connect_time, now);
+    }
+
+    /// The first data of a response has come that is good so far. That is all that a probe has to
+    /// find out: the response may go on for long.
+    pub(crate) fn first_data(&mut self, now: Instant) {
+        if std::mem::take(&mut self.waiting) {
+            let took = now.saturating_duration_since(self.since);
+            self.endpoint.load.answered(took, now);
+        }
+        if self.reason != Reason::Ready && !self.judged {
+            self.endpoint.record(Outcome::Success, self.reason, now);
+            self.reason = Reason::Ready;
+        }
+    }
+
+    /// What has become of it. The first word counts.
+    pub(crate) fn answered(&mut self, outcome: Outcome, now: Instant) {
+        if std::mem::replace(&mut self.judged, true) {
+            return;
+        }
+        let took = now.saturating_duration_since(self.since);
+        let load = &self.endpoint.load;
+        match (outcome, std::mem::take(&mut self.waiting)) {
+            (Outcome::Success, true) => load.answered(took, now),
+            (Outcome::Failure | Outcome::Unreachable, true) => load.failed(took, now),
+            (Outcome::Failure | Outcome::Unreachable, false) => load.failed(Duration::ZERO, now),
+            (Outcome::Success, false) | (Outcome::Connected, _) => {}
+        }
+        self.endpoint.record(outcome, self.reason, now);
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.endpoint.load.pending.fetch_sub(1, Relaxed);
+        self.endpoint.load.end();
+        if self.waiting {
+            // The client did not wait any longer; so slow was the endpoint at least.
+            let now = Instant::now();
+            let took = now.saturating_duration_since(self.since);
+            self.endpoint.load.given_up(took, now);
+        }
     }
 }
 
-/// Chooses an endpoint that is not in `tried`. Ejected ones come only when there is no other.
+/// Chooses an endpoint that is not in `tried`; none when all were. `draw` gives a number below its
+/// argument.
 pub(crate) fn pick(
     endpoints: &[Arc<Endpoint>],
     tried: &[Arc<Endpoint>],
     now: Instant,
     mut draw: impl FnMut(usize) -> usize,
-) -> Option<Arc<Endpoint>> {
-    if let ([only], []) = (endpoints, tried) {
-        return Some(only.clone());
-    }
-    let untried = |endpoint: &&Arc<Endpoint>| !tried.iter().any(|t| Arc::ptr_eq(t, endpoint));
-    let healthy = |endpoint: &&Arc<Endpoint>| untried(endpoint) && !endpoint.is_ejected(now);
-    // Two draws usually find two healthy ones; only then need all be looked at.
-    if tried.is_empty() && endpoints.len() > 1 {
-        let first = draw(endpoints.len());
-        let second = (first + 1 + draw(endpoints.len() - 1)) % endpoints.len();
-        let (a, b) = (&endpoints[first], &endpoints[second]);
-        match (a.is_ejected(now), b.is_ejected(now)) {
-            (false, false) => return Some(lighter(a, b, now).clone()),
-            (false, true) => return Some(a.clone()),
-            (true, false) => return Some(b.clone()),
-            (true, true) => {}
+) -> Option<Pending> {
+    let count = endpoints.len();
+    let is_tried = |endpoint: &Arc<Endpoint>| tried.iter().any(|t| Arc::ptr_eq(t, endpoint));
+    if count > 1 {
+        for _ in 0..PAIRS {
+            let first = draw(count);
+            let second = (first + 1 + draw(count - 1)) % count;
+            let pair = [&endpoints[first], &endpoints[second]];
+            let untried = pair.into_iter().filter(|endpoint| !is_tried(endpoint));
+            if let Some(pending) = lighter_ready(untried, now) {
+                return Some(pending);
+            }
         }
     }
-    endpoints
-        .iter()
-        .filter(healthy)
-        .min_by(|a, b| a.load.compare(&b.load, now))
-        .or_else(|| endpoints.iter().find(untried))
-        .cloned()
+    // Beginning anywhere, so that not all requests come to the same endpoint.
+    let start = if count > 1 { draw(count) } else { 0 };
+    let all = || {
+        let (front, back) = endpoints.split_at(start);
+        let from_start = back.iter().chain(front);
+        from_start.filter(|endpoint| !is_tried(endpoint))
+    };
+    lighter_ready(all(), now).or_else(|| {
+        let mut two = all();
+        let chosen = lighter(two.next()?, two.next(), now);
+        Some(Pending::start(chosen, Reason::LastResort, now))
+    })
 }
 
-fn lighter<'a>(a: &'a Arc<Endpoint>, b: &'a Arc<Endpoint>, now: Instant) -> &'a Arc<Endpoint> {
-    if b.load.compare(&a.load, now).is_lt() {
-        b
-    } else {
-        a
+/// The first whose probe is due; otherwise the less loaded of the first two that are ready.
+fn lighter_ready<'a>(
+    endpoints: impl Iterator<Item = &'a Arc<Endpoint>>,
+    now: Instant,
+) -> Option<Pending> {
+    let mut found: Option<&Arc<Endpoint>> = None;
+    for endpoint in endpoints {
+        match endpoint.readiness(now) {
+            Readiness::Ready => match found {
+                None => found = Some(endpoint),
+                Some(other) => {
+                    found = Some(lighter(other, Some(endpoint), now));
+                    break;
+                }
+            },
+            Readiness::Due if endpoint.may_probe(now) => {
+                return Some(Pending::start(endpoint, Reason::Probe, now));
+            }
+            Readiness::Due | Readiness::Ejected => {}
+        }
+    }
+    found.map(|endpoint| Pending::start(endpoint, Reason::Ready, now))
+}
+
+fn lighter<'a>(
+    a: &'a Arc<Endpoint>,
+    b: Option<&'a Arc<Endpoint>>,
+    now: Instant,
+) -> &'a Arc<Endpoint> {
+    match b {
+        Some(b) if b.load.compare(&a.load, now).is_lt() => b,
+        _ => a,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use linkerd_names::NoTls;
+    use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
     use super::*;
     use crate::endpoint::Labels;
+
+    const MS: Duration = Duration::from_millis(1);
+    const S: Duration = Duration::from_secs(1);
 
     fn endpoints(n: u16) -> Vec<Arc<Endpoint>> {
         (1..=n)
@@ -163,77 +198,190 @@ mod tests {
                     None,
                     NoTls::OffCluster,
                     Labels::default(),
+                    Arc::default(),
                 )
             })
             .collect()
     }
 
+    fn lots() -> impl FnMut(usize) -> usize {
+        let mut lots = SmallRng::seed_from_u64(1);
+        move |n| lots.random_range(0..n)
+    }
+
+    /// How many of `n` requests, one after the other, each endpoint gets. It answers after
+    /// `latency` of its port.
+    fn shares(
+        endpoints: &[Arc<Endpoint>],
+        n: usize,
+        mut now: Instant,
+        latency: impl Fn(u16) -> (Duration, Outcome),
+    ) -> Vec<usize> {
+        let mut draw = lots();
+        let mut counts = vec![0; endpoints.len()];
+        for _ in 0..n {
+            let mut pending = pick(endpoints, &[], now, &mut draw).unwrap();
+            let port = pending.endpoint.address.port();
+            counts[usize::from(port) - 1] += 1;
+            let (latency, outcome) = latency(port);
+            now += latency;
+            pending.answered(outcome, now);
+        }
+        counts
+    }
+
+    fn eject(endpoint: &Arc<Endpoint>, now: Instant) {
+        endpoint.record(Outcome::Unreachable, Reason::Ready, now);
+    }
+
     #[test]
     fn of_two_the_less_loaded_is_taken() {
         let endpoints = endpoints(2);
-        let _busy = [Pending::start(&endpoints[0]), Pending::start(&endpoints[0])];
+        let now = Instant::now();
+        let _busy = [(); 2].map(|()| Pending::start(&endpoints[0], Reason::Ready, now));
         for first in [0, 1] {
             let mut draws = [first, 0].into_iter();
-            let picked = pick(&endpoints, &[], Instant::now(), |_| draws.next().unwrap()).unwrap();
-            assert_eq!(picked.address.port(), 2);
+            let picked = pick(&endpoints, &[], now, |_| draws.next().unwrap()).unwrap();
+            assert_eq!(picked.endpoint.address.port(), 2);
         }
     }
 
     #[test]
-    fn a_slow_answer_counts_at_once_and_is_forgotten_slowly() {
-        let load = Load::default();
-        let now = Instant::now();
-        let later = |seconds| now + Duration::from_secs(seconds);
-        load.observe(Duration::from_millis(1), now);
-        load.observe(Duration::from_secs(1), later(1));
-        load.observe(Duration::from_millis(1), later(2));
-        assert!(load.latency(later(2)).unwrap() > 0.9e9);
-        load.observe(Duration::from_millis(1), later(60));
-        assert!(load.latency(later(60)).unwrap() < 0.1e9);
+    fn equal_endpoints_get_equal_shares() {
+        let counts = shares(&endpoints(10), 10_000, Instant::now(), |_| {
+            (MS, Outcome::Success)
+        });
+        let expected = 800..1_200;
+        assert!(counts.iter().all(|n| expected.contains(n)), "{counts:?}");
     }
 
     #[test]
-    fn a_slow_endpoint_that_nobody_asks_is_asked_again() {
-        let (slow, fast) = (Load::default(), Load::default());
-        let now = Instant::now();
-        slow.observe(Duration::from_secs(1), now);
-        fast.observe(Duration::from_millis(10), now);
-        assert!(fast.compare(&slow, now).is_lt());
-        let later = now + Duration::from_secs(60);
-        fast.observe(Duration::from_millis(10), later);
-        assert!(slow.compare(&fast, later).is_lt());
+    fn a_slow_endpoint_gets_a_small_share() {
+        let counts = shares(&endpoints(4), 10_000, Instant::now(), |port| {
+            let latency = if port == 1 { 100 * MS } else { MS };
+            (latency, Outcome::Success)
+        });
+        assert!(counts[0] < 100, "{counts:?}");
+        assert!(counts[1..].iter().all(|n| *n > 2_000), "{counts:?}");
+    }
+
+    /// One that fails each second request is never ejected, but avoided.
+    #[test]
+    fn an_endpoint_that_fails_now_and_then_gets_a_small_share() {
+        let odd = std::cell::Cell::new(false);
+        let counts = shares(&endpoints(4), 10_000, Instant::now(), |port| {
+            let fails = port == 1 && odd.replace(!odd.get());
+            match fails {
+                true => (MS / 10, Outcome::Failure),
+                false => (MS, Outcome::Success),
+            }
+        });
+        assert!(counts[0] < 500, "{counts:?}");
     }
 
     #[test]
-    fn a_new_endpoint_is_tried_at_once_and_not_flooded() {
-        let (new, old) = (Load::default(), Load::default());
-        let now = Instant::now();
-        old.observe(Duration::from_micros(100), now);
-        assert!(new.compare(&old, now).is_lt());
-        new.pending.store(1, Relaxed);
-        assert!(old.compare(&new, now).is_lt());
-    }
-
-    #[test]
-    fn ejected_endpoints_are_the_last_resort() {
+    fn an_endpoint_that_fails_is_left_and_probed() {
         let endpoints = endpoints(3);
-        endpoints[0].failed();
-        endpoints[1].failed();
-        for first in 0..3 {
-            let mut draws = [first, 0].into_iter().cycle();
-            let picked = pick(&endpoints, &[], Instant::now(), |n| {
-                draws.next().unwrap() % n
-            });
-            assert_eq!(picked.unwrap().address.port(), 3);
-        }
-        let tried = [endpoints[2].clone()];
-        assert!(pick(&endpoints, &tried, Instant::now(), |_| 0).is_some());
+        let counts = shares(&endpoints, 10_000, Instant::now(), |port| match port {
+            1 => (MS / 10, Outcome::Failure),
+            _ => (MS, Outcome::Success),
+        });
+        // Seven until it is ejected, and one probe after 1, 3, 7 seconds.
+        assert!(counts[0] <= 12, "{counts:?}");
     }
 
     #[test]
-    fn nothing_is_picked_when_all_were_tried() {
+    fn ejected_endpoints_are_left_out() {
+        let endpoints = endpoints(3);
+        let now = Instant::now();
+        eject(&endpoints[0], now);
+        eject(&endpoints[1], now);
+        let mut draw = lots();
+        for _ in 0..100 {
+            let picked = pick(&endpoints, &[], now, &mut draw).unwrap();
+            assert_eq!(picked.endpoint.address.port(), 3);
+        }
+    }
+
+    #[test]
+    fn the_one_ready_among_many_ejected_is_found() {
+        let endpoints = endpoints(500);
+        let now = Instant::now();
+        for endpoint in &endpoints[1..] {
+            eject(endpoint, now);
+        }
+        let mut draw = lots();
+        for _ in 0..20 {
+            let picked = pick(&endpoints, &[], now, &mut draw).unwrap();
+            assert_eq!(picked.endpoint.address.port(), 1);
+        }
+    }
+
+    #[test]
+    fn when_all_are_ejected_all_are_used() {
+        let endpoints = endpoints(4);
+        let now = Instant::now();
+        endpoints.iter().for_each(|endpoint| eject(endpoint, now));
+        let mut draw = lots();
+        let mut counts = [0; 4];
+        for _ in 0..400 {
+            let picked = pick(&endpoints, &[], now, &mut draw).unwrap();
+            counts[usize::from(picked.endpoint.address.port()) - 1] += 1;
+        }
+        assert!(counts.iter().all(|n| *n > 40), "{counts:?}");
+        // The first that answers is ready for all.
+        let mut picked = pick(&endpoints, &[], now, &mut draw).unwrap();
+        picked.answered(Outcome::Success, now);
+        let ready = picked.endpoint.address;
+        let next = pick(&endpoints, &[], now, &mut draw).unwrap();
+        assert_eq!(next.endpoint.address, ready);
+    }
+
+    #[test]
+    fn a_recovered_endpoint_gets_one_probe_and_then_its_share() {
         let endpoints = endpoints(2);
-        assert!(pick(&endpoints, &endpoints, Instant::now(), |_| 0).is_none());
-        assert!(pick(&[], &[], Instant::now(), |_| 0).is_none());
+        let now = Instant::now();
+        eject(&endpoints[0], now);
+        let later = now + 2 * S;
+        let mut draw = lots();
+        let mut probe = pick(&endpoints, &[], later, &mut draw).unwrap();
+        assert_eq!(probe.endpoint.address.port(), 1);
+        let meanwhile: Vec<Pending> = (0..10)
+            .map(|_| pick(&endpoints, &[], later, &mut draw).unwrap())
+            .collect();
+        assert!(meanwhile.iter().all(|p| p.endpoint.address.port() == 2));
+        for mut other in meanwhile {
+            other.answered(Outcome::Success, later + MS);
+        }
+        probe.sent(later);
+        probe.first_data(later + MS);
+        let next = pick(&endpoints, &[], later + MS, &mut draw).unwrap();
+        let after = pick(&endpoints, &[], later + MS, &mut draw).unwrap();
+        assert_ne!(next.endpoint.address, after.endpoint.address);
+    }
+
+    #[test]
+    fn the_only_endpoint_is_always_used() {
+        let endpoints = endpoints(1);
+        let now = Instant::now();
+        for _ in 0..100 {
+            let mut picked = pick(&endpoints, &[], now, |_| 0).unwrap();
+            picked.answered(Outcome::Unreachable, now);
+        }
+    }
+
+    #[test]
+    fn nothing_is_picked_twice_for_one_request() {
+        let endpoints = endpoints(3);
+        let now = Instant::now();
+        let mut draw = lots();
+        let mut tried = Vec::new();
+        while let Some(picked) = pick(&endpoints, &tried, now, &mut draw) {
+            tried.push(picked.endpoint.clone());
+        }
+        tried.sort_by_key(|endpoint| endpoint.address);
+        assert!(tried.iter().zip(&endpoints).all(|(a, b)| Arc::ptr_eq(a, b)));
+        assert_eq!(tried.len(), 3);
+        assert!(pick(&[], &[], now, &mut draw).is_none());
     }
 }

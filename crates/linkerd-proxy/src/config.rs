@@ -93,6 +93,15 @@ pub struct Limits {
     pub bind_timeout: Duration,
     /// Endpoints that are tried for one request before its error is told.
     pub attempts_max: usize,
+    /// Connects to an endpoint that fail in a row until it is left alone. One: each may cost a client
+    /// the whole timeout, and a connect is cheap to try again.
+    pub connect_failures_max: u8,
+    /// Responses of an endpoint that fail in a row until it is left alone; some applications answer
+    /// single requests with 5xx and are well.
+    pub response_failures_max: u8,
+    /// How long an endpoint is left alone before one request probes it: at first, and at most after
+    /// failed probes. Up to half is taken off by lot.
+    pub ejection_pause: (Duration, Duration),
     /// Outbound targets remembered at once.
     pub targets_max: usize,
     /// A target that nobody has used for so long is forgotten.
@@ -165,6 +174,9 @@ impl Default for Limits {
             endpoint_wait: Duration::from_secs(3),
             bind_timeout: Duration::from_secs(10),
             attempts_max: 3,
+            connect_failures_max: 1,
+            response_failures_max: 7,
+            ejection_pause: (Duration::from_secs(1), Duration::from_secs(60)),
             targets_max: 1_000,
             target_idle: Duration::from_secs(600),
             control_backoff: (Duration::from_millis(100), Duration::from_secs(10)),

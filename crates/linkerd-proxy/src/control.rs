@@ -175,6 +175,7 @@ impl Control {
                     self.address.identity.clone(),
                     NoTls::Loopback,
                     Labels::default(),
+                    self.shared.ejections.clone(),
                 )
             });
             let verdict = Verdict::Known(Protocol::Http2);

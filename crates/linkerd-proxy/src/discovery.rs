@@ -162,6 +162,7 @@ impl Discovery {
                 None,
                 NoTls::DiscoveryUnavailable,
                 Labels::default(),
+                self.shared.ejections.clone(),
             ),
             refresh: refresh.clone(),
             last_used: AtomicU64::new(now),
@@ -250,7 +251,7 @@ async fn ask_for_ever(
             // The proxy is ending.
             Err(_) => return,
         };
-        let pause = match ask(client, control, address, sender, refresh).await {
+        let pause = match ask(client, control, shared, address, sender, refresh).await {
             Asked::Ended { answered } => {
                 failures = if answered { 0 } else { failures + 1 };
                 backoff(failures, min, max)
@@ -275,6 +276,7 @@ enum Asked {
 async fn ask(
     mut client: crate::control::Client,
     control: &Control,
+    shared: &Shared,
     address: SocketAddr,
     sender: &watch::Sender<Option<Endpoints>>,
     refresh: &Notify,
@@ -286,7 +288,7 @@ async fn ask(
     };
     let mut updates = match client.get(question).await {
         Ok(response) => response.into_inner(),
-        Err(status) => return refused_or_ended(address, &status, sender),
+        Err(status) => return refused_or_ended(shared, address, &status, sender),
     };
     let mut answered = false;
     loop {
@@ -297,7 +299,13 @@ async fn ask(
         match update {
             Ok(Some(update)) => {
                 let known = sender.borrow().clone();
-                if let Some(next) = Endpoints::apply(known.as_ref(), update, !answered, address) {
+                if let Some(next) = Endpoints::apply(
+                    known.as_ref(),
+                    update,
+                    !answered,
+                    address,
+                    &shared.ejections,
+                ) {
                     sender.send_replace(Some(next));
                 }
                 answered = true;
@@ -308,12 +316,13 @@ async fn ask(
                 debug!(%address, %status, "the stream of endpoints has ended");
                 return Asked::Ended { answered };
             }
-            Err(status) => return refused_or_ended(address, &status, sender),
+            Err(status) => return refused_or_ended(shared, address, &status, sender),
         }
     }
 }
 
 fn refused_or_ended(
+    shared: &Shared,
     address: SocketAddr,
     status: &tonic::Status,
     sender: &watch::Sender<Option<Endpoints>>,
@@ -325,7 +334,13 @@ fn refused_or_ended(
     ) {
         return Asked::Ended { answered: false };
     }
-    let original = Endpoint::new(address, None, NoTls::OffCluster, Labels::default());
+    let original = Endpoint::new(
+        address,
+        None,
+        NoTls::OffCluster,
+        Labels::default(),
+        shared.ejections.clone(),
+    );
     sender.send_replace(Some(Endpoints::original(original)));
     Asked::Refused
 }

@@ -14,11 +14,13 @@ use std::{
 use linkerd_names::{Identity, NoTls};
 use parking_lot::Mutex;
 
-use crate::{balance::Load, http::pool::Pool, tls::connect::backoff};
-
-/// Consecutive connect failures after which others are preferred, and for how long at first and at most.
-const FAILURES_MAX: u32 = 1;
-const EJECTION: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+use crate::{
+    breaker::{Breaker, Outcome, Readiness, Reason},
+    ejections::Ejections,
+    http::pool::Pool,
+    load::Load,
+    tls::connect::backoff,
+};
 
 /// Where requests of a target can go.
 pub(crate) struct Endpoint {
@@ -32,7 +34,8 @@ pub(crate) struct Endpoint {
     pub(crate) handshake: HandshakeMemory,
     pub(crate) pool: Pool,
     gone: AtomicBool,
-    breaker: Mutex<Breaker>,
+    breaker: Breaker,
+    ejections: Arc<Ejections>,
 }
 
 /// What discovery says of an endpoint.
@@ -43,18 +46,13 @@ pub(crate) struct Labels {
     pub(crate) rendered: Arc<str>,
 }
 
-#[derive(Default)]
-struct Breaker {
-    failures: u32,
-    ejected_until: Option<Instant>,
-}
-
 impl Endpoint {
     pub(crate) fn new(
         address: SocketAddr,
         identity: Option<Identity>,
         no_identity: NoTls,
         labels: Labels,
+        ejections: Arc<Ejections>,
     ) -> Arc<Self> {
         Arc::new(Self {
             address,
@@ -65,7 +63,8 @@ impl Endpoint {
             handshake: HandshakeMemory::default(),
             pool: Pool::default(),
             gone: AtomicBool::new(false),
-            breaker: Mutex::default(),
+            breaker: Breaker::default(),
+            ejections,
         })
     }
 
@@ -79,27 +78,25 @@ impl Endpoint {
         self.gone.load(Relaxed)
     }
 
-    /// A connection could not be made.
-    pub(crate) fn failed(&self) {
-        let mut breaker = self.breaker.lock();
-        breaker.failures = breaker.failures.saturating_add(1);
-        if breaker.failures >= FAILURES_MAX {
-            let pause = backoff(breaker.failures - FAILURES_MAX, EJECTION.0, EJECTION.1);
-            breaker.ejected_until = Some(Instant::now() + pause);
+    /// Takes in what became of a request or connection that was sent here for `reason`.
+    pub(crate) fn record(&self, outcome: Outcome, reason: Reason, now: Instant) {
+        let policy = &self.ejections.policy;
+        let change = self
+            .breaker
+            .record(outcome, reason, policy, now, rand::random);
+        if let Some(change) = change {
+            self.ejections.note(self, outcome, change);
         }
     }
 
-    /// A connection was made.
-    pub(crate) fn succeeded(&self) {
-        *self.breaker.lock() = Breaker::default();
+    /// Whether this endpoint can be asked.
+    pub(crate) fn readiness(&self, now: Instant) -> Readiness {
+        self.breaker.readiness(now)
     }
 
-    /// Whether others are to be preferred.
-    pub(crate) fn is_ejected(&self, now: Instant) -> bool {
-        self.breaker
-            .lock()
-            .ejected_until
-            .is_some_and(|until| now < until)
+    /// Whether the caller may send the probe that is due.
+    pub(crate) fn may_probe(&self, now: Instant) -> bool {
+        self.breaker.may_probe(&self.ejections.policy, now)
     }
 }
 

@@ -11,6 +11,7 @@ use linkerd_proto::destination::{Update, WeightedAddr, tls_identity::Strategy, u
 use tracing::warn;
 
 use crate::{
+    ejections::Ejections,
     endpoint::{Endpoint, Labels},
     metrics,
 };
@@ -42,6 +43,7 @@ impl Endpoints {
         update: Update,
         fresh: bool,
         address: SocketAddr,
+        ejections: &Arc<Ejections>,
     ) -> Option<Self> {
         let old: HashMap<SocketAddr, &Arc<Endpoint>> = known
             .iter()
@@ -64,7 +66,7 @@ impl Endpoints {
                         warn!(%address, max = ENDPOINTS_MAX, "too many endpoints; the rest is ignored");
                         break;
                     }
-                    if let Some(endpoint) = endpoint(added, &set.metric_labels, &old) {
+                    if let Some(endpoint) = endpoint(added, &set.metric_labels, &old, ejections) {
                         next.insert(endpoint.address, endpoint);
                     }
                 }
@@ -93,7 +95,15 @@ impl Endpoints {
                     .get(&address)
                     .filter(|e| e.no_identity == NoTls::OffCluster);
                 let original = kept.map_or_else(
-                    || Endpoint::new(address, None, NoTls::OffCluster, Labels::default()),
+                    || {
+                        Endpoint::new(
+                            address,
+                            None,
+                            NoTls::OffCluster,
+                            Labels::default(),
+                            ejections.clone(),
+                        )
+                    },
                     |endpoint| (*endpoint).clone(),
                 );
                 Self::original(original)
@@ -127,6 +137,7 @@ fn endpoint(
     added: WeightedAddr,
     set_labels: &BTreeMap<String, String>,
     old: &HashMap<SocketAddr, &Arc<Endpoint>>,
+    ejections: &Arc<Ejections>,
 ) -> Option<Arc<Endpoint>> {
     if added.weight == 0 {
         return None;
@@ -157,6 +168,7 @@ fn endpoint(
         identity,
         NoTls::PeerNotMeshed,
         labels,
+        ejections.clone(),
     ))
 }
 
@@ -241,7 +253,14 @@ mod tests {
     }
 
     fn apply(known: Option<&Endpoints>, update: Update, fresh: bool) -> Endpoints {
-        Endpoints::apply(known, update, fresh, TARGET.parse().unwrap()).unwrap()
+        Endpoints::apply(
+            known,
+            update,
+            fresh,
+            TARGET.parse().unwrap(),
+            &Arc::default(),
+        )
+        .unwrap()
     }
 
     fn addresses(endpoints: &Endpoints) -> Vec<String> {

@@ -281,7 +281,13 @@ impl Inbound {
             ports.retain(|_, port| Arc::strong_count(port) > 1);
         }
         let port = Arc::new(Port {
-            endpoint: Endpoint::new(address, None, NoTls::Loopback, Labels::default()),
+            endpoint: Endpoint::new(
+                address,
+                None,
+                NoTls::Loopback,
+                Labels::default(),
+                self.shared.ejections.clone(),
+            ),
             habit: Habit::default(),
             inner_habit: Habit::default(),
         });

@@ -3,10 +3,12 @@
 
 mod admin;
 mod balance;
+mod breaker;
 mod config;
 mod control;
 mod detect;
 mod discovery;
+mod ejections;
 mod endpoint;
 mod endpoints;
 mod first;
@@ -14,6 +16,7 @@ mod http;
 mod inbound;
 mod io;
 mod listener;
+mod load;
 mod metrics;
 mod outbound;
 mod quiet;
@@ -33,6 +36,7 @@ pub use config::{Config, ControlAddress, InvalidConfig, Limits, TlsFiles, parse_
 use admin::Admin;
 use control::Control;
 use discovery::Discovery;
+use ejections::Ejections;
 use inbound::Inbound;
 use listener::Listener;
 use metrics::Metrics;
@@ -87,8 +91,10 @@ impl Proxy {
             config.limits.tap_headers_max,
             config.limits.tap_headers_bytes_max,
         );
+        let ejections = Arc::new(Ejections::new(&config.limits));
         let shared = Arc::new(Shared {
             config,
+            ejections,
             metrics: Arc::new(counters),
             taps,
             credentials,

@@ -13,6 +13,7 @@ use tracing::{debug, info};
 
 use crate::{
     balance::{self, Pending},
+    breaker::Outcome,
     detect::{Protocol, detect},
     discovery::{Discovery, Target},
     endpoint::Endpoint,
@@ -72,8 +73,8 @@ pub(crate) async fn serve(
     let judge = |bytes: &[u8]| detect(bytes, limits.detect_bytes_max);
     let mut dialled = None;
     let dial = async {
-        let (endpoint, connected) = dial(&shared, &target, Verdict::Detect).await?;
-        dialled = Some(endpoint);
+        let (pending, connected) = dial(&shared, &target, Verdict::Detect).await?;
+        dialled = Some(pending);
         Ok::<_, DialError>(connected)
     };
     let first = Box::pin(who_speaks(&mut client, judge, dial, &bounds)).await;
@@ -84,9 +85,11 @@ pub(crate) async fn serve(
         }) => {
             target.habit.client_first();
             let unused = server.filter(|server| server.socket.seen().is_empty());
-            if let (Protocol::Http1, Some(server), Some(endpoint)) = (protocol, unused, &dialled) {
-                pool::adopt(&shared, endpoint, server).await;
+            if let (Protocol::Http1, Some(server), Some(dialled)) = (protocol, unused, &dialled) {
+                pool::adopt(&shared, &dialled.endpoint, server).await;
             }
+            // Requests choose for themselves.
+            drop(dialled);
             let destination = Destination::Target(target);
             let forward = Forward {
                 shared: shared.clone(),
@@ -107,11 +110,11 @@ pub(crate) async fn serve(
             verdict: _,
             server: Some(server),
         }) => {
-            copy(client, server, address).await;
+            copy(client, server, dialled, address).await;
         }
         Ok(First::Server(server)) => {
             target.habit.server_first();
-            copy(client, server, address).await;
+            copy(client, server, dialled, address).await;
         }
         Ok(First::Unreachable(error)) => tell(&shared, address, &error),
         Err(error) => debug!(%address, %error, "the client has gone"),
@@ -120,15 +123,21 @@ pub(crate) async fn serve(
 
 async fn forward_bytes(client: Socket, shared: &Shared, target: &Target) {
     match dial(shared, target, Verdict::Known(Protocol::Opaque)).await {
-        Ok((endpoint, server)) => {
-            let _pending = Pending::start(&endpoint);
-            copy(client, server, target.address).await;
-        }
+        Ok((pending, server)) => copy(client, server, Some(pending), target.address).await,
         Err(error) => tell(shared, target.address, &error),
     }
 }
 
-async fn copy(mut client: Socket, mut server: Connected, address: SocketAddr) {
+/// `pending` is held to the end: open connections are load.
+async fn copy(
+    mut client: Socket,
+    mut server: Connected,
+    mut pending: Option<Pending>,
+    address: SocketAddr,
+) {
+    if let Some(pending) = &mut pending {
+        pending.carries_bytes(Instant::now());
+    }
     debug!(%address, tls = server.tls.label(), "forwarding bytes");
     if let Err(error) = copy_both_ways(&mut client, &mut server.socket).await {
         debug!(%address, %error, "a connection broke");
@@ -161,24 +170,25 @@ async fn dial(
     shared: &Shared,
     target: &Target,
     verdict: Verdict,
-) -> Result<(Arc<Endpoint>, Connected), DialError> {
+) -> Result<(Pending, Connected), DialError> {
     let limits = &shared.config.limits;
     let endpoints = target.endpoints_within(limits.endpoint_wait).await;
     let service = || endpoints.service.to_string();
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     let mut last = DialError::NoEndpoints { service: service() };
     while tried.len() < limits.attempts_max
-        && let Some(endpoint) = balance::pick(&endpoints.list, &tried, Instant::now(), |n| {
+        && let Some(mut pending) = balance::pick(&endpoints.list, &tried, Instant::now(), |n| {
             rand::random_range(0..n)
         })
     {
+        let endpoint = pending.endpoint.clone();
         match connect(shared, Direction::Outbound, &endpoint, verdict).await {
             Ok(connected) => {
-                endpoint.succeeded();
-                return Ok((endpoint, connected));
+                pending.connected(Instant::now());
+                return Ok((pending, connected));
             }
             Err(source) => {
-                endpoint.failed();
+                pending.answered(Outcome::Unreachable, Instant::now());
                 if matches!(source, ConnectError::NotThePeer(_)) {
                     target.refresh();
                 }

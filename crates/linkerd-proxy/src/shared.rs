@@ -4,13 +4,17 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
-use crate::{config::Config, metrics::Metrics, quiet::Quiet, tap::Taps, tls::credentials::Store};
+use crate::{
+    config::Config, ejections::Ejections, metrics::Metrics, quiet::Quiet, tap::Taps,
+    tls::credentials::Store,
+};
 
 /// Shared by all tasks, built once by `lib.rs`.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) taps: Arc<Taps>,
+    pub(crate) ejections: Arc<Ejections>,
     /// None when TLS is disabled.
     pub(crate) credentials: Option<Arc<Store>>,
     /// The addresses that the proxy itself listens on.
@@ -28,6 +32,7 @@ impl Shared {
             config: self.config.clone(),
             metrics: self.metrics.clone(),
             taps: self.taps.clone(),
+            ejections: self.ejections.clone(),
             credentials: self.credentials.clone(),
             own: self.own.clone(),
             tasks: TaskTracker::new(),

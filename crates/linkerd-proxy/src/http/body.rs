@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use super::{classify, pool::Lease};
 use crate::{
     balance::Pending,
+    breaker::Outcome,
     metrics::{Classification, Route},
     tap::Tapped,
 };
@@ -146,6 +147,11 @@ impl ResponseBody {
 impl Record {
     fn close(mut self, broken: bool) {
         self.answered();
+        let outcome = match broken {
+            true => Outcome::Failure,
+            false => classify::outcome(self.status, self.grpc_status),
+        };
+        self.pending.answered(outcome, Instant::now());
         let latency = self.first_data.unwrap_or_default();
         if broken {
             let status = StatusCode::INTERNAL_SERVER_ERROR.as_u16();
@@ -161,8 +167,12 @@ impl Record {
 
     fn answered(&mut self) {
         if self.first_data.is_none() {
-            self.first_data = Some(self.started.elapsed());
-            self.pending.answered();
+            let now = Instant::now();
+            self.first_data = Some(now - self.started);
+            match classify::outcome(self.status, self.grpc_status) {
+                Outcome::Failure => self.pending.answered(Outcome::Failure, now),
+                _ => self.pending.first_data(now),
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     balance::{self, Pending},
+    breaker::Outcome,
     detect::Protocol,
     discovery::Target,
     endpoint::Endpoint,
@@ -198,15 +199,16 @@ impl Forward {
             } else {
                 None
             };
-            let Some(endpoint) = next else {
+            let Some(mut pending) = next else {
                 return Err(self.failed(&endpoints, &tried, last, authority, source));
             };
+            let endpoint = pending.endpoint.clone();
             let checkout = pool::checkout(&self.shared, direction, &endpoint, self.protocol);
             let checkout = match timeout_at(deadline, checkout).await {
                 Ok(Ok(checkout)) => checkout,
                 Ok(Err(error)) => {
                     debug!(endpoint = %endpoint.address, %error, "trying another endpoint");
-                    self.note(&endpoint, &error);
+                    self.note(&mut pending, &error);
                     tried.push(endpoint);
                     last = Some(error);
                     continue;
@@ -221,13 +223,13 @@ impl Forward {
                     return Err(Failed { error, route });
                 }
             };
-            endpoint.succeeded();
+            pending.connected(Instant::now());
             let reused = checkout.reused;
             let route = self.route(authority, source, Some(&endpoint), Some(&checkout));
             if let Some(tapped) = tapped {
                 tapped.sent(Some(&endpoint), Some(&checkout.tls));
             }
-            let pending = Pending::start(&endpoint);
+            pending.sent(Instant::now());
             let outgoing = request.map(|body| RequestBody::new(body, route.clone()));
             match checkout
                 .send(outgoing, &endpoint, limits.idle_connections_max)
@@ -251,13 +253,18 @@ impl Forward {
                         Some(unsent) if Deadline::now() < deadline => {
                             debug!(endpoint = %endpoint.address, error = %source, reused, "not sent; trying again");
                             // A pooled connection that closed says nothing about the endpoint.
+                            pending.not_sent();
                             if !reused {
-                                endpoint.failed();
+                                pending.answered(Outcome::Unreachable, Instant::now());
                                 tried.push(endpoint);
                             }
                             request = unsent;
                         }
                         _ => {
+                            // The client's own end is not held against the endpoint.
+                            if !source.is_user() && !source.is_canceled() {
+                                pending.answered(Outcome::Failure, Instant::now());
+                            }
                             let address = endpoint.address;
                             let error = ForwardError::Broken { address, source };
                             return Err(Failed { error, route });
@@ -279,8 +286,8 @@ impl Forward {
         }
     }
 
-    fn note(&self, endpoint: &Endpoint, error: &ConnectError) {
-        endpoint.failed();
+    fn note(&self, pending: &mut Pending, error: &ConnectError) {
+        pending.answered(Outcome::Unreachable, Instant::now());
         if let (ConnectError::NotThePeer(_), Destination::Target(target)) =
             (error, &self.destination)
         {
