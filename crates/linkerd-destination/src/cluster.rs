@@ -43,6 +43,8 @@ pub struct Affected {
     pub services: HashSet<ServiceKey>,
     /// Addresses that may mean something else.
     pub ips: HashSet<IpAddr>,
+    /// Pods that may look different.
+    pub pods: HashSet<PodKey>,
 }
 
 /// How many objects of each kind are known.
@@ -83,8 +85,8 @@ impl Cluster {
     /// Returns what stands behind `target` now.
     ///
     /// A name, and a Service's address with one of its ports, mean its ready endpoints, or, when there
-    /// is none, those whose node is silent; a pod's address means that pod, ready or not; all else is
-    /// unknown.
+    /// is none, those whose node is silent; a pod's address and its name mean that pod, ready or not;
+    /// all else is unknown.
     pub fn resolve(&self, target: &Target) -> Endpoints {
         match target {
             Target::Name {
@@ -106,7 +108,20 @@ impl Cluster {
             Target::Address(address) => self
                 .service_at(*address)
                 .map(|(service, port)| self.endpoints_of(service, port, address.is_ipv6(), None))
-                .or_else(|| self.pod_endpoint(*address))
+                .or_else(|| {
+                    let (pod, workload) = self.pod_at(address.ip())?;
+                    Some(pod_endpoints(
+                        pod,
+                        workload,
+                        &[address.ip()],
+                        address.port(),
+                    ))
+                })
+                .unwrap_or_default(),
+            Target::Pod { pod, port } => self
+                .pods
+                .get(pod)
+                .map(|(pod, workload)| pod_endpoints(pod, workload, &pod.ips, *port))
                 .unwrap_or_default(),
         }
     }
@@ -243,20 +258,6 @@ impl Cluster {
             .max_by_key(|(pod, _)| pod.stage)
     }
 
-    fn pod_endpoint(&self, address: SocketAddr) -> Option<Endpoints> {
-        let (pod, workload) = self.pod_at(address.ip())?;
-        Some(Endpoints {
-            source: Source::Pod {
-                namespace: pod.key.namespace.clone(),
-                opaque: pod.opaque_ports.contains(address.port()),
-            },
-            list: vec![Endpoint {
-                address,
-                workload: Some(Arc::clone(workload)),
-            }],
-        })
-    }
-
     /// What is to be told of a pod.
     pub(crate) fn workload(&self, pod: &Pod) -> Workload {
         let owner = owner_of(pod, |key| self.links.get(key));
@@ -275,5 +276,23 @@ impl Cluster {
             identity,
             skip_inbound_ports: pod.skip_inbound_ports.clone(),
         }
+    }
+}
+
+fn pod_endpoints(pod: &Pod, workload: &Arc<Workload>, ips: &[IpAddr], port: u16) -> Endpoints {
+    let mut list: Vec<_> = ips
+        .iter()
+        .map(|ip| Endpoint {
+            address: SocketAddr::new(*ip, port),
+            workload: Some(Arc::clone(workload)),
+        })
+        .collect();
+    list.sort_by_key(|endpoint| endpoint.address);
+    Endpoints {
+        source: Source::Pod {
+            namespace: pod.key.namespace.clone(),
+            opaque: pod.opaque_ports.contains(port),
+        },
+        list,
     }
 }

@@ -30,7 +30,8 @@ pub enum Source {
         /// Whether it is annotated as never to be read as HTTP.
         opaque: bool,
     },
-    /// One pod, which is the only endpoint.
+    /// One pod, which is the only endpoint: at the address asked for, or at all of its own when it
+    /// was asked for by name.
     Pod {
         /// The pod's namespace.
         namespace: String,
@@ -63,6 +64,13 @@ pub struct Workload {
     pub identity: Option<Identity>,
     /// Ports whose traffic does not enter its proxy.
     pub skip_inbound_ports: PortSet,
+}
+
+impl Endpoints {
+    /// Whether the target is something in the cluster.
+    pub fn exists(&self) -> bool {
+        self.source != Source::Unknown
+    }
 }
 
 impl Endpoint {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::{
     cluster::{Affected, Cluster, Sizes},
     endpoints::{Endpoints, Source},
+    pod::PodKey,
     tables::Object,
     target::{ServiceKey, Target},
 };
@@ -33,6 +34,7 @@ struct State {
     entries: HashMap<Target, Entry>,
     targets_by_service: HashMap<ServiceKey, HashSet<Target>>,
     targets_by_ip: HashMap<IpAddr, HashSet<Target>>,
+    targets_by_pod: HashMap<PodKey, HashSet<Target>>,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ impl Index {
             entries: HashMap::new(),
             targets_by_service: HashMap::new(),
             targets_by_ip: HashMap::new(),
+            targets_by_pod: HashMap::new(),
         };
         Self(Arc::new(Shared {
             state: Mutex::new(state),
@@ -145,16 +148,14 @@ impl State {
         let (sender, receiver) = watch::channel(Arc::new(self.cluster.resolve(target)));
         let service = service_of(target, &receiver.borrow());
         if let Some(service) = &service {
-            self.targets_by_service
-                .entry(service.clone())
-                .or_default()
-                .insert(target.clone());
+            insert_target(&mut self.targets_by_service, service, target);
         }
-        if let Target::Address(address) = target {
-            self.targets_by_ip
-                .entry(address.ip())
-                .or_default()
-                .insert(target.clone());
+        match target {
+            Target::Name { .. } => {}
+            Target::Address(address) => {
+                insert_target(&mut self.targets_by_ip, &address.ip(), target);
+            }
+            Target::Pod { pod, .. } => insert_target(&mut self.targets_by_pod, pod, target),
         }
         self.entries.insert(
             target.clone(),
@@ -177,8 +178,12 @@ impl State {
         if let Some(service) = &entry.service {
             remove_target(&mut self.targets_by_service, service, target);
         }
-        if let Target::Address(address) = target {
-            remove_target(&mut self.targets_by_ip, &address.ip(), target);
+        match target {
+            Target::Name { .. } => {}
+            Target::Address(address) => {
+                remove_target(&mut self.targets_by_ip, &address.ip(), target);
+            }
+            Target::Pod { pod, .. } => remove_target(&mut self.targets_by_pod, pod, target),
         }
         self.entries.remove(target);
     }
@@ -192,7 +197,16 @@ impl State {
             .ips
             .iter()
             .filter_map(|ip| self.targets_by_ip.get(ip));
-        let targets: HashSet<Target> = by_service.chain(by_ip).flatten().cloned().collect();
+        let by_pod = affected
+            .pods
+            .iter()
+            .filter_map(|pod| self.targets_by_pod.get(pod));
+        let targets: HashSet<Target> = by_service
+            .chain(by_ip)
+            .chain(by_pod)
+            .flatten()
+            .cloned()
+            .collect();
         for target in targets {
             self.refresh(&target);
         }
@@ -209,10 +223,7 @@ impl State {
                 remove_target(&mut self.targets_by_service, before, target);
             }
             if let Some(now) = &service {
-                self.targets_by_service
-                    .entry(now.clone())
-                    .or_default()
-                    .insert(target.clone());
+                insert_target(&mut self.targets_by_service, now, target);
             }
             entry.service = service;
         }
@@ -230,8 +241,19 @@ fn service_of(target: &Target, endpoints: &Endpoints) -> Option<ServiceKey> {
     match (target, &endpoints.source) {
         (Target::Name { service, .. }, _) => Some(service.clone()),
         (Target::Address(_), Source::Service { key, .. }) => Some(key.clone()),
-        (Target::Address(_), _) => None,
+        (Target::Address(_) | Target::Pod { .. }, _) => None,
     }
+}
+
+fn insert_target<K: Clone + Eq + std::hash::Hash>(
+    targets: &mut HashMap<K, HashSet<Target>>,
+    key: &K,
+    target: &Target,
+) {
+    targets
+        .entry(key.clone())
+        .or_default()
+        .insert(target.clone());
 }
 
 fn remove_target<K: Eq + std::hash::Hash>(

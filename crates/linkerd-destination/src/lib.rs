@@ -14,14 +14,20 @@ use tracing::info;
 pub mod cluster;
 pub mod destination;
 pub mod endpoints;
+mod follow;
+mod inbound_policies;
+pub mod inbound_policy;
 pub mod index;
 pub mod metrics;
 mod multimap;
 pub mod node;
+mod outbound_policies;
+pub mod outbound_policy;
 pub mod owner;
 pub mod pod;
 pub mod port_set;
 pub mod profile;
+mod reference;
 pub mod server;
 pub mod service;
 pub mod slice;
@@ -29,6 +35,7 @@ pub mod tables;
 pub mod target;
 pub mod update;
 pub mod watch;
+pub mod workload;
 
 use crate::{destination::DestinationService, index::Index, metrics::Metrics};
 

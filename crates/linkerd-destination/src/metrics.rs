@@ -23,7 +23,7 @@ pub struct Metrics {
 /// Which call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct MethodLabels {
-    /// `get` or `get_profile`.
+    /// `get` or `get_profile`; `get_outbound`, `watch_outbound`, `get_inbound` or `watch_inbound`.
     pub method: &'static str,
 }
 

@@ -1,45 +1,49 @@
 //! What is known of a target as a whole. Entry: [`profile`].
 //! Pure; empty for a target that is nothing in the cluster.
 
-use linkerd_proto::{
-    destination::DestinationProfile,
-    meta::{Metadata, Resource, metadata},
-};
+use linkerd_proto::destination::DestinationProfile;
 
 use crate::{
     endpoints::{Endpoints, Source},
-    target::ServiceKey,
+    reference::service_reference,
+    target::Target,
     update::weighted_addr,
 };
 
 /// Returns a Service's full name, or the one endpoint that a pod's address is.
-pub fn profile(endpoints: &Endpoints, cluster_domain: &str) -> DestinationProfile {
-    match &endpoints.source {
-        Source::Unknown => DestinationProfile::default(),
-        Source::Service { key, port, opaque } => DestinationProfile {
-            fully_qualified_name: format!("{}.{}.svc.{cluster_domain}", key.name, key.namespace),
+///
+/// A proxy joins the name with the port that it has asked for. So a NodePort has no name, which
+/// would be that of a port that the Service does not have; and neither has one pod of a headless
+/// Service, because the name would stand for all of them.
+pub fn profile(target: &Target, endpoints: &Endpoints, cluster_domain: &str) -> DestinationProfile {
+    let endpoint = || endpoints.list.first().map(weighted_addr);
+    match (&endpoints.source, target) {
+        (Source::Unknown, _) => DestinationProfile::default(),
+        (Source::Service { key, port, opaque }, target) => {
+            let one_pod = matches!(
+                target,
+                Target::Name {
+                    hostname: Some(_),
+                    ..
+                }
+            );
+            let node_port = matches!(target, Target::Address(address) if address.port() != *port);
+            DestinationProfile {
+                fully_qualified_name: if one_pod || node_port {
+                    String::new()
+                } else {
+                    format!("{}.{}.svc.{cluster_domain}", key.name, key.namespace)
+                },
+                opaque_protocol: *opaque,
+                endpoint: endpoint().filter(|_| one_pod),
+                parent_ref: Some(service_reference(key, *port)),
+                ..DestinationProfile::default()
+            }
+        }
+        (Source::Pod { opaque, .. }, _) => DestinationProfile {
             opaque_protocol: *opaque,
-            parent_ref: Some(service_ref(key, *port)),
+            endpoint: endpoint(),
             ..DestinationProfile::default()
         },
-        Source::Pod { opaque, .. } => DestinationProfile {
-            opaque_protocol: *opaque,
-            endpoint: endpoints.list.first().map(weighted_addr),
-            ..DestinationProfile::default()
-        },
-    }
-}
-
-fn service_ref(key: &ServiceKey, port: u16) -> Metadata {
-    let resource = Resource {
-        group: "core".to_owned(),
-        kind: "Service".to_owned(),
-        name: key.name.clone(),
-        namespace: key.namespace.clone(),
-        section: String::new(),
-        port: port.into(),
-    };
-    Metadata {
-        kind: Some(metadata::Kind::Resource(resource)),
     }
 }

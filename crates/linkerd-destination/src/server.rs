@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use linkerd_proto::destination::destination_server::DestinationServer;
+use linkerd_proto::{
+    destination::destination_server::DestinationServer,
+    inbound::inbound_server_policies_server::InboundServerPoliciesServer,
+    outbound::outbound_policies_server::OutboundPoliciesServer,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
@@ -33,7 +37,9 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .add_service(DestinationServer::new(service))
+        .add_service(DestinationServer::new(service.clone()))
+        .add_service(OutboundPoliciesServer::new(service.clone()))
+        .add_service(InboundServerPoliciesServer::new(service))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             shutdown.clone().cancelled_owned(),

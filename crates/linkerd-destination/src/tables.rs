@@ -241,6 +241,7 @@ fn link_of(pod: &Pod) -> Option<LinkKey> {
 }
 
 fn affected_by_pod(cluster: &Cluster, pod: &Pod, affected: &mut Affected) {
+    affected.pods.insert(pod.key.clone());
     for ip in &pod.ips {
         affected.ips.insert(*ip);
         let slices = cluster.slices_by_ip.get(ip).into_iter().flatten();

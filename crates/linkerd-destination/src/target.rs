@@ -1,4 +1,4 @@
-//! What a proxy asks for: a Service by name, or an address. Entry: [`Target::parse`].
+//! What a proxy asks for: a Service by name, an address, or its own pod. Entry: [`Target::parse`].
 //! Pure text work: whether the target exists is for `cluster.rs` to say.
 
 use std::{
@@ -7,6 +7,8 @@ use std::{
 };
 
 use thiserror::Error;
+
+use crate::pod::PodKey;
 
 /// Port of a target that names none.
 const PORT_DEFAULT: u16 = 80;
@@ -38,6 +40,13 @@ pub enum Target {
     },
     /// Any address that a program connected to.
     Address(SocketAddr),
+    /// A pod by its name: what its own proxy asks about.
+    Pod {
+        /// The pod.
+        pod: PodKey,
+        /// One of its ports.
+        port: u16,
+    },
 }
 
 /// Why a text is not a target. The caller made a mistake; asking again does not help.

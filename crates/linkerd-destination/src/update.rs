@@ -24,11 +24,11 @@ pub fn diff(sent: Option<&Endpoints>, now: &Endpoints) -> Vec<Update> {
     let nothing = Endpoints::default();
     let before = sent.unwrap_or(&nothing);
     if now.list.is_empty() {
-        let same = sent.is_some() && before.list.is_empty() && exists(before) == exists(now);
+        let same = sent.is_some() && before.list.is_empty() && before.exists() == now.exists();
         return if same {
             Vec::new()
         } else {
-            vec![no_endpoints(exists(now))]
+            vec![no_endpoints(now.exists())]
         };
     }
     // Labels of the target are part of every set of addresses: other labels, all addresses again.
@@ -86,10 +86,6 @@ fn no_endpoints(exists: bool) -> Update {
     Update {
         update: Some(update::Update::NoEndpoints(NoEndpoints { exists })),
     }
-}
-
-fn exists(endpoints: &Endpoints) -> bool {
-    endpoints.source != Source::Unknown
 }
 
 /// Both lists are sorted by address, so one walk through both is enough.
