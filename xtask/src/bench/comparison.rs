@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::deployed::Deployed;
 use super::measures::{Effort, Measure};
-use super::planes::{Direct, Envoy, Ours, Plane, Setup};
+use super::planes::{Direct, Envoy, Ours, Plane, Script, Setup};
 use super::programs::{self, Profile};
 use super::proof::{Proof, prove};
 use super::record::{Record, Records};
@@ -36,6 +36,8 @@ pub(super) enum Builtin {
 pub(super) struct Options {
     pub(super) measures: Vec<Measure>,
     pub(super) planes: Vec<Builtin>,
+    /// Further planes: a name, and the script that runs it.
+    pub(super) scripts: Vec<(String, PathBuf)>,
     pub(super) rounds: u32,
     pub(super) effort: Effort,
     /// A linkerd-proxy to measure instead of one that is built.
@@ -154,6 +156,9 @@ fn prepare(options: &Options, work: &Path) -> Result<(PathBuf, Vec<Box<dyn Plane
             Builtin::Envoy => Box::new(Envoy::new(copy(&programs::envoy()?)?)),
         });
     }
+    for (name, script) in &options.scripts {
+        made.push(Box::new(Script::new(name, script)?));
+    }
     Ok((tool, made))
 }
 
@@ -170,8 +175,7 @@ pub(super) fn identity(side: Side) -> Identity {
 
 fn write_certificates(setup: &Setup) -> Result<()> {
     let mut tool = Command::new(&setup.tool);
-    tool.arg("certificates")
-        .arg(setup.folder.join("certificates"));
+    tool.arg("certificates").arg(setup.folder.join("certs"));
     tool.args(SIDES.map(|side| format!("{}={}", side.name(), identity(side))));
     command::output(&mut tool).map(drop)
 }

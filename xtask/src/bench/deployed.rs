@@ -157,6 +157,12 @@ impl<'a> Deployed<'a> {
             .collect()
     }
 
+    /// Process ids of the outbound and the inbound sidecar.
+    pub(super) fn sidecar_ids(&self) -> Option<[u32; 2]> {
+        let [outbound, inbound] = self.sidecars.as_ref()?;
+        Some([outbound.id(), inbound.id()])
+    }
+
     /// A subcommand of `linkerd-bench`.
     pub(super) fn tool(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.setup.tool);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::measures::Measure;
 use super::record::Record;
 use super::summary::{self, Summary};
-use Target::{AtMost, RatioAtLeast, RatioAtMost};
+use Target::{AtLeast, AtMost, RatioAtLeast, RatioAtMost};
 
 /// A line of the table.
 pub(super) struct Figure {
@@ -29,6 +29,8 @@ enum Target {
     RatioAtLeast(f64),
     /// By itself.
     AtMost(f64),
+    /// By itself.
+    AtLeast(f64),
 }
 
 /// Ours against Envoy and against the target.
@@ -110,6 +112,48 @@ pub(super) const FIGURES: &[Figure] = &[
     of(Measure::NewTcp, "CPU both, µs/connection", "cpu_us").target(RatioAtMost(0.2)),
     of(Measure::NewTcp, "errors", "errors"),
     of(Measure::NewTcp, "CPU of others, cores", "foreign_cores"),
+    of(Measure::Memory, "idle, outbound, MiB", "rss_outbound_mib"),
+    of(Measure::Memory, "idle, inbound, MiB", "rss_inbound_mib"),
+    of(Measure::Memory, "idle, the larger, MiB", "rss_mib").target(AtMost(12.0)),
+    of(
+        Measure::Memory,
+        "each of 1,000 idle clients, outbound, KiB",
+        "client_of_few_outbound_kib",
+    ),
+    of(
+        Measure::Memory,
+        "each of 1,000 idle clients, inbound, KiB",
+        "client_of_few_inbound_kib",
+    ),
+    of(
+        Measure::Memory,
+        "each of 10,000 idle clients, outbound, KiB",
+        "client_of_many_outbound_kib",
+    )
+    .target(AtMost(4.5)),
+    of(
+        Measure::Memory,
+        "each of 10,000 idle clients, inbound, KiB",
+        "client_of_many_inbound_kib",
+    ),
+    of(
+        Measure::Memory,
+        "given back 10 s after 4,000 clients, %",
+        "given_back_percent",
+    )
+    .target(AtLeast(80.0)),
+    of(
+        Measure::Start,
+        "outbound to first mTLS request, ms",
+        "start_outbound_ms",
+    )
+    .target(AtMost(20.0)),
+    of(
+        Measure::Start,
+        "inbound to first mTLS request, ms",
+        "start_inbound_ms",
+    )
+    .target(AtMost(20.0)),
     of(Measure::Size, "stripped, MiB", "binary_mib").target(AtMost(10.0)),
 ];
 
@@ -152,6 +196,7 @@ impl Figure {
             Some(RatioAtMost(ratio)) => format!("≤ {ratio}"),
             Some(RatioAtLeast(ratio)) => format!("≥ {ratio}"),
             Some(AtMost(most)) => format!("ours ≤ {most}"),
+            Some(AtLeast(least)) => format!("ours ≥ {least}"),
         }
     }
 
@@ -167,6 +212,7 @@ impl Figure {
             RatioAtMost(most) => ratio.map(|ratio| ratio <= most),
             RatioAtLeast(least) => ratio.map(|ratio| ratio >= least),
             AtMost(most) => ours.map(|ours| ours <= most),
+            AtLeast(least) => ours.map(|ours| ours >= least),
         });
         Verdict { ratio, is_met }
     }

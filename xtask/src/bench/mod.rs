@@ -26,7 +26,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use self::comparison::{Builtin, Options, compare};
-use self::measures::{Effort, MEASURES, Measure};
+use self::measures::{Clients, Effort, MEASURES, Measure};
 use self::programs::Profile;
 pub(crate) use self::smoke::smoke;
 
@@ -58,6 +58,9 @@ pub(crate) struct Args {
         default_value = "direct,ours,envoy"
     )]
     planes: Vec<Builtin>,
+    /// Compare another plane too, which a script runs
+    #[arg(long = "plane", value_name = "NAME=SCRIPT", value_parser = name_and_path)]
+    scripts: Vec<(String, PathBuf)>,
     /// How often each plane is measured; planes take turns
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -80,22 +83,32 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let Args {
         only,
         planes,
+        scripts,
         rounds,
         seconds,
         quick,
         proxy,
     } = args;
+    let clients = Clients {
+        few: 1_000,
+        many: 10_000,
+        going: 4_000,
+        settle: Duration::from_secs(2),
+        gone: Duration::from_secs(10),
+    };
     let effort = if quick {
         Effort {
             seconds: seconds.min(2.0),
             repeats_max: 0,
             quiet_timeout: Duration::ZERO,
+            clients,
         }
     } else {
         Effort {
             seconds,
             repeats_max: 2,
             quiet_timeout: Duration::from_secs(60),
+            clients,
         }
     };
     let result = compare(&Options {
@@ -105,6 +118,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             only
         },
         planes,
+        scripts,
         rounds: if quick { 1 } else { rounds },
         effort,
         proxy,
@@ -120,4 +134,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     anstream::print!("{table}");
     anstream::eprintln!("everything: {}", result.folder.display());
     Ok(ExitCode::SUCCESS)
+}
+
+fn name_and_path(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("NAME=SCRIPT is needed")?;
+    Ok((name.to_owned(), PathBuf::from(path)))
 }

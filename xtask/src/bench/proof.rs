@@ -1,5 +1,5 @@
 //! Whether a plane encrypts: reads the packets between the namespaces while HTTP/1.1, opaque TCP
-//! and gRPC go through. Entry: [`prove`].
+//! and gRPC go through. Entries: [`prove`], and [`watch`] with [`check`].
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -94,7 +94,13 @@ pub(super) fn prove(deployed: &mut Deployed) -> Result<Proof> {
 }
 
 /// Looks at the wire while `work` is done.
-fn watch(deployed: &mut Deployed, work: impl FnOnce(&mut Deployed) -> Result<()>) -> Result<Wire> {
+///
+/// # Errors
+/// When packets cannot be read, and those of `work`.
+pub(super) fn watch(
+    deployed: &mut Deployed,
+    work: impl FnOnce(&mut Deployed) -> Result<()>,
+) -> Result<Wire> {
     let mut eyes: Command = deployed.tool("wire");
     eyes.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut eyes = spawn(Side::Server, &mut eyes)?;
@@ -112,7 +118,9 @@ fn watch(deployed: &mut Deployed, work: impl FnOnce(&mut Deployed) -> Result<()>
     serde_json::from_str(&seen).with_context(|| format!("linkerd-bench wire printed {seen}"))
 }
 
-fn check(wire: &Wire) -> Result<()> {
+/// # Errors
+/// When there is plaintext on the wire, or no handshake.
+pub(super) fn check(wire: &Wire) -> Result<()> {
     if wire.with_marker > 0 || wire.with_http_text > 0 {
         bail!("there is plaintext on the wire: {wire:?}");
     }

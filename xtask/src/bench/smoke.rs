@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::comparison::{Builtin, Comparison, Options, compare};
 use super::figures::FIGURES;
-use super::measures::{Effort, MEASURES};
+use super::measures::{Clients, Effort, MEASURES};
 use super::programs::Profile;
 
 /// Long enough for some requests of each kind.
@@ -26,11 +26,19 @@ pub(crate) fn smoke() -> Result<u64> {
     } = compare(&Options {
         measures: MEASURES.to_vec(),
         planes: vec![Builtin::Direct, Builtin::Ours],
+        scripts: Vec::new(),
         rounds: 1,
         effort: Effort {
             seconds: SECONDS,
             repeats_max: 0,
             quiet_timeout: Duration::ZERO,
+            clients: Clients {
+                few: 50,
+                many: 100,
+                going: 100,
+                settle: Duration::from_millis(100),
+                gone: Duration::from_millis(100),
+            },
         },
         proxy: None,
         profile: Profile::Test,

@@ -1,5 +1,6 @@
-//! How much processor time has been used, by whom. Entries: [`process`], [`foreign`], [`stolen`],
-//! [`wait_until_quiet`]. All figures are seconds since some start: take the difference of two.
+//! How much processor time and memory is used, by whom. Entries: [`process`], [`foreign`],
+//! [`stolen`], [`wait_until_quiet`], [`rss_bytes`]. Times are seconds since some start: take the
+//! difference of two.
 
 use std::collections::HashMap;
 use std::fs;
@@ -30,6 +31,18 @@ pub(super) fn process(id: u32) -> Result<f64> {
         }
     }
     Ok(nanoseconds as f64 / 1e9)
+}
+
+/// Memory of a process that is in RAM, pages of its program included.
+///
+/// # Errors
+/// When the process is gone.
+pub(super) fn rss_bytes(id: u32) -> Result<f64> {
+    let path = format!("/proc/{id}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = first_number(line.with_context(|| format!("{path} has no VmRSS"))?)?;
+    Ok(kib as f64 * 1024.0)
 }
 
 /// What processes have used that we did not start; the kernel's own do not count.

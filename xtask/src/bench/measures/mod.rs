@@ -1,8 +1,10 @@
 //! What is measured. Entry: [`Measure::run`]; one file for each kind of load.
 
 mod http;
+mod memory;
 mod observe;
 mod size;
+mod start;
 mod tcp;
 mod tool;
 
@@ -12,6 +14,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
+pub(super) use self::memory::Clients;
 use super::deployed::Deployed;
 use super::ports::{GRPC, HTTP, OPAQUE_HTTP};
 use super::record::Values;
@@ -35,12 +38,16 @@ pub(super) enum Measure {
     NewHttp,
     /// New connections that are not parsed
     NewTcp,
+    /// Memory, idle and with idle clients
+    Memory,
+    /// Time to the first request
+    Start,
     /// The program's size
     Size,
 }
 
 /// All, in the order in which they are measured.
-pub(super) const MEASURES: [Measure; 8] = [
+pub(super) const MEASURES: [Measure; 10] = [
     Measure::Http64,
     Measure::Lat1000,
     Measure::Lat200,
@@ -48,6 +55,8 @@ pub(super) const MEASURES: [Measure; 8] = [
     Measure::Tcp1,
     Measure::NewHttp,
     Measure::NewTcp,
+    Measure::Memory,
+    Measure::Start,
     Measure::Size,
 ];
 
@@ -60,6 +69,8 @@ pub(super) struct Effort {
     pub(super) repeats_max: u32,
     /// How long to wait for others to leave the machine alone.
     pub(super) quiet_timeout: Duration,
+    /// Idle clients, when memory is measured.
+    pub(super) clients: Clients,
 }
 
 impl Effort {
@@ -80,6 +91,8 @@ impl Measure {
             Measure::Tcp1 => "One TCP stream",
             Measure::NewHttp => "New HTTP/1.1 connections with one request, 8 clients",
             Measure::NewTcp => "New opaque connections, 8 clients",
+            Measure::Memory => "Memory",
+            Measure::Start => "Start",
             Measure::Size => "Program",
         }
     }
@@ -110,6 +123,8 @@ impl Measure {
             Measure::Tcp1 => tcp::run(deployed, effort),
             Measure::NewHttp => fastest("connections", HTTP),
             Measure::NewTcp => fastest("connections", OPAQUE_HTTP),
+            Measure::Memory => memory::run(deployed, effort),
+            Measure::Start => start::run(deployed),
             Measure::Size => size::run(deployed),
         }
     }

@@ -3,6 +3,7 @@
 mod direct;
 mod envoy;
 mod ours;
+mod script;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result};
 pub(super) use self::direct::Direct;
 pub(super) use self::envoy::Envoy;
 pub(super) use self::ours::Ours;
+pub(super) use self::script::Script;
 use super::namespaces::Redirect;
 use super::side::{Side, within};
 
@@ -25,21 +27,18 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Setup {
     /// The program `linkerd-bench`.
     pub(super) tool: PathBuf,
-    /// Files that the sidecars' user can read; it has the certificates in `certificates`.
+    /// Files that the sidecars' user can read; it has what `linkerd-bench certificates` writes in `certs`.
     pub(super) folder: PathBuf,
 }
 
 impl Setup {
     /// A file of a side, as `linkerd-bench certificates` has written it.
     pub(super) fn certificate_file(&self, side: Side, file: &str) -> PathBuf {
-        self.folder
-            .join("certificates")
-            .join(side.name())
-            .join(file)
+        self.folder.join("certs").join(side.name()).join(file)
     }
 
     pub(super) fn trust_anchors(&self) -> PathBuf {
-        self.folder.join("certificates/ca.crt")
+        self.folder.join("certs/ca.crt")
     }
 }
 
