@@ -181,6 +181,10 @@ impl Figure {
         self
     }
 
+    pub(super) fn has_target(&self) -> bool {
+        self.target.is_some()
+    }
+
     /// The plane's value over all rounds; none when it was not measured.
     pub(super) fn summary(&self, records: &[Record], plane: &str) -> Option<Summary> {
         Summary::of(match self.value {

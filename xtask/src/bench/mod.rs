@@ -2,6 +2,7 @@
 //! in one run on this machine. Entries: [`run`], and [`smoke`] for `cargo xtask test`.
 //! `docs/performance.md` says what the figures mean.
 
+mod chart;
 mod comparison;
 mod deployed;
 mod figures;
@@ -12,13 +13,13 @@ mod process;
 mod programs;
 mod proof;
 mod record;
+mod report;
 mod side;
 mod smoke;
 mod summary;
 mod table;
 mod usage;
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use anyhow::Result;
 use self::comparison::{Builtin, Options, compare};
 use self::measures::{Clients, Effort, MEASURES, Measure};
 use self::programs::Profile;
+use self::report::Report;
 pub(crate) use self::smoke::smoke;
 
 /// Ports of the servers.
@@ -73,6 +75,9 @@ pub(crate) struct Args {
     /// Measure this linkerd-proxy instead of building one
     #[arg(long, value_name = "PATH")]
     proxy: Option<PathBuf>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the task: prints the table, and says where the figures of every round are.
@@ -88,6 +93,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         seconds,
         quick,
         proxy,
+        json,
     } = args;
     let clients = Clients {
         few: 1_000,
@@ -111,7 +117,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             clients,
         }
     };
-    let result = compare(&Options {
+    let comparison = compare(&Options {
         measures: if only.is_empty() {
             MEASURES.to_vec()
         } else {
@@ -124,15 +130,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         proxy,
         profile: Profile::Image,
     })?;
-    let mut table = table::markdown(&result.records, &result.planes);
-    table.push('\n');
-    for proof in &result.proofs {
-        table.push_str(&proof.line());
-        table.push('\n');
+    let report = Report::new(&comparison)?;
+    report.write(&comparison.folder)?;
+    if json {
+        anstream::print!("{}", report.json);
+    } else {
+        anstream::print!("{}", report.markdown);
     }
-    fs::write(result.folder.join("table.md"), &table)?;
-    anstream::print!("{table}");
-    anstream::eprintln!("everything: {}", result.folder.display());
+    anstream::eprintln!("everything: {}", comparison.folder.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -97,6 +97,22 @@ impl Measure {
         }
     }
 
+    /// A word or two, where there is little space.
+    pub(super) fn short_title(self) -> &'static str {
+        match self {
+            Measure::Http64 => "HTTP/1.1",
+            Measure::Lat1000 => "1000 requests/s",
+            Measure::Lat200 => "200 requests/s",
+            Measure::Grpc64 => "gRPC",
+            Measure::Tcp1 => "TCP",
+            Measure::NewHttp => "new HTTP",
+            Measure::NewTcp => "new opaque",
+            Measure::Memory => "memory",
+            Measure::Start => "start",
+            Measure::Size => "program",
+        }
+    }
+
     /// Measures once; a measure that others disturbed is repeated, and the quietest one counts.
     ///
     /// # Errors
