@@ -18,7 +18,8 @@ use super::usage;
 
 /// No sidecar takes longer to be ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
-const READY_PAUSE: Duration = Duration::from_millis(20);
+/// Between two questions: short against a start.
+const READY_PAUSE: Duration = Duration::from_micros(500);
 
 /// A plane that runs. Everything ends when this is dropped, the namespaces last.
 pub(super) struct Deployed<'a> {
@@ -118,7 +119,8 @@ impl<'a> Deployed<'a> {
     }
 
     /// Stops a sidecar and starts it again. Returns how long it took from its start to the first
-    /// request that came through; the other one runs. Does nothing without sidecars.
+    /// request that came through after the sidecar had said that it is ready: before, it may pass
+    /// requests on in plaintext. The other one runs. Does nothing without sidecars.
     ///
     /// # Errors
     /// When it does not start or no request comes through.
@@ -140,6 +142,7 @@ impl<'a> Deployed<'a> {
             }
         };
         self.sidecars = Some(sidecars);
+        self.wait_until_ready()?;
         Ok(self.wait_for_answer()?.saturating_sub(started))
     }
 
