@@ -131,6 +131,11 @@ pub struct Limits {
     pub idle_connections_max: usize,
     /// An idle HTTP/1 connection is closed after this: below the keep-alive of common servers (5 s).
     pub idle_connection_age: Duration,
+    /// Streams of one connection that many clients share; with more another connection is made, so
+    /// that a lost packet does not halt everybody.
+    pub shared_streams_max: usize,
+    /// A shared connection without streams is closed after this.
+    pub shared_idle: Duration,
     /// HTTP/2 connections to one endpoint; another is made when all streams are in use.
     pub h2_connections_max: usize,
     /// Streams of one HTTP/2 client.
@@ -190,6 +195,8 @@ impl Default for Limits {
             http2_grace: Duration::from_secs(1),
             idle_connections_max: 256,
             idle_connection_age: Duration::from_secs(4),
+            shared_streams_max: 128,
+            shared_idle: Duration::from_secs(300),
             h2_connections_max: 64,
             h2_streams_max: 1_024,
             h2_header_list_bytes_max: 64 * 1024,

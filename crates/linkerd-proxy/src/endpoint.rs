@@ -19,6 +19,7 @@ use crate::{
     ejections::Ejections,
     http::pool::Pool,
     load::Load,
+    mux,
     tls::connect::backoff,
 };
 
@@ -33,6 +34,8 @@ pub(crate) struct Endpoint {
     pub(crate) load: Load,
     pub(crate) handshake: HandshakeMemory,
     pub(crate) pool: Pool,
+    /// Connections that carry the streams of many clients.
+    pub(crate) shared: mux::Pool,
     gone: AtomicBool,
     breaker: Breaker,
     ejections: Arc<Ejections>,
@@ -62,6 +65,7 @@ impl Endpoint {
             load: Load::default(),
             handshake: HandshakeMemory::default(),
             pool: Pool::default(),
+            shared: mux::Pool::default(),
             gone: AtomicBool::new(false),
             breaker: Breaker::default(),
             ejections,
@@ -72,6 +76,7 @@ impl Endpoint {
     pub(crate) fn leave(&self) {
         self.gone.store(true, Relaxed);
         self.pool.clear();
+        self.shared.clear();
     }
 
     pub(crate) fn is_gone(&self) -> bool {

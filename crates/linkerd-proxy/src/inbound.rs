@@ -22,15 +22,17 @@ use crate::{
         forward::{Destination, Forward},
         pool, server,
     },
-    io::{Socket, copy_both_ways},
+    io::{Socket, Transport, copy_both_ways},
     listener::original_destination,
     metrics::{Direction, Peer},
+    mux,
     shared::Shared,
     tls::{
         Verdict,
-        accept::{Alert, Judgement, accept, judge, refuse},
+        accept::{Alert, Carries, Judgement, accept, judge, refuse},
         client_hello::{Hello, server_name},
         connect::{ConnectError, Connected, connect},
+        stream::TlsStream,
     },
 };
 
@@ -144,7 +146,7 @@ impl Inbound {
 
     /// A client that opens a mesh handshake.
     async fn mesh(
-        &self,
+        self: &Arc<Self>,
         mut client: Socket,
         name: &str,
         port: &Arc<Port>,
@@ -173,8 +175,50 @@ impl Inbound {
             }
         };
         let tls = Tls::On(accepted.peer);
-        let mut client = self.metered(accepted.socket, &tls, opened);
-        let protocol = match accepted.verdict {
+        match accepted.carries {
+            Carries::One(verdict) => {
+                let socket = Socket::new(Transport::Tls(Box::new(accepted.stream)));
+                let client = self.metered(socket, &tls, opened);
+                self.carried(client, verdict, port, tls, drain).await;
+            }
+            Carries::Streams => self.streams(accepted.stream, port, &tls, drain).await,
+        }
+    }
+
+    /// A connection of a peer's proxy that carries the streams of many clients.
+    async fn streams(
+        self: &Arc<Self>,
+        connection: TlsStream,
+        port: &Arc<Port>,
+        tls: &Tls,
+        drain: &CancellationToken,
+    ) {
+        let peer = connection.tcp().peer_addr().ok();
+        let served = mux::serve(connection, peer, drain, |stream, verdict| {
+            let (this, port, tls, drain) = (self.clone(), port.clone(), tls.clone(), drain.clone());
+            let socket = Socket::new(Transport::Shared(stream));
+            let client = self.metered(socket, &tls, Instant::now());
+            self.shared
+                .tasks
+                .spawn(async move { this.carried(client, verdict, &port, tls, &drain).await });
+        });
+        if let Err(error) = served.await {
+            debug!(address = %port.endpoint.address, %error, "a shared connection broke");
+        }
+    }
+
+    /// One client's bytes, out of mesh TLS.
+    async fn carried(
+        &self,
+        mut client: Socket,
+        verdict: Verdict,
+        port: &Arc<Port>,
+        tls: Tls,
+        drain: &CancellationToken,
+    ) {
+        let address = port.endpoint.address;
+        let limits = &self.shared.config.limits;
+        let protocol = match verdict {
             Verdict::Known(protocol) => protocol,
             Verdict::Detect => {
                 let bounds = Bounds {

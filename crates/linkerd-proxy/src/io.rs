@@ -2,6 +2,7 @@
 //! Counts bytes and, when dropped, how it ended. Entry: [`Socket`], [`copy_both_ways`].
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
@@ -16,7 +17,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::metrics::{Close, TcpSeries};
+use crate::{
+    metrics::{Close, TcpSeries},
+    mux,
+    tls::stream::TlsStream,
+};
 
 /// One read's size while copying; TLS records are filled from it.
 const COPY_BUFFER: usize = 32 * 1024;
@@ -26,8 +31,9 @@ const FIRST_READ: usize = 2 * 1024;
 /// What carries the bytes.
 pub(crate) enum Transport {
     Tcp(TcpStream),
-    Accepted(Box<tokio_rustls::server::TlsStream<Replay>>),
-    Connected(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Tls(Box<TlsStream>),
+    /// A stream of a connection that others use too.
+    Shared(mux::Stream),
 }
 
 /// A connection.
@@ -74,11 +80,16 @@ impl Socket {
 
     /// Reads more behind [`Self::seen`]. Returns the number of bytes, 0 at the end. Cancel-safe.
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
-        self.replay.reserve(FIRST_READ);
         let result = match &mut self.transport {
-            Transport::Tcp(stream) => stream.read_buf(&mut self.replay).await,
-            Transport::Accepted(stream) => stream.read_buf(&mut self.replay).await,
-            Transport::Connected(stream) => stream.read_buf(&mut self.replay).await,
+            Transport::Tcp(stream) => {
+                self.replay.reserve(FIRST_READ);
+                stream.read_buf(&mut self.replay).await
+            }
+            Transport::Tls(stream) => {
+                self.replay.reserve(FIRST_READ);
+                stream.read_buf(&mut self.replay).await
+            }
+            Transport::Shared(stream) => poll_fn(|cx| stream.poll_fill(cx, &mut self.replay)).await,
         };
         if let (Ok(n), Some(meter)) = (&result, &self.meter) {
             meter.series.read_bytes.fetch_add(*n as u64, Relaxed);
@@ -104,18 +115,22 @@ impl Socket {
         }
     }
 
-    /// The TCP connection below.
-    pub(crate) fn tcp(&self) -> &TcpStream {
+    /// The TCP connection below; none when others use it too.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match &self.transport {
-            Transport::Tcp(stream) => stream,
-            Transport::Accepted(stream) => &stream.get_ref().0.stream,
-            Transport::Connected(stream) => stream.get_ref().0,
+            Transport::Tcp(stream) => Some(stream),
+            Transport::Tls(stream) => Some(stream.tcp()),
+            Transport::Shared(_) => None,
         }
     }
 
     /// The other end; none when the connection is broken already.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        let address = self.tcp().peer_addr().ok()?;
+        let address = match &self.transport {
+            Transport::Shared(stream) => stream.peer()?,
+            Transport::Tcp(stream) => stream.peer_addr().ok()?,
+            Transport::Tls(stream) => stream.tcp().peer_addr().ok()?,
+        };
         Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
     }
 
@@ -145,8 +160,8 @@ impl AsyncRead for Socket {
         let before = buf.filled().len();
         let result = ready!(match &mut this.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Transport::Accepted(stream) => Pin::new(stream).poll_read(cx, buf),
-            Transport::Connected(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Shared(stream) => Pin::new(stream).poll_read(cx, buf),
         });
         match &result {
             Ok(()) => {
@@ -170,8 +185,8 @@ impl AsyncWrite for Socket {
         let this = self.get_mut();
         let result = ready!(match &mut this.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Transport::Accepted(stream) => Pin::new(stream).poll_write(cx, buf),
-            Transport::Connected(stream) => Pin::new(stream).poll_write(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Transport::Shared(stream) => Pin::new(stream).poll_write(cx, buf),
         });
         this.wrote(&result);
         Poll::Ready(result)
@@ -185,8 +200,8 @@ impl AsyncWrite for Socket {
         let this = self.get_mut();
         let result = ready!(match &mut this.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Transport::Accepted(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Transport::Connected(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Transport::Shared(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         });
         this.wrote(&result);
         Poll::Ready(result)
@@ -195,24 +210,24 @@ impl AsyncWrite for Socket {
     fn is_write_vectored(&self) -> bool {
         match &self.transport {
             Transport::Tcp(stream) => stream.is_write_vectored(),
-            Transport::Accepted(stream) => stream.is_write_vectored(),
-            Transport::Connected(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+            Transport::Shared(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Transport::Accepted(stream) => Pin::new(stream).poll_flush(cx),
-            Transport::Connected(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Shared(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Transport::Accepted(stream) => Pin::new(stream).poll_shutdown(cx),
-            Transport::Connected(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Shared(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -234,6 +249,13 @@ impl Socket {
 pub(crate) struct Replay {
     seen: BytesMut,
     stream: TcpStream,
+}
+
+impl Replay {
+    /// The connection, and what was not taken of the bytes put back.
+    pub(crate) fn into_parts(self) -> (TcpStream, BytesMut) {
+        (self.stream, self.seen)
+    }
 }
 
 impl AsyncRead for Replay {

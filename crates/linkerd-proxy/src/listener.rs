@@ -166,7 +166,7 @@ pub(crate) fn original_destination(
     shared: &Shared,
     forward: Option<SocketAddr>,
 ) -> Option<SocketAddr> {
-    let stream = socket.tcp();
+    let stream = socket.tcp()?;
     redirected_from(stream)
         .filter(|address| !shared.is_own_listener(*address) && Some(*address) != own(stream))
         .or(forward)

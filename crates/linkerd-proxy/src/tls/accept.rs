@@ -8,10 +8,11 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::{
-    Verdict,
+    SHARED_ALPN, Verdict,
     credentials::{Credentials, Store, peer_identity},
+    stream::TlsStream,
 };
-use crate::io::{Socket, Transport};
+use crate::io::Socket;
 
 /// What becomes of a connection whose ClientHello is for a mesh name.
 pub(crate) enum Judgement {
@@ -25,9 +26,17 @@ pub(crate) enum Judgement {
 
 /// A finished handshake.
 pub(crate) struct Accepted {
-    pub(crate) socket: Socket,
+    pub(crate) stream: TlsStream,
     pub(crate) peer: Identity,
-    pub(crate) verdict: Verdict,
+    pub(crate) carries: Carries,
+}
+
+/// What a connection is for.
+pub(crate) enum Carries {
+    /// One client's bytes.
+    One(Verdict),
+    /// Streams of many clients.
+    Streams,
 }
 
 /// Why there is no handshake. The connection is closed.
@@ -68,12 +77,16 @@ pub(crate) async fn accept(
         .map_err(AcceptError::Handshake)?;
     let (_, connection) = stream.get_ref();
     let peer = peer_identity(connection.peer_certificates()).ok_or(AcceptError::NoIdentity)?;
-    let verdict = Verdict::from_alpn(connection.alpn_protocol());
-    let socket = Socket::new(Transport::Accepted(Box::new(stream)));
+    let carries = match connection.alpn_protocol() {
+        Some(SHARED_ALPN) => Carries::Streams,
+        alpn => Carries::One(Verdict::from_alpn(alpn)),
+    };
+    let (replay, session) = stream.into_inner();
+    let (tcp, ahead) = replay.into_parts();
     Ok(Accepted {
-        socket,
+        stream: TlsStream::new(tcp, session, ahead),
         peer,
-        verdict,
+        carries,
     })
 }
 

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use linkerd_names::{Identity, NoTls, Tls};
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 use rustls_pki_types::ServerName;
@@ -17,11 +18,12 @@ use tokio::{io::AsyncBufRead, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tracing::{debug, info};
 
-use super::{Verdict, credentials::Credentials};
+use super::{SHARED_ALPN, Verdict, credentials::Credentials};
 use crate::{
     endpoint::Endpoint,
     io::{Socket, Transport},
     metrics::{Direction, Peer},
+    mux,
     shared::Shared,
 };
 
@@ -74,60 +76,11 @@ pub(crate) async fn connect(
     verdict: Verdict,
 ) -> Result<Connected, ConnectError> {
     let opened = Instant::now();
-    let stream = tcp(shared, endpoint).await?;
-    let connected = match plan(shared, endpoint, &stream) {
-        Plan::Plain(reason, retry_tls_at, generation) => {
-            plain(stream, reason, retry_tls_at, generation)
+    let connected = match &endpoint.identity {
+        Some(identity) if verdict.may_share() => {
+            share_or_dial(shared, endpoint, identity, verdict).await?
         }
-        Plan::Handshake(identity, credentials) => {
-            let generation = credentials.generation;
-            let mut shaken =
-                handshake(shared, endpoint, &identity, &credentials, verdict, stream).await;
-            if let Err(HandshakeError::Failed {
-                met_plaintext: true,
-                ..
-            }) = shaken
-            {
-                debug!(endpoint = %endpoint.address, "met plaintext: handshaking once more");
-                let stream = tcp(shared, endpoint).await?;
-                shaken =
-                    handshake(shared, endpoint, &identity, &credentials, verdict, stream).await;
-            }
-            match shaken {
-                Ok(stream) => {
-                    endpoint.handshake.succeeded(generation);
-                    let socket = Socket::new(Transport::Connected(Box::new(stream)));
-                    let tls = Tls::On(identity);
-                    Connected {
-                        socket,
-                        tls,
-                        generation,
-                        retry_tls_at: None,
-                    }
-                }
-                Err(HandshakeError::NotThePeer) => {
-                    info!(endpoint = %endpoint.address, expected = %identity, "another identity");
-                    return Err(ConnectError::NotThePeer(identity));
-                }
-                Err(HandshakeError::Failed {
-                    reason,
-                    error,
-                    met_plaintext: _,
-                }) => {
-                    let limits = &shared.config.limits;
-                    let retry_at = endpoint
-                        .handshake
-                        .failed(limits.handshake_backoff_min, limits.handshake_backoff_max);
-                    info!(endpoint = %endpoint.address, %identity, reason = reason.as_str(), %error,
-                        "no TLS: falling back to plaintext");
-                    if endpoint.is_gone() {
-                        return Err(ConnectError::Gone);
-                    }
-                    let stream = tcp(shared, endpoint).await?;
-                    plain(stream, reason, Some(retry_at), generation)
-                }
-            }
-        }
+        _ => dial(shared, endpoint, verdict).await?,
     };
     let series = shared
         .metrics
@@ -145,6 +98,137 @@ pub(crate) async fn connect(
         generation,
         retry_tls_at,
     })
+}
+
+/// A stream on a shared connection, or a new connection. A burst of clients makes one; but when that
+/// cannot be shared, or cannot be made, nobody waits for the attempt of another.
+async fn share_or_dial(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    identity: &Identity,
+    verdict: Verdict,
+) -> Result<Connected, ConnectError> {
+    loop {
+        if let Some(connected) = shared_stream(shared, endpoint, identity, verdict) {
+            return Ok(connected);
+        }
+        // Held across the dial on purpose; every step of it has a time limit.
+        match endpoint.shared.turn().await {
+            Some(turn) => {
+                let connected = dial(shared, endpoint, verdict).await;
+                turn.end();
+                return connected;
+            }
+            None if endpoint.shared.is_empty() => return dial(shared, endpoint, verdict).await,
+            None => {}
+        }
+    }
+}
+
+/// A stream on a connection that is there already.
+fn shared_stream(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    identity: &Identity,
+    verdict: Verdict,
+) -> Option<Connected> {
+    let generation = shared.credentials.as_ref()?.current()?.generation;
+    let stream = endpoint.shared.stream(verdict, generation)?;
+    Some(Connected {
+        socket: Socket::new(Transport::Shared(stream)),
+        tls: Tls::On(identity.clone()),
+        generation,
+        retry_tls_at: None,
+    })
+}
+
+/// Makes a connection.
+async fn dial(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    verdict: Verdict,
+) -> Result<Connected, ConnectError> {
+    let stream = tcp(shared, endpoint).await?;
+    let (identity, credentials) = match plan(shared, endpoint, &stream) {
+        Plan::Plain(reason, retry_tls_at, generation) => {
+            return Ok(plain(stream, reason, retry_tls_at, generation));
+        }
+        Plan::Handshake(identity, credentials) => (identity, credentials),
+    };
+    let generation = credentials.generation;
+    let mut shaken = handshake(shared, endpoint, &identity, &credentials, verdict, stream).await;
+    if let Err(HandshakeError::Failed {
+        met_plaintext: true,
+        ..
+    }) = shaken
+    {
+        debug!(endpoint = %endpoint.address, "met plaintext: handshaking once more");
+        let stream = tcp(shared, endpoint).await?;
+        shaken = handshake(shared, endpoint, &identity, &credentials, verdict, stream).await;
+    }
+    match shaken {
+        Ok(stream) => {
+            endpoint.handshake.succeeded(generation);
+            let transport = encrypted(shared, endpoint, stream, verdict, generation);
+            Ok(Connected {
+                socket: Socket::new(transport),
+                tls: Tls::On(identity),
+                generation,
+                retry_tls_at: None,
+            })
+        }
+        Err(HandshakeError::NotThePeer) => {
+            info!(endpoint = %endpoint.address, expected = %identity, "another identity");
+            Err(ConnectError::NotThePeer(identity))
+        }
+        Err(HandshakeError::Failed {
+            reason,
+            error,
+            met_plaintext: _,
+        }) => {
+            let limits = &shared.config.limits;
+            let retry_at = endpoint
+                .handshake
+                .failed(limits.handshake_backoff_min, limits.handshake_backoff_max);
+            info!(endpoint = %endpoint.address, %identity, reason = reason.as_str(), %error,
+                "no TLS: falling back to plaintext");
+            if endpoint.is_gone() {
+                return Err(ConnectError::Gone);
+            }
+            let stream = tcp(shared, endpoint).await?;
+            Ok(plain(stream, reason, Some(retry_at), generation))
+        }
+    }
+}
+
+/// What the handshake has agreed on: a connection to share, or one for this client alone.
+fn encrypted(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    stream: TlsStream<TcpStream>,
+    verdict: Verdict,
+    generation: u64,
+) -> Transport {
+    let (tcp, session) = stream.into_inner();
+    let is_shared = session.alpn_protocol() == Some(SHARED_ALPN);
+    let stream = super::stream::TlsStream::new(tcp, session, BytesMut::new());
+    if !is_shared {
+        return Transport::Tls(Box::new(stream));
+    }
+    let limits = &shared.config.limits;
+    let connection = mux::Connection::new(
+        stream,
+        endpoint.address,
+        limits.shared_streams_max,
+        limits.shared_idle,
+    );
+    let stream = connection
+        .open(verdict)
+        .expect("a new connection takes a stream");
+    if !endpoint.is_gone() {
+        endpoint.shared.keep(connection, generation);
+    }
+    Transport::Shared(stream)
 }
 
 enum Plan {

@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use zeroize::Zeroize;
 
 use super::{
-    Verdict,
+    SHARED_ALPN, Verdict,
     files::{self, Contents, ReadError},
     provider,
     sessions::Sessions,
@@ -233,7 +233,13 @@ impl Store {
                 .dangerous()
                 .with_custom_certificate_verifier(servers.clone())
                 .with_client_cert_resolver(pair.clone());
-            config.alpn_protocols = vec![verdict.alpn().to_vec()];
+            config.alpn_protocols = verdict
+                .may_share()
+                .then_some(SHARED_ALPN)
+                .into_iter()
+                .chain([verdict.alpn()])
+                .map(<[u8]>::to_vec)
+                .collect();
             config.resumption = Resumption::store(sessions.clone());
             Arc::new(config)
         };
@@ -242,7 +248,11 @@ impl Store {
             .expect("the provider has suites of TLS 1.3")
             .with_client_cert_verifier(clients)
             .with_cert_resolver(pair.clone());
-        server.alpn_protocols = Verdict::ALL.iter().map(|v| v.alpn().to_vec()).collect();
+        // The server's order counts: who can share a connection does.
+        server.alpn_protocols = std::iter::once(SHARED_ALPN)
+            .chain(Verdict::ALL.map(Verdict::alpn))
+            .map(<[u8]>::to_vec)
+            .collect();
         // One ticket is enough to say "accepted" and to resume once; each costs a hash and a write.
         server.send_tls13_tickets = 1;
         Ok(Credentials {

@@ -7,10 +7,13 @@ use linkerd_names::Identity;
 use tokio::time::timeout;
 
 use super::{
-    accept::{Alert, Judgement, accept, judge, refuse},
+    accept::{Alert, Carries, Judgement, accept, judge, refuse},
     client_hello::{Hello, server_name},
 };
-use crate::{io::Socket, shared::Shared};
+use crate::{
+    io::{Socket, Transport},
+    shared::Shared,
+};
 
 /// A client that takes longer to tell which of both it speaks is cut off.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,11 +54,13 @@ async fn open_unbounded(mut client: Socket, shared: &Shared) -> Option<Opened> {
     match judge(&name, shared.credentials.as_deref()) {
         Judgement::Accept(credentials) => accept(client, &credentials, limits.accept_timeout)
             .await
+            // The proxy's own ports take no streams of many clients.
+            .ok()
+            .filter(|accepted| matches!(accepted.carries, Carries::One(_)))
             .map(|accepted| Opened {
-                socket: accepted.socket,
+                socket: Socket::new(Transport::Tls(Box::new(accepted.stream))),
                 peer: Some(accepted.peer),
-            })
-            .ok(),
+            }),
         Judgement::NoCredentials => {
             refuse(&mut client, Alert::HandshakeFailure).await;
             None

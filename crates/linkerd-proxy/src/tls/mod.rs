@@ -7,6 +7,7 @@ pub(crate) mod credentials;
 pub(crate) mod either;
 mod files;
 mod sessions;
+pub(crate) mod stream;
 mod verify;
 
 use std::sync::Arc;
@@ -50,7 +51,8 @@ impl Verdict {
             .unwrap_or(Self::Detect)
     }
 
-    fn index(self) -> usize {
+    /// The same in one byte, at the beginning of a stream of a shared connection.
+    pub(crate) fn byte(self) -> u8 {
         match self {
             Self::Detect => 0,
             Self::Known(Protocol::Http1) => 1,
@@ -58,7 +60,23 @@ impl Verdict {
             Self::Known(Protocol::Opaque) => 3,
         }
     }
+
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|v| v.byte() == byte)
+    }
+
+    /// Whether such bytes may share a connection with others. HTTP/2 shares one by itself.
+    pub(crate) fn may_share(self) -> bool {
+        self != Self::Known(Protocol::Http2)
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.byte())
+    }
 }
+
+/// ALPN name of connections that carry many streams, `mux/`. A verdict comes with each stream.
+pub(crate) const SHARED_ALPN: &[u8] = b"linkerd/mux1";
 
 /// The cryptography of the mesh: TLS 1.3 with AES-128-GCM and X25519MLKEM768 first.
 fn provider() -> Arc<CryptoProvider> {

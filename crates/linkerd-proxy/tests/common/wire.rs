@@ -6,12 +6,15 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+use tokio_util::sync::CancellationToken;
 
 #[derive(Clone)]
 pub struct Wire {
     pub address: SocketAddr,
     seen: Arc<parking_lot::Mutex<Vec<u8>>>,
     connections: Arc<parking_lot::Mutex<usize>>,
+    /// What goes over it now.
+    open: Arc<parking_lot::Mutex<CancellationToken>>,
 }
 
 /// Leads to `to`.
@@ -26,6 +29,7 @@ pub async fn at(ip: &str, to: SocketAddr) -> Wire {
         address: listener.local_addr().unwrap(),
         seen: Arc::default(),
         connections: Arc::default(),
+        open: Arc::default(),
     };
     let taps = wire.clone();
     tokio::spawn(async move {
@@ -35,8 +39,11 @@ pub async fn at(ip: &str, to: SocketAddr) -> Wire {
             let server = TcpStream::connect(to).await.unwrap();
             let (client_read, client_write) = client.into_split();
             let (server_read, server_write) = server.into_split();
-            tokio::spawn(carry(client_read, server_write, taps.seen.clone()));
-            tokio::spawn(carry(server_read, client_write, taps.seen.clone()));
+            let open = taps.open.lock().clone();
+            let there = carry(client_read, server_write, taps.seen.clone());
+            let back = carry(server_read, client_write, taps.seen.clone());
+            tokio::spawn(open.clone().run_until_cancelled_owned(there));
+            tokio::spawn(open.run_until_cancelled_owned(back));
         }
     });
     wire
@@ -52,6 +59,11 @@ impl Wire {
 
     pub fn bytes(&self) -> usize {
         self.seen.lock().len()
+    }
+
+    /// Breaks every connection that goes over it.
+    pub fn cut(&self) {
+        std::mem::take(&mut *self.open.lock()).cancel();
     }
 
     pub fn connections(&self) -> usize {

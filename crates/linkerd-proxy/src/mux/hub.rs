@@ -1,0 +1,414 @@
+//! What the streams of one multiplexed connection and its driver share. Entry: [`Hub`].
+//! A stream writes frames into `out` and wakes the driver, which sends everything that has
+//! collected as one batch; the driver puts what comes into the streams' inboxes.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+
+use super::frame::{self, DATA_BYTES_MAX, Kind, Reason};
+use crate::tls::Verdict;
+
+/// Frames that wait for the driver; then writers wait.
+const OUT_BYTES_MAX: usize = 128 * 1024;
+/// What a stream's peer may send before its reader takes any of it. The same on both sides: it is
+/// part of the protocol's version.
+pub(super) const WINDOW_BYTES: usize = 256 * 1024;
+/// As far as the window of a stream grows whose reader keeps up.
+const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// By so much all windows of one connection may grow together.
+const GROWTH_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A connection without streams.
+pub(super) struct Idle {
+    pub(super) since: Instant,
+    /// No stream will come: one end or the other has said so.
+    pub(super) is_left: bool,
+}
+
+/// Shared by a connection's streams, its driver and whoever may open streams.
+pub(crate) struct Hub {
+    /// The peer of the connection below.
+    pub(super) peer: Option<SocketAddr>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    out: Vec<u8>,
+    streams: HashMap<u32, Entry>,
+    next_stream: u32,
+    growth_bytes: usize,
+    driver: Option<Waker>,
+    /// Writers that wait until `out` has room.
+    crowd: VecDeque<Waker>,
+    /// The peer wants no new streams.
+    peer_leaves: bool,
+    /// Nobody will open streams any more.
+    released: bool,
+    /// The connection has ended, and how.
+    ended: Option<io::ErrorKind>,
+    /// Since when there is no stream.
+    idle_since: Option<Instant>,
+}
+
+/// One stream.
+struct Entry {
+    inbox: BytesMut,
+    inbox_ended: bool,
+    outbox_ended: bool,
+    reset: Option<Reason>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    /// Bytes that the peer still takes.
+    send_bytes: usize,
+    /// Bytes that the peer may still send.
+    receive_bytes: usize,
+    /// Bytes that were read and not yet granted again.
+    read_bytes: usize,
+    window_bytes: usize,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            inbox: BytesMut::new(),
+            inbox_ended: false,
+            outbox_ended: false,
+            reset: None,
+            reader: None,
+            writer: None,
+            send_bytes: WINDOW_BYTES,
+            receive_bytes: WINDOW_BYTES,
+            read_bytes: 0,
+            window_bytes: WINDOW_BYTES,
+        }
+    }
+}
+
+impl Entry {
+    fn wake(&mut self) {
+        for waker in [self.reader.take(), self.writer.take()]
+            .into_iter()
+            .flatten()
+        {
+            waker.wake();
+        }
+    }
+
+    /// How reading or writing fails; none while the stream is sound.
+    fn fault(&self) -> Option<io::Error> {
+        self.reset.map(|reason| match reason {
+            Reason::Aborted => io::ErrorKind::ConnectionReset.into(),
+            Reason::Refused => io::ErrorKind::ConnectionRefused.into(),
+        })
+    }
+}
+
+impl State {
+    fn wake_driver(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+
+    fn put(&mut self, stream: u32, kind: Kind, content: &[u8]) {
+        frame::put(&mut self.out, stream, kind, content);
+        self.wake_driver();
+    }
+
+    /// Lets the peer send what was read, and more when the reader keeps up.
+    fn grant(&mut self, stream: u32) {
+        let Some(entry) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        if entry.inbox_ended || entry.read_bytes < entry.window_bytes / 2 {
+            return;
+        }
+        let mut bytes = std::mem::take(&mut entry.read_bytes);
+        let more = entry.window_bytes;
+        if entry.inbox.is_empty()
+            && entry.window_bytes + more <= WINDOW_BYTES_MAX
+            && self.growth_bytes + more <= GROWTH_BYTES_MAX
+        {
+            self.growth_bytes += more;
+            entry.window_bytes += more;
+            bytes += more;
+        }
+        entry.receive_bytes += bytes;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.put(stream, Kind::Window, &bytes.to_be_bytes());
+    }
+}
+
+impl Hub {
+    pub(super) fn new(peer: Option<SocketAddr>) -> Arc<Self> {
+        Arc::new(Self {
+            peer,
+            state: Mutex::new(State {
+                idle_since: Some(Instant::now()),
+                ..State::default()
+            }),
+        })
+    }
+
+    // For whoever opens streams.
+
+    /// Begins a stream; none when this connection takes no more.
+    pub(super) fn open(&self, verdict: Verdict, streams_max: usize) -> Option<u32> {
+        let mut state = self.state.lock();
+        if state.ended.is_some() || state.peer_leaves || state.streams.len() >= streams_max {
+            return None;
+        }
+        let stream = state.next_stream;
+        // Numbers are never used twice; a connection that has used them all is left.
+        state.next_stream = stream.checked_add(1)?;
+        state.streams.insert(stream, Entry::default());
+        state.idle_since = None;
+        state.put(stream, Kind::Open, &[verdict.byte()]);
+        Some(stream)
+    }
+
+    /// Whether streams can be opened, but for their number.
+    pub(super) fn is_open(&self) -> bool {
+        let state = self.state.lock();
+        state.ended.is_none() && !state.peer_leaves
+    }
+
+    /// Nobody will open streams any more.
+    pub(super) fn release(&self) {
+        let mut state = self.state.lock();
+        state.released = true;
+        state.wake_driver();
+    }
+
+    // For streams.
+
+    pub(super) fn poll_read<T>(
+        &self,
+        stream: u32,
+        cx: &Context<'_>,
+        take: impl FnOnce(&mut BytesMut) -> T,
+    ) -> Poll<io::Result<Option<T>>> {
+        let mut state = self.state.lock();
+        let ended = state.ended;
+        let Some(entry) = state.streams.get_mut(&stream) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        if entry.inbox.is_empty() {
+            if entry.inbox_ended {
+                return Poll::Ready(Ok(None));
+            }
+            if let Some(error) = entry.fault().or(ended.map(Into::into)) {
+                return Poll::Ready(Err(error));
+            }
+            store(&mut entry.reader, cx);
+            return Poll::Pending;
+        }
+        let before = entry.inbox.len();
+        let taken = take(&mut entry.inbox);
+        let after = entry.inbox.len();
+        if after == 0 {
+            entry.inbox = BytesMut::new();
+        }
+        entry.read_bytes += before - after;
+        state.grant(stream);
+        Poll::Ready(Ok(Some(taken)))
+    }
+
+    pub(super) fn poll_write(
+        &self,
+        stream: u32,
+        cx: &Context<'_>,
+        mut bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let crowded = state.out.len() >= OUT_BYTES_MAX;
+        let Some(entry) = state.streams.get_mut(&stream) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        if let Some(error) = entry.fault().or(state.ended.map(Into::into)) {
+            return Poll::Ready(Err(error));
+        }
+        if entry.outbox_ended {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if entry.send_bytes == 0 {
+            store(&mut entry.writer, cx);
+            return Poll::Pending;
+        }
+        if crowded {
+            state.crowd.push_back(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let room = entry
+            .send_bytes
+            .min(OUT_BYTES_MAX - state.out.len())
+            .min(bytes.len());
+        entry.send_bytes -= room;
+        bytes = &bytes[..room];
+        for piece in bytes.chunks(DATA_BYTES_MAX) {
+            frame::put(&mut state.out, stream, Kind::Data, piece);
+        }
+        state.wake_driver();
+        Poll::Ready(Ok(room))
+    }
+
+    pub(super) fn end(&self, stream: u32) {
+        let mut state = self.state.lock();
+        let Some(entry) = state.streams.get_mut(&stream) else {
+            return;
+        };
+        if !entry.outbox_ended && entry.reset.is_none() {
+            entry.outbox_ended = true;
+            state.put(stream, Kind::End, &[]);
+        }
+    }
+
+    /// Nobody holds the stream any more.
+    pub(super) fn close(&self, stream: u32) {
+        let mut state = self.state.lock();
+        let Some(entry) = state.streams.remove(&stream) else {
+            return;
+        };
+        state.growth_bytes -= entry.window_bytes - WINDOW_BYTES;
+        let finished = entry.outbox_ended && entry.inbox_ended;
+        if !finished && entry.reset.is_none() && state.ended.is_none() {
+            state.put(stream, Kind::Reset, &[Reason::Aborted as u8]);
+        }
+        if state.streams.is_empty() {
+            state.idle_since = Some(Instant::now());
+            state.wake_driver();
+        }
+    }
+
+    // For the driver.
+
+    /// Whom to wake when there is something to send.
+    pub(super) fn driven_by(&self, cx: &Context<'_>) {
+        store(&mut self.state.lock().driver, cx);
+    }
+
+    /// Swaps the frames that have collected with the empty `batch`. False when there are none.
+    pub(super) fn take_out(&self, batch: &mut Vec<u8>) -> bool {
+        let mut state = self.state.lock();
+        if state.out.is_empty() {
+            return false;
+        }
+        std::mem::swap(&mut state.out, batch);
+        for waker in state.crowd.drain(..) {
+            waker.wake();
+        }
+        true
+    }
+
+    pub(super) fn put(&self, stream: u32, kind: Kind, content: &[u8]) {
+        self.state.lock().put(stream, kind, content);
+    }
+
+    /// The peer has begun a stream. False when it has too many.
+    ///
+    /// # Errors
+    /// When its number was used before.
+    pub(super) fn opened(&self, stream: u32, streams_max: usize) -> io::Result<bool> {
+        let mut state = self.state.lock();
+        if stream < state.next_stream {
+            return Err(frame::invalid("a stream was opened twice"));
+        }
+        state.next_stream = stream.saturating_add(1);
+        if state.streams.len() >= streams_max {
+            state.put(stream, Kind::Reset, &[Reason::Refused as u8]);
+            return Ok(false);
+        }
+        state.streams.insert(stream, Entry::default());
+        state.idle_since = None;
+        Ok(true)
+    }
+
+    pub(super) fn received(&self, stream: u32, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state.lock();
+        // Bytes that were under way when the stream was given up.
+        let Some(entry) = state.streams.get_mut(&stream) else {
+            return Ok(());
+        };
+        let Some(left) = entry.receive_bytes.checked_sub(bytes.len()) else {
+            return Err(frame::invalid("a stream has sent more than its window"));
+        };
+        if entry.inbox_ended {
+            return Err(frame::invalid("a stream has sent bytes after its end"));
+        }
+        entry.receive_bytes = left;
+        entry.inbox.extend_from_slice(bytes);
+        if let Some(reader) = entry.reader.take() {
+            reader.wake();
+        }
+        Ok(())
+    }
+
+    pub(super) fn received_end(&self, stream: u32) {
+        if let Some(entry) = self.state.lock().streams.get_mut(&stream) {
+            entry.inbox_ended = true;
+            entry.wake();
+        }
+    }
+
+    pub(super) fn received_reset(&self, stream: u32, reason: Reason) {
+        if let Some(entry) = self.state.lock().streams.get_mut(&stream) {
+            entry.reset = Some(reason);
+            entry.wake();
+        }
+    }
+
+    pub(super) fn received_window(&self, stream: u32, bytes: u32) {
+        if let Some(entry) = self.state.lock().streams.get_mut(&stream) {
+            entry.send_bytes = entry.send_bytes.saturating_add(bytes as usize);
+            if let Some(writer) = entry.writer.take() {
+                writer.wake();
+            }
+        }
+    }
+
+    pub(super) fn peer_leaves(&self) {
+        self.state.lock().peer_leaves = true;
+    }
+
+    /// How long there has been no stream; none while there is one.
+    pub(super) fn idle(&self) -> Option<Idle> {
+        let state = self.state.lock();
+        state.idle_since.map(|since| Idle {
+            since,
+            is_left: state.released || state.peer_leaves,
+        })
+    }
+
+    /// The connection has ended: every stream fails once it has read its inbox.
+    pub(super) fn ended(&self, how: io::ErrorKind) {
+        let mut state = self.state.lock();
+        state.ended.get_or_insert(how);
+        for entry in state.streams.values_mut() {
+            entry.wake();
+        }
+        for waker in state.crowd.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+fn store(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        _ => *place = Some(cx.waker().clone()),
+    }
+}

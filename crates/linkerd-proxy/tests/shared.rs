@@ -1,0 +1,199 @@
+//! Connections of many clients share one mTLS connection between two proxies, and do not feel it.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::let_underscore_must_use,
+    reason = "a peer may close at any time"
+)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Endpoint, Mesh, PATIENCE, SERVICE, app, identity, mesh, wire};
+use futures::future::join_all;
+use http::Response;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+/// A mesh whose connections between the proxies can be counted.
+async fn counted(app: std::net::SocketAddr) -> (Mesh, wire::Wire) {
+    let mesh = mesh(app).await;
+    let wire = wire::to(mesh.server.inbound).await;
+    mesh.destination.set(
+        SERVICE,
+        &[Endpoint::meshed(wire.address, &identity("server"))],
+    );
+    (mesh, wire)
+}
+
+/// Sends opaque bytes and reads as many back.
+async fn echo(client: &mut TcpStream, bytes: &[u8]) {
+    let (mut read, mut write) = client.split();
+    let mut answer = vec![0; bytes.len()];
+    let both = async { tokio::try_join!(write.write_all(bytes), read.read_exact(&mut answer)) };
+    timeout(PATIENCE, both).await.unwrap().unwrap();
+    assert_eq!(answer, bytes);
+}
+
+async fn opaque_client(mesh: &Mesh) -> TcpStream {
+    let mut client = TcpStream::connect(mesh.client.outbound).await.unwrap();
+    echo(&mut client, b"\0\x01").await;
+    client
+}
+
+#[tokio::test]
+async fn a_burst_of_opaque_clients_makes_one_connection() {
+    let (mesh, wire) = counted(app::echo().await).await;
+    let clients = (0..100_u8).map(|i| {
+        let mesh = &mesh;
+        async move {
+            let mut client = opaque_client(mesh).await;
+            let bytes: Vec<u8> = (0..50_000).map(|n| (n as u8) ^ i).collect();
+            echo(&mut client, &bytes).await;
+            client.shutdown().await.unwrap();
+            assert_eq!(
+                client.read(&mut [0]).await.unwrap(),
+                0,
+                "the end comes back"
+            );
+        }
+    });
+    join_all(clients).await;
+    assert_eq!(wire.connections(), 1);
+    let opened = ["tcp_open_total{direction=\"inbound\",peer=\"src\",tls=\"true\"}"];
+    mesh.server.metric_reaches(&opened, 100.0).await;
+    let closed = ["tcp_open_connections{direction=\"outbound\",peer=\"dst\",tls=\"true\"}"];
+    let wait = async {
+        while mesh.client.metric(&closed).await != Some(0.0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, wait)
+        .await
+        .expect("all streams have ended");
+}
+
+#[tokio::test]
+async fn requests_of_many_clients_share_a_connection_too() {
+    let app = app::http1(|_| async { Response::new(app::full("hello")) }).await;
+    let (mesh, wire) = counted(app).await;
+    let clients = (0..50).map(|_| common::get(mesh.client.outbound, "/"));
+    for answer in join_all(clients).await {
+        assert_eq!(answer, (200, "hello".to_owned()));
+    }
+    assert_eq!(wire.connections(), 1);
+}
+
+#[tokio::test]
+async fn more_clients_than_a_connection_takes_make_another() {
+    let (mesh, wire) = counted(app::echo().await).await;
+    let clients = join_all((0..300).map(|_| opaque_client(&mesh))).await;
+    assert!(
+        (3..=5).contains(&wire.connections()),
+        "{}",
+        wire.connections()
+    );
+    drop(clients);
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_bounds_its_sender_and_halts_nobody() {
+    // Sends without end to whoever begins with a 2; echoes to others.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let app = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = client.split();
+                let first = read.read_u8().await?;
+                if first == 2 {
+                    let flood = vec![7; 64 * 1024];
+                    while write.write_all(&flood).await.is_ok() {}
+                } else {
+                    write.write_u8(first).await?;
+                    tokio::io::copy(&mut read, &mut write).await?;
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    let (mesh, wire) = counted(app).await;
+    let mut stalled = TcpStream::connect(mesh.client.outbound).await.unwrap();
+    stalled.write_all(b"\x02\0").await.unwrap();
+    let flooded = async {
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = wire.bytes();
+            if now == before && now > 100_000 {
+                return now;
+            }
+            before = now;
+        }
+    };
+    let bytes = timeout(PATIENCE, flooded).await.expect("the flood ends");
+    // The kernel's buffers on the client's side take up to 10 MB, the stream's window is far less.
+    assert!(bytes < 32 * 1024 * 1024, "{bytes}");
+    let mut other = TcpStream::connect(mesh.client.outbound).await.unwrap();
+    echo(&mut other, &[0; 100_000]).await;
+    assert_eq!(wire.connections(), 1);
+
+    // And it goes on where it was.
+    let mut more = vec![0; 20 * 1024 * 1024];
+    timeout(PATIENCE, stalled.read_exact(&mut more))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(more.iter().all(|byte| *byte == 7));
+}
+
+#[tokio::test]
+async fn new_credentials_make_a_new_connection_and_old_streams_go_on() {
+    let (mesh, wire) = counted(app::echo().await).await;
+    let mut old = opaque_client(&mesh).await;
+    mesh.authority.issue("client");
+    let wait = async {
+        loop {
+            drop(opaque_client(&mesh).await);
+            if wire.connections() == 2 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, wait)
+        .await
+        .expect("a connection with the new credentials");
+    echo(&mut old, b"still here").await;
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_lets_streams_end() {
+    let (mesh, _wire) = counted(app::echo().await).await;
+    let mut client = opaque_client(&mesh).await;
+    mesh.server.shutdown.cancel();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    echo(&mut client, b"a last word").await;
+    drop(client);
+    timeout(PATIENCE, mesh.server.task)
+        .await
+        .expect("it has drained")
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_a_broken_connection_for_each_stream() {
+    let (mesh, wire) = counted(app::echo().await).await;
+    let mut clients = join_all((0..5).map(|_| opaque_client(&mesh))).await;
+    wire.cut();
+    for client in &mut clients {
+        let end = timeout(PATIENCE, client.read(&mut [0])).await.unwrap();
+        assert!(!matches!(end, Ok(1..)), "{end:?}");
+    }
+    let mut next = opaque_client(&mesh).await;
+    echo(&mut next, b"a new one").await;
+}
