@@ -1,12 +1,14 @@
-//! One run of the benchmark: all planes, taking turns. Entry: [`compare`].
+//! One run of the benchmark: all planes, taking turns. Entries: [`compare`], and [`Run::prepare`] for
+//! what any run needs.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, Identity, OwnerKind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use super::deployed::Deployed;
@@ -56,33 +58,104 @@ pub(super) struct Comparison {
     pub(super) folder: PathBuf,
 }
 
+/// What every run needs. Only one at a time is on a machine: the namespaces have names.
+pub(super) struct Run {
+    pub(super) setup: Setup,
+    /// For the results.
+    pub(super) folder: PathBuf,
+    proxy: PathBuf,
+    /// The setup's folder; it goes with the run.
+    work: TempDir,
+    _lock: File,
+}
+
+impl Run {
+    /// Builds and installs programs, writes certificates and makes folders.
+    ///
+    /// # Errors
+    /// The first thing that fails.
+    pub(super) fn prepare(options: &Options) -> Result<Self> {
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "network namespaces need root"
+        );
+        let lock = lock()?;
+        raise_file_limit()?;
+        programs::install()?;
+        let work = work_folder()?;
+        let (tool, proxy) = match &options.proxy {
+            Some(proxy) => {
+                let [tool] = programs::build(["linkerd-bench"], options.profile)?;
+                (tool, proxy.clone())
+            }
+            None => {
+                let packages = ["linkerd-bench", "linkerd-proxy"];
+                let [tool, proxy] = programs::build(packages, options.profile)?;
+                (tool, proxy)
+            }
+        };
+        let setup = Setup {
+            tool,
+            folder: work.path().to_path_buf(),
+        };
+        write_certificates(&setup)?;
+        Ok(Self {
+            setup,
+            folder: results_folder()?,
+            proxy,
+            work,
+            _lock: lock,
+        })
+    }
+
+    /// Returns a copy of a plane's program: the sidecars' user may not be allowed to read it where it
+    /// is, and what is built meanwhile changes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or copied.
+    pub(super) fn program(&self, plane: Builtin) -> Result<PathBuf> {
+        let from = match plane {
+            Builtin::Direct => bail!("there is no program"),
+            Builtin::Ours => self.proxy.clone(),
+            Builtin::Envoy => programs::envoy()?,
+        };
+        let name = from.file_name().context("a program has a name")?;
+        let to = self.work.path().join(name);
+        fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        Ok(to)
+    }
+
+    fn planes(&self, options: &Options) -> Result<Vec<Box<dyn Plane>>> {
+        let mut planes: Vec<Box<dyn Plane>> = Vec::new();
+        for plane in &options.planes {
+            planes.push(match plane {
+                Builtin::Direct => Box::new(Direct),
+                Builtin::Ours => Box::new(Ours::new(self.program(*plane)?)),
+                Builtin::Envoy => Box::new(Envoy::new(self.program(*plane)?)),
+            });
+        }
+        for (name, script) in &options.scripts {
+            planes.push(Box::new(Script::new(name, script)?));
+        }
+        Ok(planes)
+    }
+}
+
 /// Measures every plane in every round. Each gets fresh namespaces, servers and sidecars each time.
 ///
 /// # Errors
 /// The first thing that fails; a plane that does not encrypt fails.
 pub(super) fn compare(options: &Options) -> Result<Comparison> {
-    ensure!(
-        rustix::process::geteuid().is_root(),
-        "network namespaces need root"
-    );
-    let _lock = lock()?;
-    raise_file_limit()?;
-    programs::install()?;
-    let work = work_folder()?;
-    let (tool, planes) = prepare(options, work.path())?;
-    let setup = Setup {
-        tool,
-        folder: work.path().to_path_buf(),
-    };
-    write_certificates(&setup)?;
-    let folder = results_folder()?;
-    let mut records = Records::create(&folder.join("raw.jsonl"))?;
+    let run = Run::prepare(options)?;
+    let planes = run.planes(options)?;
+    let logs = run.folder.join("logs");
+    let mut records = Records::create(&run.folder.join("raw.jsonl"))?;
     let mut proofs = Vec::new();
     for round in 1..=options.rounds {
         for plane in &planes {
             let name = format!("round {round} of {}, {}", options.rounds, plane.name());
             progress::step(&name, || {
-                let mut deployed = Deployed::start(plane.as_ref(), &setup, &folder.join("logs"))?;
+                let mut deployed = Deployed::start(plane.as_ref(), &run.setup, &logs)?;
                 if round == 1 {
                     let proof = prove(&mut deployed)?;
                     records.note(&proof)?;
@@ -96,7 +169,7 @@ pub(super) fn compare(options: &Options) -> Result<Comparison> {
         records: records.all,
         planes: planes.iter().map(|plane| plane.name().to_owned()).collect(),
         proofs,
-        folder,
+        folder: run.folder,
     })
 }
 
@@ -121,45 +194,11 @@ fn measure(
     Ok(())
 }
 
-/// The namespaces have names: only one benchmark at a time runs on a machine.
 fn lock() -> Result<File> {
     let path = cache::folder()?.join("bench.lock");
     let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
     file.lock().context("cannot wait for another benchmark")?;
     Ok(file)
-}
-
-/// Builds or fetches what the planes are made of. The programs are copied into `work`: the sidecars'
-/// user may not be allowed to read them where they are, and what is built meanwhile changes nothing.
-fn prepare(options: &Options, work: &Path) -> Result<(PathBuf, Vec<Box<dyn Plane>>)> {
-    let copy = |from: &Path| -> Result<PathBuf> {
-        let to = work.join(from.file_name().context("a program has a name")?);
-        fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
-        Ok(to)
-    };
-    let (tool, proxy) = match &options.proxy {
-        Some(proxy) => {
-            let [tool] = programs::build(["linkerd-bench"], options.profile)?;
-            (tool, proxy.clone())
-        }
-        None => {
-            let packages = ["linkerd-bench", "linkerd-proxy"];
-            let [tool, proxy] = programs::build(packages, options.profile)?;
-            (tool, proxy)
-        }
-    };
-    let mut made: Vec<Box<dyn Plane>> = Vec::new();
-    for plane in &options.planes {
-        made.push(match plane {
-            Builtin::Direct => Box::new(Direct),
-            Builtin::Ours => Box::new(Ours::new(copy(&proxy)?)),
-            Builtin::Envoy => Box::new(Envoy::new(copy(&programs::envoy()?)?)),
-        });
-    }
-    for (name, script) in &options.scripts {
-        made.push(Box::new(Script::new(name, script)?));
-    }
-    Ok((tool, made))
 }
 
 /// The identity of a side's workload.
@@ -181,7 +220,7 @@ fn write_certificates(setup: &Setup) -> Result<()> {
 }
 
 /// A folder that every user can read: the sidecars run as another one.
-fn work_folder() -> Result<tempfile::TempDir> {
+fn work_folder() -> Result<TempDir> {
     use std::os::unix::fs::PermissionsExt as _;
     tempfile::Builder::new()
         .prefix("linkerd-bench-")

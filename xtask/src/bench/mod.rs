@@ -6,6 +6,7 @@ mod chart;
 mod comparison;
 mod deployed;
 mod figures;
+mod instructions;
 mod measures;
 mod namespaces;
 mod planes;
@@ -78,6 +79,9 @@ pub(crate) struct Args {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Count the instructions that our proxy takes for a request, and nothing else; needs valgrind
+    #[arg(long, conflicts_with_all = ["only", "planes", "scripts", "json"])]
+    instructions: bool,
 }
 
 /// Runs the task: prints the table, and says where the figures of every round are.
@@ -94,6 +98,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         quick,
         proxy,
         json,
+        instructions,
     } = args;
     let clients = Clients {
         few: 1_000,
@@ -117,7 +122,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             clients,
         }
     };
-    let comparison = compare(&Options {
+    let options = Options {
         measures: if only.is_empty() {
             MEASURES.to_vec()
         } else {
@@ -129,7 +134,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         effort,
         proxy,
         profile: Profile::Image,
-    })?;
+    };
+    if instructions {
+        let (table, folder) = instructions::run(&options)?;
+        anstream::print!("{table}");
+        anstream::eprintln!("what callgrind wrote: {}", folder.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let comparison = compare(&options)?;
     let report = Report::new(&comparison)?;
     report.write(&comparison.folder)?;
     if json {

@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::side::{Side, spawn};
 
-/// A program that does not end on SIGTERM by then is killed.
-const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
+/// A program that does not end on SIGTERM by then is killed. One in callgrind takes seconds.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running program.
 pub(super) struct Process {

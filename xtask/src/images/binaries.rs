@@ -54,7 +54,8 @@ impl Binaries {
 /// # Errors
 /// When cargo fails; it has said why.
 pub(crate) fn build(packages: &[&str]) -> Result<Binaries> {
-    let mut cargo = cargo_build(packages);
+    let mut cargo = cargo_build();
+    cargo.args(packages.iter().flat_map(|package| ["--package", package]));
     cargo.args(["--release", "--target", target_triple()?]);
     cargo
         .env("RUSTFLAGS", flags()?)
@@ -62,19 +63,21 @@ pub(crate) fn build(packages: &[&str]) -> Result<Binaries> {
     collect(&command::output(&mut cargo)?)
 }
 
-/// Builds the programs of `packages` quickly, as tests use them.
+/// Builds `programs` as `cargo test --workspace` does, which has built all that they need.
 ///
 /// # Errors
 /// When cargo fails; it has said why.
-pub(crate) fn build_for_tests(packages: &[&str]) -> Result<Binaries> {
-    collect(&command::output(&mut cargo_build(packages))?)
+pub(crate) fn build_for_tests(programs: &[&str]) -> Result<Binaries> {
+    let mut cargo = cargo_build();
+    cargo.arg("--workspace");
+    cargo.args(programs.iter().flat_map(|program| ["--bin", program]));
+    collect(&command::output(&mut cargo)?)
 }
 
-fn cargo_build(packages: &[&str]) -> Command {
+fn cargo_build() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace::root());
     cargo.args(["build", "--message-format=json-render-diagnostics"]);
-    cargo.args(packages.iter().flat_map(|package| ["--package", package]));
     cargo.stderr(Stdio::inherit());
     cargo
 }

@@ -10,7 +10,9 @@ use crate::bench::record::Values;
 use crate::bench::usage;
 
 /// Others used more than so many cores: the measure is worth repeating.
-const FOREIGN_CORES_MAX: f64 = 0.1;
+const DISTURBED_CORES_MAX: f64 = 0.1;
+/// What other processes used, and what other machines took.
+const DISTURBED: &str = "disturbed_cores";
 
 /// What a load reports.
 pub(super) struct Load {
@@ -37,14 +39,11 @@ pub(super) fn quietest(
         usage::wait_until_quiet(effort.quiet_timeout)?;
         let mut values = once(deployed, scale, &load)?;
         values.insert("attempts".to_owned(), f64::from(attempt + 1));
-        let foreign = values["foreign_cores"];
-        if best
-            .as_ref()
-            .is_none_or(|best| foreign < best["foreign_cores"])
-        {
+        let disturbed = values[DISTURBED];
+        if best.as_ref().is_none_or(|best| disturbed < best[DISTURBED]) {
             best = Some(values);
         }
-        if foreign < FOREIGN_CORES_MAX {
+        if disturbed < DISTURBED_CORES_MAX {
             break;
         }
     }
@@ -74,14 +73,11 @@ fn once(deployed: &Deployed, scale: Scale, load: impl Fn() -> Result<Load>) -> R
     let servers = usage.servers - usage_before.servers;
     let mut insert = |name: String, value| values.insert(name, value);
     insert("wall_s".to_owned(), wall);
-    insert(
-        "foreign_cores".to_owned(),
-        (usage::foreign()? - foreign_before) / wall,
-    );
-    insert(
-        "stolen_cores".to_owned(),
-        (usage::stolen()? - stolen_before) / wall,
-    );
+    let foreign = (usage::foreign()? - foreign_before) / wall;
+    let stolen = (usage::stolen()? - stolen_before) / wall;
+    insert("foreign_cores".to_owned(), foreign);
+    insert("stolen_cores".to_owned(), stolen);
+    insert(DISTURBED.to_owned(), foreign + stolen);
     insert(format!("cpu_servers_{unit}"), factor * servers / units);
     if deployed.plane.redirect().is_some() {
         insert(format!("cpu_outbound_{unit}"), factor * outbound / units);

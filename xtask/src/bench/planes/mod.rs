@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 
 pub(super) use self::direct::Direct;
 pub(super) use self::envoy::Envoy;
-pub(super) use self::ours::Ours;
+pub(super) use self::ours::{CALLGRIND, Ours};
 pub(super) use self::script::Script;
 use super::namespaces::Redirect;
 use super::side::{Side, within};

@@ -12,20 +12,40 @@ use crate::bench::namespaces::Redirect;
 use crate::bench::ports as bench_ports;
 use crate::bench::side::Side;
 
+/// Where callgrind writes, in the folder of the run.
+pub(in crate::bench) const CALLGRIND: &str = "callgrind";
+
 pub(in crate::bench) struct Ours {
     program: PathBuf,
     redirect: Redirect,
+    instructions: Instructions,
+}
+
+/// Whether instructions are counted, which makes a program some fifty times slower.
+#[derive(Clone, Copy)]
+enum Instructions {
+    NotCounted,
+    Counted,
 }
 
 impl Ours {
     pub(in crate::bench) fn new(program: PathBuf) -> Self {
         Self {
+            instructions: Instructions::NotCounted,
             program,
             redirect: Redirect {
                 outbound: ports::PROXY_OUTBOUND,
                 inbound: ports::PROXY_INBOUND,
                 inbound_exempt: Vec::new(),
             },
+        }
+    }
+
+    /// Our proxy in callgrind.
+    pub(in crate::bench) fn counted(program: PathBuf) -> Self {
+        Self {
+            instructions: Instructions::Counted,
+            ..Self::new(program)
         }
     }
 }
@@ -61,7 +81,17 @@ impl Plane for Ours {
 
     fn sidecar(&self, side: Side, setup: &Setup) -> Result<Command> {
         let opaque = bench_ports::OPAQUE.map(|port| port.to_string()).join(",");
-        let mut command = Command::new(&self.program);
+        let mut command = match self.instructions {
+            Instructions::NotCounted => Command::new(&self.program),
+            Instructions::Counted => {
+                let out = setup.folder.join(CALLGRIND).join(side.name());
+                let mut valgrind = Command::new("valgrind");
+                valgrind.arg("--tool=callgrind");
+                valgrind.arg(format!("--callgrind-out-file={}.out", out.display()));
+                valgrind.arg(&self.program);
+                valgrind
+            }
+        };
         command.env_clear().envs([
             (env::LOG, "error"),
             (env::CORES, "1"),
