@@ -2,6 +2,7 @@
 //! what any run needs.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -219,13 +220,22 @@ fn write_certificates(setup: &Setup) -> Result<()> {
     command::output(&mut tool).map(drop)
 }
 
-/// A folder that every user can read: the sidecars run as another one.
+/// A folder that every user can read: the sidecars run as another one. Those of runs that were
+/// interrupted are removed.
 fn work_folder() -> Result<TempDir> {
-    use std::os::unix::fs::PermissionsExt as _;
+    const PREFIX: &str = "linkerd-bench-";
+    let parent = std::env::temp_dir();
+    for entry in fs::read_dir(&parent).context("cannot read the folder for temporary files")? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            fs::remove_dir_all(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
     tempfile::Builder::new()
-        .prefix("linkerd-bench-")
+        .prefix(PREFIX)
         .permissions(fs::Permissions::from_mode(0o755))
-        .tempdir()
+        .tempdir_in(parent)
         .context("cannot make a temporary folder")
 }
 

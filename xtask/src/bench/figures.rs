@@ -224,3 +224,42 @@ impl Figure {
         Verdict { ratio, is_met }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(plane: &str, measure: Measure, name: &str, value: f64) -> Record {
+        Record {
+            plane: plane.to_owned(),
+            round: 1,
+            measure,
+            values: [(name.to_owned(), value)].into(),
+        }
+    }
+
+    fn verdict(measure: Measure, name: &str, ours: f64, envoy: Option<f64>) -> Verdict {
+        let mut records = vec![record("ours", measure, name, ours)];
+        records.extend(envoy.map(|envoy| record("envoy", measure, name, envoy)));
+        let figure = FIGURES.iter().find(|figure| {
+            figure.measure == measure && matches!(figure.value, Value::Of(of) if of == name)
+        });
+        figure.expect("there is such a figure").verdict(&records)
+    }
+
+    #[test]
+    fn less_is_better_for_cpu_and_more_for_throughput() {
+        let cpu = |ours| verdict(Measure::Http64, "cpu_us", ours, Some(100.0)).is_met;
+        assert_eq!((cpu(35.0), cpu(36.0)), (Some(true), Some(false)));
+        let gbit = |ours| verdict(Measure::Tcp1, "gbit_per_s", ours, Some(10.0)).is_met;
+        assert_eq!((gbit(12.0), gbit(11.9)), (Some(true), Some(false)));
+    }
+
+    #[test]
+    fn without_envoy_only_targets_of_our_own_are_judged() {
+        let cpu = verdict(Measure::Http64, "cpu_us", 1.0, None);
+        assert_eq!((cpu.ratio, cpu.is_met), (None, None));
+        let rss = verdict(Measure::Memory, "rss_mib", 11.0, None);
+        assert_eq!((rss.ratio, rss.is_met), (None, Some(true)));
+    }
+}
