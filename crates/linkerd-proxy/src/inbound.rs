@@ -22,7 +22,7 @@ use crate::{
         forward::{Destination, Forward},
         pool, server,
     },
-    io::{Socket, Transport, copy_both_ways},
+    io::{Socket, Transport, join},
     listener::original_destination,
     metrics::{Direction, Peer},
     mux,
@@ -137,9 +137,7 @@ impl Inbound {
                 let client = self.metered(client, &plain, opened);
                 copy(client, server, address).await;
             }
-            Ok(First::Unreachable(error)) => {
-                debug!(%address, %error, "the application cannot be reached");
-            }
+            Ok(First::Unreachable(error)) => refuse_client(&client, address, &error),
             Err(error) => debug!(%address, %error, "the client has gone"),
         }
     }
@@ -244,8 +242,7 @@ impl Inbound {
                         return copy(client, server, address).await;
                     }
                     Ok(First::Unreachable(error)) => {
-                        debug!(%address, %error, "the application cannot be reached");
-                        return;
+                        return refuse_client(&client, address, &error);
                     }
                     Err(error) => {
                         debug!(%address, %error, "the client has gone");
@@ -291,9 +288,7 @@ impl Inbound {
             (Protocol::Opaque, Some(server)) => copy(client, server, port.endpoint.address).await,
             (Protocol::Opaque, None) => match self.dial(port).await {
                 Ok(server) => copy(client, server, port.endpoint.address).await,
-                Err(error) => {
-                    debug!(address = %port.endpoint.address, %error, "the application cannot be reached");
-                }
+                Err(error) => refuse_client(&client, port.endpoint.address, &error),
             },
         }
     }
@@ -342,8 +337,14 @@ impl Inbound {
     }
 }
 
+/// Ends a connection that has no application, by a reset: the nearest to one that was refused.
+fn refuse_client(client: &Socket, address: SocketAddr, error: &ConnectError) {
+    debug!(%address, %error, "the application cannot be reached");
+    client.reset_when_dropped();
+}
+
 async fn copy(mut client: Socket, mut server: Connected, address: SocketAddr) {
-    if let Err(error) = copy_both_ways(&mut client, &mut server.socket).await {
+    if let Err(error) = join(&mut client, &mut server.socket).await {
         debug!(%address, %error, "a connection broke");
     }
 }

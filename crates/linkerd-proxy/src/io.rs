@@ -1,5 +1,5 @@
 //! One connection of the proxy: TCP or TLS, with the bytes that detection has read put back in front.
-//! Counts bytes and, when dropped, how it ended. Entry: [`Socket`], [`copy_both_ways`].
+//! Counts bytes and, when dropped, how it ended. Entry: [`Socket`], [`join`].
 
 use std::{
     future::poll_fn,
@@ -16,6 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tracing::debug;
 
 use crate::{
     metrics::{Close, TcpSeries},
@@ -132,6 +133,14 @@ impl Socket {
             Transport::Tls(stream) => stream.tcp().peer_addr().ok()?,
         };
         Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
+
+    /// Makes the end of this connection one that its peer cannot take for the end of a whole stream,
+    /// as the end of one that others use too always is.
+    pub(crate) fn reset_when_dropped(&self) {
+        if let Some(Err(error)) = self.tcp().map(TcpStream::set_zero_linger) {
+            debug!(%error, "a connection cannot be reset");
+        }
     }
 
     fn note(meter: &mut Option<Meter>, error: &io::Error) {
@@ -314,6 +323,20 @@ fn take_seen(seen: &mut BytesMut, buf: &mut ReadBuf<'_>) -> bool {
         *seen = BytesMut::new();
     }
     true
+}
+
+/// Copies between two connections as [`copy_both_ways`]. When either breaks both are reset: an
+/// orderly end would tell the other side that everything has been said.
+///
+/// # Errors
+/// The first error of either side.
+pub(crate) async fn join(a: &mut Socket, b: &mut Socket) -> io::Result<()> {
+    let result = copy_both_ways(a, b).await;
+    if result.is_err() {
+        a.reset_when_dropped();
+        b.reset_when_dropped();
+    }
+    result
 }
 
 /// Copies until both sides have ended; the end of one side is passed on while the other goes on.

@@ -22,7 +22,7 @@ use crate::{
         forward::{Destination, Forward},
         pool, server,
     },
-    io::{Socket, copy_both_ways},
+    io::{Socket, join},
     listener::original_destination,
     metrics::{Direction, Peer, TlsLabel},
     shared::Shared,
@@ -116,7 +116,7 @@ pub(crate) async fn serve(
             target.habit.server_first();
             copy(client, server, dialled, address).await;
         }
-        Ok(First::Unreachable(error)) => tell(&shared, address, &error),
+        Ok(First::Unreachable(error)) => refuse(&client, &shared, address, &error),
         Err(error) => debug!(%address, %error, "the client has gone"),
     }
 }
@@ -124,7 +124,7 @@ pub(crate) async fn serve(
 async fn forward_bytes(client: Socket, shared: &Shared, target: &Target) {
     match dial(shared, target, Verdict::Known(Protocol::Opaque)).await {
         Ok((pending, server)) => copy(client, server, Some(pending), target.address).await,
-        Err(error) => tell(shared, target.address, &error),
+        Err(error) => refuse(&client, shared, target.address, &error),
     }
 }
 
@@ -139,12 +139,14 @@ async fn copy(
         pending.carries_bytes(Instant::now());
     }
     debug!(%address, tls = server.tls.label(), "forwarding bytes");
-    if let Err(error) = copy_both_ways(&mut client, &mut server.socket).await {
+    if let Err(error) = join(&mut client, &mut server.socket).await {
         debug!(%address, %error, "a connection broke");
     }
 }
 
-fn tell(shared: &Shared, address: SocketAddr, error: &DialError) {
+/// Ends a connection that has no server, by a reset: the nearest to a connection that was refused.
+fn refuse(client: &Socket, shared: &Shared, address: SocketAddr, error: &DialError) {
+    client.reset_when_dropped();
     if shared.failures.may_tell() {
         info!(%address, %error, "outbound connection failed");
     } else {

@@ -189,10 +189,9 @@ async fn a_silent_client_learns_that_nobody_listens() {
     for address in [mesh.client.outbound, mesh.server.inbound] {
         let mut client = TcpStream::connect(address).await.unwrap();
         let mut nothing = Vec::new();
-        timeout(PATIENCE, client.read_to_end(&mut nothing))
-            .await
-            .unwrap()
-            .unwrap();
+        let end = timeout(PATIENCE, client.read_to_end(&mut nothing)).await;
+        let error = end.unwrap().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
         assert!(nothing.is_empty());
     }
 }

@@ -19,3 +19,4 @@ mod message;
 mod responses;
 mod smuggling;
 mod talk;
+mod tcp;

@@ -140,7 +140,7 @@ impl Talk {
 }
 
 impl Peer {
-    fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         let seen = Vec::new();
         Self { stream, seen }
