@@ -1,7 +1,8 @@
 //! What `linkerd stat` says about TLS is what happens, whoever of the two sides is meshed.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e::{Emojivoto, Namespace, Row, Workload, eventually, find, in_namespace, report};
+use serde_json::json;
 
 /// Figures that are written as they should be after a full window, plus the last digits.
 const ALL: f64 = 0.9999;
@@ -89,6 +90,41 @@ fn mixed_clients_give_the_true_share() -> Result<()> {
         })?;
         only_reason(&web, "peer_sent_plaintext")?;
         only_doughnuts_fail(&web)
+    })
+}
+
+#[test]
+fn kubelets_probes_are_known_as_such_and_not_counted() -> Result<()> {
+    in_namespace("probes", |namespace| {
+        Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
+        let probe = json!({ "httpGet": { "path": "/api/list", "port": 8080 }, "periodSeconds": 1 });
+        let container = json!({ "name": "web", "livenessProbe": probe });
+        let patch = json!({ "spec": { "template": { "spec": { "containers": [container] } } } });
+        namespace.kubectl(&["patch", "deployment", "web", "--patch", &patch.to_string()])?;
+        namespace.wait_until_ready(&["web"])?;
+        eventually("web's proxy has seen probes", || {
+            let metrics = namespace.proxy_metrics("web")?;
+            let probes = metrics
+                .lines()
+                .filter(|line| line.starts_with("request_total{"))
+                .find(|line| line.contains(r#"no_tls_reason="probe""#));
+            let count: f64 = probes
+                .and_then(|line| line.rsplit(' ').next())
+                .context("no probe")?
+                .parse()?;
+            ensure!(count >= 10.0, "{probes:?}");
+            Ok(())
+        })?;
+        eventually(
+            "the bot's two requests a second are all that is counted",
+            || {
+                let rows = namespace.stat(&["deployment", "web"])?;
+                let web = find(&rows, "web")?;
+                ensure!(web.rps > Some(1.0) && web.rps < Some(2.5), "{web:?}");
+                ensure!(web.tls > Some(ALL), "{web:?}");
+                Ok(())
+            },
+        )
     })
 }
 
