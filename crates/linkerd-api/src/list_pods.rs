@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use linkerd_names::labels;
+use linkerd_names::{OwnerKind, labels};
 use linkerd_proto::public::{self, ListPodsResponse, pod::Owner};
 
 use crate::{
@@ -75,28 +75,27 @@ fn describe(cluster: &Cluster, (namespace, name): &Key, pod: &Pod, added: bool) 
 /// The workload that people know: a ReplicaSet's Deployment, a Job's CronJob.
 fn owner(cluster: &Cluster, namespace: &str, pod: &Pod) -> Option<Owner> {
     let controller = pod.controller.as_ref()?;
-    let name = |name: &str| format!("{namespace}/{name}");
-    let manager_in = |table: &crate::Table<crate::Workload>| {
-        let workload = table.get(namespace, &controller.name)?;
-        workload
-            .controller
-            .as_ref()
-            .map(|manager| name(&manager.name))
+    let kind = OwnerKind::Pod.part_of(&controller.kind)?;
+    let between = match kind {
+        OwnerKind::ReplicaSet => cluster.replica_sets.get(namespace, &controller.name),
+        OwnerKind::Job => cluster.jobs.get(namespace, &controller.name),
+        _ => None,
     };
-    let own = name(&controller.name);
-    Some(match controller.kind.as_str() {
-        "ReplicaSet" => match manager_in(&cluster.replica_sets) {
-            Some(deployment) => Owner::Deployment(deployment),
-            None => Owner::ReplicaSet(own),
-        },
-        "Job" => match manager_in(&cluster.jobs) {
-            Some(cron_job) => Owner::CronJob(cron_job),
-            None => Owner::Job(own),
-        },
-        "ReplicationController" => Owner::ReplicationController(own),
-        "StatefulSet" => Owner::StatefulSet(own),
-        "DaemonSet" => Owner::DaemonSet(own),
-        _ => return None,
+    let above = between.and_then(|workload| {
+        let manager = workload.controller.as_ref()?;
+        Some((kind.part_of(&manager.kind)?, manager.name.clone()))
+    });
+    let (kind, name) = above.unwrap_or_else(|| (kind, controller.name.clone()));
+    let name = format!("{namespace}/{name}");
+    Some(match kind {
+        OwnerKind::Deployment => Owner::Deployment(name),
+        OwnerKind::ReplicaSet => Owner::ReplicaSet(name),
+        OwnerKind::CronJob => Owner::CronJob(name),
+        OwnerKind::Job => Owner::Job(name),
+        OwnerKind::ReplicationController => Owner::ReplicationController(name),
+        OwnerKind::StatefulSet => Owner::StatefulSet(name),
+        OwnerKind::DaemonSet => Owner::DaemonSet(name),
+        OwnerKind::Pod => return None,
     })
 }
 
@@ -134,6 +133,10 @@ mod tests {
         cluster
             .replica_sets
             .insert(("ns".into(), "web-1".into()), managed("Deployment", "web"));
+        let rolled = managed("Rollout", "rolled");
+        cluster
+            .replica_sets
+            .insert(("ns".into(), "rolled-1".into()), rolled);
         cluster
             .jobs
             .insert(("ns".into(), "tick-1".into()), managed("CronJob", "tick"));
@@ -149,6 +152,11 @@ mod tests {
                 Some(Owner::ReplicaSet("ns/own".into())),
             ),
             ("Job", "tick-1", Some(Owner::CronJob("ns/tick".into()))),
+            (
+                "ReplicaSet",
+                "rolled-1",
+                Some(Owner::ReplicaSet("ns/rolled-1".into())),
+            ),
             ("DaemonSet", "log", Some(Owner::DaemonSet("ns/log".into()))),
             ("Node", "a", None),
         ];

@@ -122,18 +122,12 @@ fn read(
     (owner.clone(), Some(Workload { owner, uid }))
 }
 
-/// Whether the pods of this workload have the name of its controller: a ReplicaSet's Deployment, a
-/// Job's CronJob, a pod's anything.
+/// Whether the pods of this workload have the name of its controller.
 fn belongs_to_another(kind: OwnerKind, metadata: &ObjectMeta) -> bool {
-    let may_belong = matches!(
-        kind,
-        OwnerKind::ReplicaSet | OwnerKind::Job | OwnerKind::Pod
-    );
     let references = metadata.owner_references.as_deref().unwrap_or_default();
-    may_belong
-        && references
-            .iter()
-            .any(|reference| reference.controller == Some(true))
+    references.iter().any(|reference| {
+        reference.controller == Some(true) && kind.part_of(&reference.kind).is_some()
+    })
 }
 
 #[cfg(test)]
@@ -206,16 +200,17 @@ mod tests {
     }
 
     #[test]
-    fn what_a_controller_made_has_its_controllers_certificate() {
-        for (kind, expected) in [
-            (OwnerKind::ReplicaSet, false),
-            (OwnerKind::Job, false),
-            (OwnerKind::StatefulSet, true),
-            (OwnerKind::Deployment, true),
+    fn what_a_workload_made_has_that_workloads_certificate() {
+        for (kind, controller, expected) in [
+            (OwnerKind::ReplicaSet, "Deployment", false),
+            (OwnerKind::ReplicaSet, "Rollout", true),
+            (OwnerKind::Job, "CronJob", false),
+            (OwnerKind::StatefulSet, "Database", true),
+            (OwnerKind::Deployment, "Shop", true),
         ] {
             let mut object = deployment(&marks());
             object["metadata"]["ownerReferences"] = json!([{
-                "apiVersion": "v1", "kind": "Any", "name": "x", "uid": "9", "controller": true,
+                "apiVersion": "v1", "kind": controller, "name": "x", "uid": "9", "controller": true,
             }]);
             assert_eq!(found(kind, object.clone()).is_some(), expected, "{kind}");
             object["metadata"]["ownerReferences"][0]["controller"] = json!(false);

@@ -40,47 +40,35 @@ pub fn owner_of<'a>(pod: &Pod, lookup: impl FnOnce(&LinkKey) -> Option<&'a Link>
             name: name.clone(),
         });
     }
-    let Some((kind, controller)) = known_kind(pod.controller.as_ref()) else {
+    let Some((kind, name)) = part_of(OwnerKind::Pod, pod.controller.as_ref()) else {
         return Some(Owner {
             namespace,
             kind: OwnerKind::Pod,
             name: pod.key.name.clone(),
         });
     };
-    let above = match kind {
-        OwnerKind::ReplicaSet => OwnerKind::Deployment,
-        OwnerKind::Job => OwnerKind::CronJob,
-        _ => {
-            return Some(Owner {
-                namespace,
-                kind,
-                name: controller.name.clone(),
-            });
-        }
-    };
+    let mut top = (kind, name);
     let key = LinkKey {
         kind,
         namespace: namespace.clone(),
-        name: controller.name.clone(),
+        name: name.to_owned(),
     };
-    let link = lookup(&key)?;
-    Some(match known_kind(link.controller.as_ref()) {
-        Some((kind, top)) if kind == above => Owner {
-            namespace,
-            kind,
-            name: top.name.clone(),
-        },
-        _ => Owner {
-            namespace,
-            kind,
-            name: key.name,
-        },
+    if matches!(kind, OwnerKind::ReplicaSet | OwnerKind::Job) {
+        let link = lookup(&key)?;
+        top = part_of(kind, link.controller.as_ref()).unwrap_or(top);
+    }
+    let (kind, name) = top;
+    Some(Owner {
+        namespace,
+        kind,
+        name: name.to_owned(),
     })
 }
 
-fn known_kind(controller: Option<&Controller>) -> Option<(OwnerKind, &Controller)> {
+/// Kind and name of the workload that an object of `kind` is a part of.
+fn part_of(kind: OwnerKind, controller: Option<&Controller>) -> Option<(OwnerKind, &str)> {
     let controller = controller?;
-    Some((controller.kind.parse().ok()?, controller))
+    Some((kind.part_of(&controller.kind)?, &controller.name))
 }
 
 impl From<PartialObjectMeta<ReplicaSet>> for Link {

@@ -79,6 +79,28 @@ impl OwnerKind {
         }
     }
 
+    /// The kind of workload that an object of this kind is a part of, so that it has that workload's
+    /// identity, when a controller of the API kind `controller` has made it: a Deployment for its
+    /// ReplicaSets, a CronJob for its Jobs, any workload for its pods.
+    ///
+    /// None for what others make, such as operators: it stands for itself.
+    pub fn part_of(self, controller: &str) -> Option<Self> {
+        let above = Self::ALL
+            .into_iter()
+            .find(|kind| kind.api_kind() == controller)?;
+        let is_part = match self {
+            Self::Pod => above != Self::Pod,
+            Self::ReplicaSet => above == Self::Deployment,
+            Self::Job => above == Self::CronJob,
+            Self::Deployment
+            | Self::DaemonSet
+            | Self::StatefulSet
+            | Self::ReplicationController
+            | Self::CronJob => false,
+        };
+        is_part.then_some(above)
+    }
+
     /// The label by which a pod names its owner, `linkerd.io/proxy-deployment`; none for a bare pod.
     pub fn pod_label(self) -> Option<String> {
         (self != Self::Pod).then(|| format!("{}{}", labels::PROXY_OWNER_PREFIX, self.as_str()))
@@ -161,6 +183,28 @@ impl fmt::Display for Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_workload_makes_is_a_part_of_it_and_what_others_make_is_not() {
+        for (kind, controller, expected) in [
+            (OwnerKind::Pod, "ReplicaSet", Some(OwnerKind::ReplicaSet)),
+            (OwnerKind::Pod, "StatefulSet", Some(OwnerKind::StatefulSet)),
+            (OwnerKind::Pod, "Node", None),
+            (
+                OwnerKind::ReplicaSet,
+                "Deployment",
+                Some(OwnerKind::Deployment),
+            ),
+            (OwnerKind::ReplicaSet, "Rollout", None),
+            (OwnerKind::ReplicaSet, "CronJob", None),
+            (OwnerKind::Job, "CronJob", Some(OwnerKind::CronJob)),
+            (OwnerKind::Job, "Workflow", None),
+            (OwnerKind::Deployment, "Deployment", None),
+            (OwnerKind::StatefulSet, "Database", None),
+        ] {
+            assert_eq!(kind.part_of(controller), expected, "{kind} of {controller}");
+        }
+    }
 
     #[test]
     fn kinds_are_read_in_any_case() {
