@@ -41,6 +41,8 @@ packages! {
     grpc_route = "io.linkerd.proxy.grpc_route";
     /// Filters of connections that are not HTTP.
     opaque_route = "io.linkerd.proxy.opaque_route";
+    /// What stands in front of a connection between two proxies of Linkerd.
+    transport = "transport.l5d.io";
     /// Matches of TLS connections.
     tls_route = "io.linkerd.proxy.tls_route";
 }

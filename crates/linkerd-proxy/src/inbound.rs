@@ -1,6 +1,8 @@
 //! The life of a connection to the application: mesh TLS for this pod, or the very bytes as they
 //! came; then HTTP requests or bytes. Entry: [`Inbound::serve`]. No discovery, no DNS.
 
+mod headed;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -74,8 +76,7 @@ impl Inbound {
         let shared = &self.shared;
         let forward = shared.config.inbound_forward;
         let Some(address) = original_destination(&client, shared, forward) else {
-            info!("inbound connection to the proxy itself: refused");
-            return;
+            return Box::pin(self.direct(client, opened, &drain)).await;
         };
         let port = self.port(address);
         let limits = &shared.config.limits;
@@ -174,6 +175,14 @@ impl Inbound {
         };
         let tls = Tls::On(accepted.peer);
         match accepted.carries {
+            Carries::Headed => {
+                let socket = Socket::new(Transport::Tls(Box::new(accepted.stream)));
+                let client = self.metered(socket, &tls, opened);
+                self.headed(client, address, tls, drain).await;
+            }
+            _ if headed::is_own(address, &self.shared.own) => {
+                info!(%address, "inbound connection to the proxy itself: refused");
+            }
             Carries::One(verdict) => {
                 let socket = Socket::new(Transport::Tls(Box::new(accepted.stream)));
                 let client = self.metered(socket, &tls, opened);

@@ -25,6 +25,7 @@ mod scratch;
 mod shared;
 mod tap;
 mod tls;
+mod transport_header;
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -172,6 +172,11 @@ pub(crate) fn original_destination(
         .or(forward)
 }
 
+/// The address at which a connection has arrived; none when it is broken already.
+pub(crate) fn arrived_at(socket: &Socket) -> Option<SocketAddr> {
+    own(socket.tcp()?)
+}
+
 fn own(stream: &TcpStream) -> Option<SocketAddr> {
     stream.local_addr().ok().map(canonical)
 }

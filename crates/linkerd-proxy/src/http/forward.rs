@@ -14,7 +14,7 @@ use super::{
     body::{Record, RequestBody, ResponseBody},
     classify,
     error::ForwardError,
-    headers,
+    headers, orig_proto,
     pool::{self, Checkout},
 };
 use crate::{
@@ -55,6 +55,11 @@ impl Destination {
             Self::Application(..) => Direction::Inbound,
         }
     }
+
+    /// Whether the client is a proxy of the mesh.
+    fn is_mesh_client(&self) -> bool {
+        matches!(self, Self::Application(_, Tls::On(_)))
+    }
 }
 
 impl Forward {
@@ -66,6 +71,7 @@ impl Forward {
         let is_connect = request.method() == Method::CONNECT;
         let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
         let source = self.source(request.headers());
+        let carried = self.destination.is_mesh_client() && orig_proto::unpack(&mut request);
         headers::strip_request(request.headers_mut(), wants_upgrade);
         let authority = self.authority(&mut request);
         let taps = &self.shared.taps;
@@ -88,6 +94,9 @@ impl Forward {
                 }
                 let (mut parts, body) = response.into_parts();
                 headers::strip_response(&mut parts.headers, upgraded);
+                if carried {
+                    orig_proto::pack(&mut parts);
+                }
                 if let Some(tapped) = &mut tapped {
                     tapped.responded(status, &parts.headers);
                 }
@@ -188,6 +197,10 @@ impl Forward {
         let limits = &self.shared.config.limits;
         let direction = self.destination.direction();
         let deadline = Deadline::from_std(started + limits.bind_timeout);
+        let protocol = match request.version() {
+            Version::HTTP_2 => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
         let endpoints = self.endpoints().await;
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut last: Option<ConnectError> = None;
@@ -203,7 +216,7 @@ impl Forward {
                 return Err(self.failed(&endpoints, &tried, last, authority, source));
             };
             let endpoint = pending.endpoint.clone();
-            let checkout = pool::checkout(&self.shared, direction, &endpoint, self.protocol);
+            let checkout = pool::checkout(&self.shared, direction, &endpoint, protocol);
             let checkout = match timeout_at(deadline, checkout).await {
                 Ok(Ok(checkout)) => checkout,
                 Ok(Err(error)) => {

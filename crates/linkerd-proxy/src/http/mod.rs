@@ -6,5 +6,6 @@ mod classify;
 mod error;
 pub(crate) mod forward;
 mod headers;
+mod orig_proto;
 pub(crate) mod pool;
 pub(crate) mod server;

@@ -12,7 +12,7 @@ use super::{
     credentials::{Credentials, Store, peer_identity},
     stream::TlsStream,
 };
-use crate::io::Socket;
+use crate::{io::Socket, transport_header};
 
 /// What becomes of a connection whose ClientHello is for a mesh name.
 pub(crate) enum Judgement {
@@ -35,6 +35,8 @@ pub(crate) struct Accepted {
 pub(crate) enum Carries {
     /// One client's bytes.
     One(Verdict),
+    /// The same behind a header, as proxies of Linkerd write it.
+    Headed,
     /// Streams of many clients.
     Streams,
 }
@@ -79,6 +81,7 @@ pub(crate) async fn accept(
     let peer = peer_identity(connection.peer_certificates()).ok_or(AcceptError::NoIdentity)?;
     let carries = match connection.alpn_protocol() {
         Some(SHARED_ALPN) => Carries::Streams,
+        Some(transport_header::ALPN) => Carries::Headed,
         alpn => Carries::One(Verdict::from_alpn(alpn)),
     };
     let (replay, session) = stream.into_inner();

@@ -35,6 +35,7 @@ use super::{
 use crate::{
     config::TlsFiles,
     metrics::{Metrics, ReloadStatus},
+    transport_header,
 };
 
 /// One generation of credentials: everything that a handshake needs.
@@ -251,6 +252,7 @@ impl Store {
         // The server's order counts: who can share a connection does.
         server.alpn_protocols = std::iter::once(SHARED_ALPN)
             .chain(Verdict::ALL.map(Verdict::alpn))
+            .chain([transport_header::ALPN])
             .map(<[u8]>::to_vec)
             .collect();
         // One ticket is enough to say "accepted" and to resume once; each costs a hash and a write.
