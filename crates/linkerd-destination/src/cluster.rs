@@ -275,6 +275,8 @@ impl Cluster {
             template_hash: pod.template_hash.clone(),
             identity,
             skip_inbound_ports: pod.skip_inbound_ports.clone(),
+            opaque_ports: pod.opaque_ports.clone(),
+            inbound_port: pod.inbound_port,
         }
     }
 }

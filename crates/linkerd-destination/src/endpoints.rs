@@ -64,6 +64,19 @@ pub struct Workload {
     pub identity: Option<Identity>,
     /// Ports whose traffic does not enter its proxy.
     pub skip_inbound_ports: PortSet,
+    /// Ports that are never to be read as HTTP.
+    pub opaque_ports: PortSet,
+    /// The port at which its proxy takes the pod's connections.
+    pub inbound_port: Option<u16>,
+}
+
+/// How a proxy of Linkerd may reach an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// The proxy's own port, for connections with a header that tells the application's.
+    pub inbound_port: u16,
+    /// Whether the bytes are never to be read as HTTP.
+    pub opaque: bool,
 }
 
 impl Endpoints {
@@ -74,6 +87,17 @@ impl Endpoints {
 }
 
 impl Endpoint {
+    /// What the proxy at this address understands beyond the application's own protocol; none where
+    /// no proxy proves who it is.
+    pub fn transport(&self) -> Option<Transport> {
+        self.identity()?;
+        let workload = self.workload.as_ref()?;
+        Some(Transport {
+            inbound_port: workload.inbound_port?,
+            opaque: workload.opaque_ports.contains(self.address.port()),
+        })
+    }
+
     /// The identity that answers at this address: none when the port goes around the proxy.
     pub fn identity(&self) -> Option<&Identity> {
         self.workload

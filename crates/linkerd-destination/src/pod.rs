@@ -7,7 +7,7 @@ use k8s_openapi::{
     api::core::v1::{self, PodCondition},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use linkerd_names::{OwnerKind, annotations, labels};
+use linkerd_names::{OwnerKind, annotations, component, labels};
 
 use crate::port_set::PortSet;
 
@@ -50,6 +50,8 @@ pub struct Pod {
     pub skip_inbound_ports: PortSet,
     /// Ports that are never to be read as HTTP.
     pub opaque_ports: PortSet,
+    /// The port at which its proxy takes the pod's connections.
+    pub inbound_port: Option<u16>,
 }
 
 /// Whose addresses a pod has.
@@ -155,10 +157,8 @@ impl From<v1::Pod> for Pod {
         } = object.metadata;
         let mut labels = labels.unwrap_or_default();
         let annotations = annotations.unwrap_or_default();
-        let host_network = object
-            .spec
-            .and_then(|spec| spec.host_network)
-            .unwrap_or(false);
+        let spec = object.spec.unwrap_or_default();
+        let host_network = spec.host_network.unwrap_or(false);
         let status = object.status.unwrap_or_default();
         let stage = match (status.phase.as_deref(), deletion_timestamp) {
             (Some("Running"), None) => Stage::Running,
@@ -201,6 +201,7 @@ impl From<v1::Pod> for Pod {
             template_hash: labels.remove(TEMPLATE_HASH_LABEL),
             skip_inbound_ports: ports(&annotations, annotations::SKIP_INBOUND_PORTS),
             opaque_ports: ports(&annotations, annotations::OPAQUE_PORTS),
+            inbound_port: inbound_port(spec),
         }
     }
 }
@@ -210,6 +211,19 @@ fn labelled_owner(labels: &mut BTreeMap<String, String>) -> Option<(OwnerKind, S
         let name = labels.remove(&kind.pod_label()?)?;
         (!name.is_empty()).then_some((kind, name))
     })
+}
+
+/// A native sidecar stands among the init containers.
+fn inbound_port(spec: v1::PodSpec) -> Option<u16> {
+    let containers = spec.init_containers.into_iter().flatten();
+    let proxy = containers
+        .chain(spec.containers)
+        .find(|container| container.name == component::PROXY_CONTAINER)?;
+    let port = proxy
+        .ports?
+        .into_iter()
+        .find(|port| port.name.as_deref() == Some(component::INBOUND_PORT_NAME))?;
+    u16::try_from(port.container_port).ok()
 }
 
 fn ports(annotations: &BTreeMap<String, String>, key: &str) -> PortSet {

@@ -4,10 +4,11 @@
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use linkerd_proto::destination::{
-    AddrSet, NoEndpoints, TlsIdentity, Update, WeightedAddr, WeightedAddrSet, tls_identity, update,
+    AddrSet, NoEndpoints, ProtocolHint, TlsIdentity, Update, WeightedAddr, WeightedAddrSet,
+    protocol_hint, tls_identity, update,
 };
 
-use crate::endpoints::{Endpoint, Endpoints, Source, Workload};
+use crate::endpoints::{Endpoint, Endpoints, Source, Transport, Workload};
 
 /// Every endpoint's share of the traffic is the same.
 const WEIGHT: u32 = 10_000;
@@ -78,7 +79,28 @@ pub fn weighted_addr(endpoint: &Endpoint) -> WeightedAddr {
             .map(endpoint_labels)
             .unwrap_or_default(),
         tls_identity,
+        protocol_hint: endpoint.transport().map(protocol_hint),
         ..WeightedAddr::default()
+    }
+}
+
+/// HTTP/1 may come inside HTTP/2, and every connection with a header at the proxy's own port. Our own
+/// proxies agree on more by themselves and do not heed this.
+fn protocol_hint(transport: Transport) -> ProtocolHint {
+    use protocol_hint::{H2, Opaque, OpaqueTransport, Protocol};
+    let Transport {
+        inbound_port,
+        opaque,
+    } = transport;
+    ProtocolHint {
+        opaque_transport: Some(OpaqueTransport {
+            inbound_port: inbound_port.into(),
+        }),
+        protocol: Some(if opaque {
+            Protocol::Opaque(Opaque {})
+        } else {
+            Protocol::H2(H2 {})
+        }),
     }
 }
 
@@ -208,6 +230,8 @@ mod tests {
                 template_hash: None,
                 identity: None,
                 skip_inbound_ports: Default::default(),
+                opaque_ports: Default::default(),
+                inbound_port: None,
             })
         };
         let looks = [None, Some(workload("a")), Some(workload("b"))];

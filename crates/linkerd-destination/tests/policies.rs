@@ -15,7 +15,10 @@ use linkerd_destination::{
     service::Service,
 };
 use linkerd2_proxy_api::{
-    destination::{DestinationProfile, GetDestination, destination_client::DestinationClient},
+    destination::{
+        DestinationProfile, GetDestination, WeightedAddr, destination_client::DestinationClient,
+        protocol_hint,
+    },
     inbound::{PortSpec, Server, inbound_server_policies_client::InboundServerPoliciesClient},
     net::TcpAddress,
     outbound::{
@@ -23,7 +26,7 @@ use linkerd2_proxy_api::{
     },
 };
 use prometheus_client::registry::Registry;
-use serde_json::json;
+use serde_json::{Value, json};
 use strict::{inbound, outbound};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -435,6 +438,56 @@ async fn a_port_of_no_pod_is_refused() {
         for code in [got.expect_err("a status"), watched.expect_err("a status")].map(|s| s.code()) {
             assert_eq!(code, expected, "{workload} {port}");
         }
+    }
+}
+
+/// A pod whose proxy says at which port it takes connections.
+fn with_proxy(mut pod: Value, place: &str, port: u16) -> Pod {
+    let ports = json!([{ "name": "linkerd-proxy", "containerPort": port }]);
+    pod["spec"][place] = json!([
+        { "name": "app", "ports": [{ "containerPort": 8080 }] },
+        { "name": "linkerd-proxy", "ports": ports },
+    ]);
+    pod["metadata"]["annotations"] = json!({
+        "config.linkerd.io/opaque-ports": "5432",
+        "config.linkerd.io/skip-inbound-ports": "9000",
+    });
+    common::pod(pod)
+}
+
+#[tokio::test]
+async fn an_endpoint_tells_how_a_proxy_of_linkerd_may_reach_it() {
+    let index = web();
+    let sidecar = meshed_pod("sidecar", "10.1.0.5", "web");
+    index.apply(with_proxy(sidecar, "containers", 4143));
+    let native = meshed_pod("native", "10.1.0.6", "web");
+    index.apply(with_proxy(native, "initContainers", 5143));
+    let plain = plain_pod("plain", "10.1.0.7");
+    index.apply(with_proxy(plain, "containers", 4143));
+    let mut harness = harness(&index).await;
+    for (target, expected) in [
+        ("10.1.0.5:8080", "HTTP/2 within, or opaque through 4143"),
+        ("10.1.0.5:5432", "opaque through 4143"),
+        ("10.1.0.6:8080", "HTTP/2 within, or opaque through 5143"),
+        // The port goes around the proxy, there is no identity, nobody knows the port.
+        ("10.1.0.5:9000", "as it is"),
+        ("10.1.0.7:8080", "as it is"),
+        ("10.1.0.1:8080", "as it is"),
+    ] {
+        let endpoint = harness.profile(target).await.endpoint.unwrap();
+        assert_eq!(hint(&endpoint), expected, "{target}");
+    }
+}
+
+/// How the endpoint may be reached.
+fn hint(endpoint: &WeightedAddr) -> String {
+    let Some(hint) = &endpoint.protocol_hint else {
+        return "as it is".to_owned();
+    };
+    let port = hint.opaque_transport.expect("a port").inbound_port;
+    match hint.protocol.expect("a protocol") {
+        protocol_hint::Protocol::H2(_) => format!("HTTP/2 within, or opaque through {port}"),
+        protocol_hint::Protocol::Opaque(_) => format!("opaque through {port}"),
     }
 }
 

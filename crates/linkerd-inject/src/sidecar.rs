@@ -91,7 +91,7 @@ pub(crate) fn proxy_container(placement: &Placement<'_>, options: &Options) -> V
         "imagePullPolicy": options.image_pull_policy.as_str(),
         "env": environment(placement, options),
         "ports": [
-            {"name": "linkerd-proxy", "containerPort": options.inbound_port},
+            {"name": component::INBOUND_PORT_NAME, "containerPort": options.inbound_port},
             {"name": component::METRICS_PORT_NAME, "containerPort": options.metrics_port},
         ],
         "livenessProbe": {

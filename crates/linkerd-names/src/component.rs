@@ -32,6 +32,8 @@ pub const PRIVATE_KEY_KEY: &str = "private-key.p8";
 
 /// Name of the sidecar container.
 pub const PROXY_CONTAINER: &str = "linkerd-proxy";
+/// Name of the proxy's container port at which it takes the pod's connections.
+pub const INBOUND_PORT_NAME: &str = "linkerd-proxy";
 /// Name of the proxy's container port with its metrics.
 pub const METRICS_PORT_NAME: &str = "linkerd-metrics";
 /// Name of the container port with the metrics of a process of the control plane.
