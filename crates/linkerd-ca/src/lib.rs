@@ -9,7 +9,6 @@ pub mod context;
 pub mod controller;
 pub mod issue;
 pub mod lease;
-pub mod lifetime;
 pub mod metrics;
 pub mod mirror;
 pub mod plan;

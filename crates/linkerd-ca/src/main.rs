@@ -9,11 +9,11 @@ use linkerd_ca::{
     context::Context,
     controller::Controller,
     lease::{Candidate, Leadership},
-    lifetime,
     metrics::Metrics,
     report::Reports,
     watches::watch_all,
 };
+use linkerd_issuer::lifetime;
 use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, ports};
 use linkerd_process::{
     Readiness, init_logs, install_crypto_provider, register_process_metrics, serve_admin,

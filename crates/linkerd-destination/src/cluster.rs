@@ -249,7 +249,7 @@ impl Cluster {
     }
 
     /// The pod that has an address now: when two claim it, the one that is further from its end.
-    fn pod_at(&self, ip: IpAddr) -> Option<&(Pod, Arc<Workload>)> {
+    pub(crate) fn pod_at(&self, ip: IpAddr) -> Option<&(Pod, Arc<Workload>)> {
         self.pods_by_ip
             .get(&ip)?
             .iter()

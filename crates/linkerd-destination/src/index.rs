@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use crate::{
     cluster::{Affected, Cluster, Sizes},
-    endpoints::{Endpoints, Source},
-    pod::PodKey,
+    endpoints::{Endpoints, Source, Workload},
+    pod::{PodKey, Stage},
     tables::Object,
     target::{ServiceKey, Target},
 };
@@ -50,6 +50,17 @@ pub struct Subscription {
     index: Index,
     target: Target,
     endpoints: watch::Receiver<Arc<Endpoints>>,
+}
+
+/// A pod, as far as a token can be compared with it.
+#[derive(Clone, Debug)]
+pub struct KnownPod {
+    /// Tells it from an earlier pod of the same name.
+    pub uid: String,
+    /// Where it stands in its life.
+    pub stage: Stage,
+    /// Whose pod it is.
+    pub workload: Arc<Workload>,
 }
 
 impl Index {
@@ -95,6 +106,28 @@ impl Index {
             .wait_for(|complete| *complete)
             .await
             .expect("the sender lives in self");
+    }
+
+    /// Whether everything that exists has been taken in once.
+    pub fn is_complete(&self) -> bool {
+        *self.0.complete.borrow()
+    }
+
+    /// What is known of a pod now.
+    pub fn pod(&self, key: &PodKey) -> Option<KnownPod> {
+        let state = self.0.state.lock();
+        let (pod, workload) = state.cluster.pods.get(key)?;
+        Some(KnownPod {
+            uid: pod.uid.clone(),
+            stage: pod.stage,
+            workload: Arc::clone(workload),
+        })
+    }
+
+    /// The name of the pod that has an address now.
+    pub fn pod_at(&self, ip: IpAddr) -> Option<PodKey> {
+        let state = self.0.state.lock();
+        Some(state.cluster.pod_at(ip)?.0.key.clone())
     }
 
     /// Follows `target`.

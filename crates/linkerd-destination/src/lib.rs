@@ -1,10 +1,12 @@
-//! Discovery: which endpoints has a target, and who are they. Entry: [`run`].
-//! Objects of Kubernetes go into [`index`], answers come out of [`destination`].
+//! Discovery: which endpoints has a target, and who are they; and certificates for those who prove it.
+//! Entry: [`run`]. Objects of Kubernetes go into [`index`], answers come out of [`destination`] and
+//! [`identity`].
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use kube::Client;
+use linkerd_names::InvalidIdentity;
 use linkerd_process::Readiness;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -15,6 +17,7 @@ pub mod cluster;
 pub mod destination;
 pub mod endpoints;
 mod follow;
+pub mod identity;
 mod inbound_policies;
 pub mod inbound_policy;
 pub mod index;
@@ -37,7 +40,11 @@ pub mod update;
 pub mod watch;
 pub mod workload;
 
-use crate::{destination::DestinationService, index::Index, metrics::Metrics};
+use crate::{
+    destination::DestinationService,
+    index::Index,
+    metrics::{IdentityMetrics, Metrics},
+};
 
 /// What the process is told on its command line.
 #[derive(Clone, Debug)]
@@ -50,6 +57,19 @@ pub struct Config {
     pub control_plane_namespace: String,
     /// Zone of the cluster.
     pub cluster_domain: String,
+    /// The identity service; none = it is not served, and there is no need for the root.
+    pub identity: Option<IdentityConfig>,
+}
+
+/// What the process is told about the identity service.
+#[derive(Clone, Debug)]
+pub struct IdentityConfig {
+    /// Where to serve it.
+    pub addr: SocketAddr,
+    /// Folder with the root.
+    pub root_dir: PathBuf,
+    /// How long a certificate is valid.
+    pub leaf_lifetime: Duration,
 }
 
 /// Serves until `shutdown`. Ready once everything in the cluster has been listed.
@@ -62,6 +82,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         admin_addr,
         control_plane_namespace,
         cluster_domain,
+        identity,
     } = config;
     let index = Index::new(&control_plane_namespace);
     let mut registry = Registry::default();
@@ -76,6 +97,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .await
         .context("cannot reach Kubernetes")?;
 
+    let identity = identity_service(
+        identity,
+        control_plane_namespace,
+        client.clone(),
+        index.clone(),
+        &mut registry,
+        shutdown.clone(),
+    )
+    .await?;
     let admin = linkerd_process::serve_admin(
         admin_listener,
         Arc::new(registry),
@@ -90,13 +120,45 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
     let watches = watch::watch_cluster(client, index, metrics, readiness);
     let serving = async {
-        let (served, ()) = tokio::join!(server::serve(listener, service, shutdown.clone()), admin);
-        served.context("the server broke")
+        let destination = server::serve(listener, service, shutdown.clone());
+        let (served, certified, ()) = tokio::join!(destination, identity, admin);
+        served.context("the server broke")?;
+        certified.context("the identity service broke")
     };
     tokio::select! {
         served = serving => served,
         died = watches => died.context("a watch died"),
     }
+}
+
+/// Binds the identity service's port, if it is wanted; the future serves it until `shutdown`.
+async fn identity_service(
+    config: Option<IdentityConfig>,
+    control_plane_namespace: String,
+    client: Client,
+    index: Index,
+    registry: &mut Registry,
+    shutdown: CancellationToken,
+) -> anyhow::Result<impl Future<Output = Result<(), InvalidIdentity>> + use<>> {
+    let parts = match config {
+        None => None,
+        Some(config) => Some((
+            bind(config.addr).await?,
+            IdentityMetrics::register(registry),
+            config,
+        )),
+    };
+    Ok(async move {
+        let Some((listener, metrics, config)) = parts else {
+            return Ok(());
+        };
+        let settings = identity::Settings {
+            root_dir: config.root_dir,
+            leaf_lifetime: config.leaf_lifetime,
+            control_plane_namespace,
+        };
+        identity::run(listener, settings, client, index, metrics, shutdown).await
+    })
 }
 
 async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {

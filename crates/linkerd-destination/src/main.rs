@@ -1,9 +1,10 @@
 //! The process `linkerd-destination`: reads its command line and runs.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use linkerd_destination::{Config, run};
+use linkerd_destination::{Config, IdentityConfig, run};
+use linkerd_issuer::lifetime;
 
 /// Tells proxies which endpoints a target has, and who they are.
 #[derive(Debug, Parser)]
@@ -21,6 +22,15 @@ struct Args {
     /// Address of `/live`, `/ready` and `/metrics`.
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], linkerd_names::ports::ADMIN_DESTINATION)))]
     admin_addr: SocketAddr,
+    /// Address of the identity service; it is not served unless given.
+    #[arg(long)]
+    identity_addr: Option<SocketAddr>,
+    /// Folder with the root that the identity service signs with.
+    #[arg(long, default_value = linkerd_names::paths::ROOT_DIR)]
+    root_dir: PathBuf,
+    /// How long a certificate of the identity service is valid, for example 24h, 90m or 1h30m.
+    #[arg(long, default_value = "24h", value_parser = lifetime::parse)]
+    leaf_lifetime: Duration,
     /// How much to log.
     #[arg(long, env = "LINKERD_LOG_LEVEL", default_value = "info")]
     log_level: LogLevel,
@@ -50,6 +60,9 @@ async fn main() -> ExitCode {
         cluster_domain,
         addr,
         admin_addr,
+        identity_addr,
+        root_dir,
+        leaf_lifetime,
         log_level,
     } = Args::parse();
     let config = Config {
@@ -57,6 +70,11 @@ async fn main() -> ExitCode {
         admin_addr,
         control_plane_namespace,
         cluster_domain,
+        identity: identity_addr.map(|addr| IdentityConfig {
+            addr,
+            root_dir,
+            leaf_lifetime,
+        }),
     };
     let ran = match linkerd_process::init_logs(&log_level.filter()) {
         Ok(()) => run(config, linkerd_process::shutdown_on_signal()).await,

@@ -1,5 +1,7 @@
 //! The numbers of this process: streams, messages, and the size of the index. Entry: [`Metrics`].
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
@@ -32,6 +34,56 @@ pub struct MethodLabels {
 pub struct KindLabels {
     /// The kind's name in the API's addresses: `pods`.
     pub kind: &'static str,
+}
+
+/// Counters of the identity service.
+#[derive(Clone, Debug, Default)]
+pub struct IdentityMetrics {
+    /// Certificates issued.
+    pub issued: Counter,
+    refused: Family<ReasonLabels, Counter>,
+    root_not_after: Gauge,
+}
+
+/// Why no certificate was issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+impl IdentityMetrics {
+    /// Makes the metrics and puts them into `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "identity_certificates_issued",
+            "Certificates that the identity service has issued",
+            metrics.issued.clone(),
+        );
+        registry.register(
+            "identity_refusals",
+            "Certificates that the identity service has refused, by reason",
+            metrics.refused.clone(),
+        );
+        registry.register(
+            "identity_root_not_after_seconds",
+            "When the root ends, seconds since 1970; 0 while there is none",
+            metrics.root_not_after.clone(),
+        );
+        metrics
+    }
+
+    /// Counts a refusal.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Remembers when the root ends.
+    pub fn set_root_not_after(&self, not_after: SystemTime) {
+        let seconds = not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.root_not_after
+            .set(i64::try_from(seconds.as_secs()).unwrap_or(i64::MAX));
+    }
 }
 
 impl Metrics {

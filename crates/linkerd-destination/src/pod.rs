@@ -1,7 +1,7 @@
 //! What discovery keeps of a Pod. Entry: `Pod::from` an object of the API.
 //! Specification, status and metadata beyond it are dropped at once: a pod costs some hundred bytes.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use k8s_openapi::{
     api::core::v1::{self, PodCondition},
@@ -28,6 +28,8 @@ pub struct PodKey {
 pub struct Pod {
     /// Name and namespace.
     pub key: PodKey,
+    /// Tells it from an earlier pod of the same name.
+    pub uid: String,
     /// Its addresses, one for each family.
     pub ips: Vec<IpAddr>,
     /// Whether its addresses are its own or the node's.
@@ -131,6 +133,12 @@ pub struct Controller {
     pub name: String,
 }
 
+impl fmt::Display for PodKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 impl Controller {
     /// The managing controller among an object's owners.
     pub fn of(owners: Option<Vec<OwnerReference>>) -> Option<Self> {
@@ -149,6 +157,7 @@ impl From<v1::Pod> for Pod {
         let ObjectMeta {
             namespace,
             name,
+            uid,
             labels,
             annotations,
             owner_references,
@@ -181,6 +190,7 @@ impl From<v1::Pod> for Pod {
                 namespace: namespace.unwrap_or_default(),
                 name: name.unwrap_or_default(),
             },
+            uid: uid.unwrap_or_default(),
             ips,
             network: if host_network {
                 Network::Host

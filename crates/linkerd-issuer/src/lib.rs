@@ -1,10 +1,13 @@
 //! What a certificate of ours is: the root, the leaf of one workload, and the bundle of trusted roots.
-//! Entry: [`Root::generate`], [`Root::issue_leaf`], [`Leaf::parse`], [`TrustBundle`].
+//! Entry: [`Root::generate`], [`Root::issue_leaf`], [`Root::issue_from_request`], [`Leaf::parse`],
+//! [`TrustBundle`].
 //! Pure: no files, no Kubernetes, no clock; whoever calls passes `now`.
 
 mod bundle;
 mod key;
 mod leaf;
+pub mod lifetime;
+mod request;
 mod root;
 mod signing;
 mod time;
@@ -12,6 +15,7 @@ mod time;
 pub use bundle::{InvalidBundle, TrustBundle};
 pub use key::PrivateKey;
 pub use leaf::{InvalidLeaf, Leaf};
+pub use request::{InvalidRequest, NewRequest, SigningRequest};
 pub use root::{InvalidRoot, Root};
 pub use signing::{IssueError, IssuedLeaf};
 

@@ -1,16 +1,15 @@
 //! Issues leafs: with a key of ours, or for the public key in a signing request.
-//! Entry: [`Root::issue_leaf`] and [`Root::issue_from_csr`].
+//! Entry: [`Root::issue_leaf`] and [`Root::issue_from_request`].
 
 use std::time::{Duration, SystemTime};
 
 use linkerd_names::Identity;
 use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
+    PublicKeyData, SanType, SerialNumber,
 };
-use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
-use crate::{CLOCK_SKEW_MAX, Leaf, PrivateKey, Root, key::SecretKeyPair, time};
+use crate::{CLOCK_SKEW_MAX, Leaf, PrivateKey, Root, SigningRequest, key::SecretKeyPair, time};
 
 /// A new certificate and its key. Whoever stores one stores both.
 #[derive(Debug)]
@@ -36,15 +35,6 @@ pub enum IssueError {
     /// `now` is not a time that a certificate can hold.
     #[error("the clock shows a time before 1970 or after 9999")]
     ImpossibleTime,
-    /// The signing request does not parse.
-    #[error("not a DER signing request")]
-    NotASigningRequest,
-    /// Whoever sent the signing request does not have its private key.
-    #[error("signing request has a wrong signature")]
-    WrongSignature,
-    /// Another kind of key than ECDSA on P-256.
-    #[error("signing request is for a key that is not ECDSA P-256")]
-    WrongKeyKind,
     /// The crypto library refused.
     #[error("cannot build the certificate")]
     Crypto(#[from] rcgen::Error),
@@ -71,34 +61,18 @@ impl Root {
         })
     }
 
-    /// Issues a certificate for `identity` and the public key of a DER signing request. Nothing else of
-    /// the request is used: names, usages and CA flags in it are ignored.
+    /// Issues a certificate for the identity and the public key of a signing request. Nothing else of the
+    /// request is used. Whether the sender has that identity is for the caller to find out before.
     ///
     /// # Errors
-    /// As [`Root::issue_leaf`], and [`IssueError::NotASigningRequest`], [`IssueError::WrongSignature`],
-    /// [`IssueError::WrongKeyKind`].
-    pub fn issue_from_csr(
+    /// As [`Root::issue_leaf`].
+    pub fn issue_from_request(
         &self,
-        csr_der: &[u8],
-        identity: &Identity,
+        request: &SigningRequest,
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<Leaf, IssueError> {
-        let (rest, request) = X509CertificationRequest::from_der(csr_der)
-            .map_err(|_| IssueError::NotASigningRequest)?;
-        if !rest.is_empty() {
-            return Err(IssueError::NotASigningRequest);
-        }
-        request
-            .verify_signature()
-            .map_err(|_| IssueError::WrongSignature)?;
-        let public_key =
-            SubjectPublicKeyInfo::from_der(request.certification_request_info.subject_pki.raw)
-                .map_err(|_| IssueError::WrongKeyKind)?;
-        if public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
-            return Err(IssueError::WrongKeyKind);
-        }
-        self.sign(&public_key, identity, lifetime, now)
+        self.sign(request.public_key(), request.identity(), lifetime, now)
     }
 
     fn sign(

@@ -3,12 +3,13 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use linkerd_issuer::{
-    CLOCK_SKEW_MAX, InvalidLeaf, IssueError, Leaf, ROOT_LIFETIME, Root, TrustBundle,
+    CLOCK_SKEW_MAX, InvalidLeaf, InvalidRequest, IssueError, Leaf, NewRequest, ROOT_LIFETIME, Root,
+    SigningRequest, TrustBundle,
 };
 use linkerd_names::Identity;
 use rcgen::{
-    CertificateParams, CustomExtension, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
-    PKCS_ECDSA_P384_SHA384, SanType,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, KeyPair,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SanType,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
@@ -304,9 +305,9 @@ fn what_is_no_leaf_is_refused_with_the_reason() {
     assert_eq!(own(&past), Err(InvalidLeaf::ImpossibleValidity));
 }
 
-fn csr(key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
-    let mut params = CertificateParams::new(vec!["evil.example".to_owned()]).expect("params");
-    params.distinguished_name.push(DnType::CommonName, "evil");
+fn request(key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+    let mut params = CertificateParams::new(vec![identity().as_str().to_owned()]).expect("params");
+    params.distinguished_name = DistinguishedName::new();
     change(&mut params);
     params
         .serialize_request(key)
@@ -315,48 +316,121 @@ fn csr(key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
         .to_vec()
 }
 
+fn new_key() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key")
+}
+
 #[test]
-fn only_the_public_key_of_a_signing_request_is_used() {
+fn our_own_signing_request_becomes_a_leaf_for_its_key() {
     let root = root();
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
-    let request = csr(&key, |params| {
+    let request = NewRequest::generate(&identity()).expect("a request");
+    let key = request.key.as_pkcs8_der();
+    let parsed = SigningRequest::parse(&request.der).expect("a request");
+    let leaf = root
+        .issue_from_request(&parsed, HOUR, now())
+        .expect("a leaf");
+    assert!(leaf.key_fits(key) && leaf.issued_by(&root));
+}
+
+#[test]
+fn nothing_but_name_and_public_key_of_a_signing_request_is_used() {
+    let root = root();
+    let key = new_key();
+    let der = request(&key, |params| {
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "evil");
         params
             .custom_extensions
             .push(CustomExtension::from_oid_content(&[1, 2, 3], vec![5, 0]));
     });
+    let parsed = SigningRequest::parse(&der).expect("a request");
     let leaf = root
-        .issue_from_csr(&request, &identity(), HOUR, now())
+        .issue_from_request(&parsed, HOUR, now())
         .expect("a leaf");
     assert_eq!(leaf.identity(), &identity());
     assert!(leaf.key_fits(key.serialized_der()));
     assert!(accepted(&leaf, &root, KeyUsage::server_auth(), now()));
+    let own = root
+        .issue_leaf(&identity(), HOUR, now())
+        .expect("a leaf")
+        .leaf;
+    let shape = |leaf: &Leaf| {
+        let (_, certificate) = X509Certificate::from_der(leaf.as_der()).expect("a certificate");
+        let extensions = certificate.extensions().iter();
+        let oids: Vec<String> = extensions.map(|e| e.oid.to_id_string()).collect();
+        (certificate.subject().to_string(), oids)
+    };
+    assert_eq!(shape(&leaf), shape(&own));
 }
 
 #[test]
 fn signing_requests_without_proof_or_with_another_kind_of_key_are_refused() {
-    let root = root();
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
-    let request = csr(&key, |_| ());
-    let refused = |der: &[u8]| {
-        root.issue_from_csr(der, &identity(), HOUR, now())
-            .expect_err("refused")
-    };
-    let mut altered = request.clone();
+    let good = request(&new_key(), |_| ());
+    let refused = |der: &[u8]| SigningRequest::parse(der).expect_err("refused");
+    let mut altered = good.clone();
     *altered.last_mut().expect("bytes") ^= 1;
-    assert!(matches!(refused(&altered), IssueError::WrongSignature));
-    let mut longer = request.clone();
-    longer.push(0);
-    assert!(matches!(refused(&longer), IssueError::NotASigningRequest));
-    assert!(matches!(
-        refused(b"garbage"),
-        IssueError::NotASigningRequest
-    ));
+    assert_eq!(refused(&altered), InvalidRequest::WrongSignature);
+    let longer = [good.as_slice(), &[0]].concat();
+    assert_eq!(refused(&longer), InvalidRequest::NotASigningRequest);
+    assert_eq!(refused(b"garbage"), InvalidRequest::NotASigningRequest);
+    assert_eq!(refused(b""), InvalidRequest::NotASigningRequest);
     let p384 = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a key");
-    assert!(matches!(
-        refused(&csr(&p384, |_| ())),
-        IssueError::WrongKeyKind
-    ));
+    assert_eq!(
+        refused(&request(&p384, |_| ())),
+        InvalidRequest::WrongKeyKind
+    );
+}
+
+/// The signature of one request does not vouch for the public key of another.
+#[test]
+fn a_signing_request_with_the_public_key_of_somebody_else_is_refused() {
+    let (mine, theirs) = (new_key(), new_key());
+    let mut der = request(&mine, |_| ());
+    let own = mine.public_key_raw();
+    let at = der
+        .windows(own.len())
+        .position(|part| part == own)
+        .expect("in it");
+    der[at..at + own.len()].copy_from_slice(theirs.public_key_raw());
+    assert_eq!(
+        SigningRequest::parse(&der).expect_err("refused"),
+        InvalidRequest::WrongSignature
+    );
+}
+
+#[test]
+fn signing_requests_for_other_than_exactly_one_name_are_refused() {
+    let name = |text: &str| SanType::DnsName(text.try_into().expect("a name"));
+    let address = SanType::IpAddress([10, 0, 0, 1].into());
+    let uri = SanType::URI("spiffe://a/b".try_into().expect("a name"));
+    let mail = SanType::Rfc822Name("a@b.c".try_into().expect("a name"));
+    for names in [
+        vec![],
+        vec![name(identity().as_str()), name("second.example")],
+        vec![name(identity().as_str()), name(identity().as_str())],
+        vec![name(identity().as_str()), address.clone()],
+        vec![name(identity().as_str()), uri],
+        vec![name(identity().as_str()), mail],
+        vec![address],
+        vec![name("*.example")],
+    ] {
+        let der = request(&new_key(), |params| {
+            params.subject_alt_names = names.clone()
+        });
+        let error = SigningRequest::parse(&der).expect_err("refused");
+        assert_eq!(error, InvalidRequest::WrongName, "{names:?}");
+    }
+    let common_name = |text: &str| {
+        let der = request(&new_key(), |params| {
+            params.distinguished_name.push(DnType::CommonName, text);
+        });
+        SigningRequest::parse(&der).err()
+    };
+    assert_eq!(common_name("evil"), Some(InvalidRequest::WrongName));
+    assert_eq!(common_name(""), None);
+    assert_eq!(common_name(identity().as_str()), None);
 }
 
 #[test]

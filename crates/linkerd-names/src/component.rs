@@ -30,6 +30,16 @@ pub const CERTIFICATE_KEY: &str = "certificate.crt";
 /// Key in a workload's Secret: the leaf's private key, PKCS#8 DER.
 pub const PRIVATE_KEY_KEY: &str = "private-key.p8";
 
+/// Name of the volume with the token for the identity service.
+pub const IDENTITY_TOKEN_VOLUME: &str = "linkerd-identity-token";
+/// Name of the token's file in [`IDENTITY_TOKEN_VOLUME`].
+pub const IDENTITY_TOKEN_KEY: &str = "token";
+/// Audience of the tokens that the identity service accepts, and of no others: what proxies of Linkerd
+/// ask for, so that they can use the service as well.
+pub const IDENTITY_TOKEN_AUDIENCE: &str = "identity.l5d.io";
+/// How long such a token is valid: the shortest time that Kubernetes allows.
+pub const IDENTITY_TOKEN_SECONDS: u32 = 600;
+
 /// Name of the sidecar container.
 pub const PROXY_CONTAINER: &str = "linkerd-proxy";
 /// Name of the proxy's container port at which it takes the pod's connections.

@@ -37,6 +37,11 @@ pub const POD_NAMESPACE_TOKEN: &str = "$LINKERD2_PROXY_POD_NAMESPACE";
 pub const CONTROLLER_NAMESPACE: &str = "LINKERD2_PROXY_CONTROLLER_NAMESPACE";
 /// Identity of the destination service.
 pub const TLS_CONTROLLER_IDENTITY: &str = "LINKERD2_PROXY_TLS_CONTROLLER_IDENTITY";
+/// The identity service, `tcp://host:port`. It is reached with TLS only, and has to prove
+/// [`TLS_CONTROLLER_IDENTITY`]; takes the place of [`TLS_CERT`] and [`TLS_PRIVATE_KEY`].
+pub const IDENTITY_URL: &str = "LINKERD2_PROXY_IDENTITY_URL";
+/// Path of the ServiceAccount token that the identity service is shown.
+pub const IDENTITY_TOKEN_FILE: &str = "LINKERD2_PROXY_IDENTITY_TOKEN_FILE";
 /// Original-destination ports whose inbound traffic is never parsed, comma-separated.
 pub const INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION: &str =
     "LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION";

@@ -41,6 +41,28 @@ impl Identity {
         .parse()
     }
 
+    /// Builds the name that proxies of Linkerd use: that of a ServiceAccount.
+    ///
+    /// # Errors
+    /// [`InvalidIdentity`] when the result is not a DNS name, or the ServiceAccount's name has a dot:
+    /// Linkerd refuses those as well.
+    pub fn of_service_account(
+        service_account: &str,
+        namespace: &str,
+        control_plane_namespace: &str,
+    ) -> Result<Self, InvalidIdentity> {
+        if service_account.contains('.') {
+            return Err(InvalidIdentity {
+                text: service_account.to_owned(),
+                reason: "a ServiceAccount's name with a dot makes no identity",
+            });
+        }
+        format!(
+            "{service_account}.{namespace}.serviceaccount.identity.{control_plane_namespace}.{CLUSTER_DOMAIN}"
+        )
+        .parse()
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -148,6 +170,17 @@ mod tests {
         ] {
             assert!(text.parse::<Identity>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn names_of_service_accounts_are_those_of_linkerd() {
+        let identity = Identity::of_service_account("web", "emojivoto", "linkerd").expect("valid");
+        assert_eq!(
+            identity.as_str(),
+            "web.emojivoto.serviceaccount.identity.linkerd.cluster.local"
+        );
+        assert!(!Identity::is_mesh_name(identity.as_str()));
+        assert!(Identity::of_service_account("a.b", "ns", "linkerd").is_err());
     }
 
     #[test]

@@ -16,6 +16,14 @@ pub const TLS_MODE: &str = "linkerd.io/tls-mode";
 /// Value of [`TLS_MODE`]: TLS wherever it can be had, plaintext otherwise.
 pub const TLS_MODE_OPTIONAL: &str = "optional";
 
+/// On pods and pod templates that `inject --identity=service` marked: [`IDENTITY_MODE_SERVICE`].
+///
+/// With this mark the proxy asks the identity service for its certificate, and no Secret is written.
+pub const IDENTITY_MODE: &str = "linkerd.io/identity-mode";
+
+/// Value of [`IDENTITY_MODE`]: the private key is made in the pod and stays there.
+pub const IDENTITY_MODE_SERVICE: &str = "service";
+
 /// Prefix of the owner labels on pods: `linkerd.io/proxy-deployment: web`.
 /// See [`crate::OwnerKind::pod_label`].
 pub const PROXY_OWNER_PREFIX: &str = "linkerd.io/proxy-";

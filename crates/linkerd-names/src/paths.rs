@@ -4,6 +4,12 @@
 pub const TRUST_ANCHORS_DIR: &str = "/var/linkerd-io/trust-anchors";
 /// Folder of the workload's certificate and key.
 pub const IDENTITY_DIR: &str = "/var/linkerd-io/identity";
+/// Folder of the token for the identity service.
+pub const IDENTITY_TOKEN_DIR: &str = "/var/linkerd-io/identity-token";
+/// The token for the identity service: a JWT, written anew by kubelet before it ends.
+pub const IDENTITY_TOKEN: &str = "/var/linkerd-io/identity-token/token";
+/// Where `linkerd-destination` finds the root that the identity service signs with.
+pub const ROOT_DIR: &str = "/var/linkerd-io/root";
 /// The trust bundle, PEM.
 pub const TRUST_ANCHORS: &str = "/var/linkerd-io/trust-anchors/trust-anchors.pem";
 /// The leaf certificate, DER.
