@@ -32,7 +32,7 @@ use crate::{
     secret::Held,
     watches::Observed,
     work::{self, Done, Task},
-    workloads::Workload,
+    workloads::{Source, Workload},
 };
 
 /// Writes at the same time. The API server is the slow part, and it has other clients.
@@ -165,11 +165,14 @@ impl Controller {
         match observed {
             Observed::Workload(kind, change) => {
                 for owner in self.apply_workload(kind, change) {
-                    if self.workload(&owner).is_some() {
+                    let source = self.workload(&owner).map(|workload| workload.source);
+                    if source == Some(Source::Secret) {
                         self.waiting_since.entry(owner.clone()).or_insert(now);
-                        self.push(Item::Bundle(owner.namespace.clone()), now);
                     } else {
                         self.waiting_since.remove(&owner);
+                    }
+                    if source.is_some() {
+                        self.push(Item::Bundle(owner.namespace.clone()), now);
                     }
                     self.push(Item::Leaf(owner), now);
                 }
@@ -263,7 +266,10 @@ impl Controller {
             }
             Item::Leaf(owner) => Some(Task::Leaf {
                 root: self.root.clone()?,
-                workload: self.workload(owner)?.clone(),
+                workload: self
+                    .workload(owner)
+                    .filter(|workload| workload.source == Source::Secret)?
+                    .clone(),
                 held: self.secrets.get(owner).cloned(),
             }),
         }
@@ -336,7 +342,8 @@ impl Controller {
 
     fn census(&self, now: SystemTime) -> Census {
         let mut census = Census::default();
-        for (owner, _) in self.workloads.values().flat_map(Mirror::iter) {
+        let workloads = self.workloads.values().flat_map(Mirror::iter);
+        for (owner, _) in workloads.filter(|(_, workload)| workload.source == Source::Secret) {
             let Some(leaf) = self.secrets.get(owner).and_then(|held| held.leaf.as_ref()) else {
                 census.missing += 1;
                 continue;

@@ -116,7 +116,7 @@ mod tests {
     use linkerd_names::{Owner, OwnerKind};
 
     use super::*;
-    use crate::write::Version;
+    use crate::{workloads::Source, write::Version};
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -133,6 +133,7 @@ mod tests {
         Workload {
             owner,
             uid: "1".into(),
+            source: Source::Secret,
         }
     }
 

@@ -148,6 +148,7 @@ mod tests {
     use linkerd_names::OwnerKind;
 
     use super::*;
+    use crate::workloads::Source;
 
     fn workload() -> Workload {
         let owner = Owner {
@@ -158,6 +159,7 @@ mod tests {
         Workload {
             owner,
             uid: "1".into(),
+            source: Source::Secret,
         }
     }
 

@@ -15,6 +15,17 @@ pub struct Workload {
     pub owner: Owner,
     /// Tells it from an earlier workload of the same name.
     pub uid: String,
+    /// Where its proxies get their certificate.
+    pub source: Source,
+}
+
+/// Where the proxies of a workload get their certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From a Secret that we write.
+    Secret,
+    /// From the identity service, for a key that stays in the pod: there is no Secret.
+    Service,
 }
 
 /// Any workload with a pod template, as the API server sends it.
@@ -118,8 +129,16 @@ fn read(
     if !marked || going || belongs_to_another(kind, metadata) {
         return (owner, None);
     }
-    let uid = metadata.uid.clone().unwrap_or_default();
-    (owner.clone(), Some(Workload { owner, uid }))
+    let source = match label(labels::IDENTITY_MODE).map(String::as_str) {
+        Some(labels::IDENTITY_MODE_SERVICE) => Source::Service,
+        _ => Source::Secret,
+    };
+    let workload = Workload {
+        owner: owner.clone(),
+        uid: metadata.uid.clone().unwrap_or_default(),
+        source,
+    };
+    (owner, Some(workload))
 }
 
 /// Whether the pods of this workload have the name of its controller.
@@ -163,7 +182,21 @@ mod tests {
             workload.owner.secret_name(),
             "a.b-deployment-tls-linkerd-io"
         );
-        assert_eq!(workload.uid, "1");
+        assert_eq!(
+            (workload.uid.as_str(), workload.source),
+            ("1", Source::Secret)
+        );
+    }
+
+    #[test]
+    fn the_mark_of_the_identity_service_says_that_there_is_no_secret() {
+        let source = |mode: &str| {
+            let mut marks = marks();
+            marks["linkerd.io/identity-mode"] = json!(mode);
+            found(OwnerKind::Deployment, deployment(&marks)).map(|workload| workload.source)
+        };
+        assert_eq!(source("service"), Some(Source::Service));
+        assert_eq!(source("secret"), Some(Source::Secret));
     }
 
     #[test]

@@ -7,8 +7,15 @@ use std::time::Duration;
 use futures::channel::mpsc::{Sender, channel};
 use k8s_openapi::api::core::v1::Secret;
 use linkerd_ca::{
-    context::Context, controller::Controller, lease::Leadership, metrics::Metrics, mirror::Change,
-    report::Reports, secret, watches::Observed, workloads::Workload,
+    context::Context,
+    controller::Controller,
+    lease::Leadership,
+    metrics::Metrics,
+    mirror::Change,
+    report::Reports,
+    secret,
+    watches::Observed,
+    workloads::{Source, Workload},
 };
 use linkerd_names::{Owner, OwnerKind};
 use linkerd_process::{Readiness, render_metrics};
@@ -48,11 +55,16 @@ impl Hand {
     }
 
     fn tell_of(&self, name: &str) {
+        self.tell_of_one_with(name, Source::Secret);
+    }
+
+    fn tell_of_one_with(&self, name: &str, source: Source) {
         let change = Change::Set(
             owner(name),
             Workload {
                 owner: owner(name),
                 uid: "7".into(),
+                source,
             },
         );
         self.tell(Observed::Workload(OwnerKind::Deployment, change));
@@ -154,6 +166,28 @@ async fn a_new_workload_is_served_bundle_and_secret_each_with_one_call() {
         hand.tell_of("web");
         hand.tell(Observed::Bundle(Change::Remove("elsewhere".into())));
         tokio::time::sleep(Duration::from_secs(60)).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_of_the_identity_service_has_the_bundle_and_no_secret() {
+    let script = with_new_root(Script::new())
+        .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
+        .expect("POST", SECRETS, stored);
+    run(script, async |hand| {
+        hand.tell_that_all_is_known();
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_of_one_with("web", Source::Service);
+        hand.metrics_have("linkerd_ca_bundles_written_total 2")
+            .await;
+        // Asked for again and again: nothing but the bundle is written, nothing is missing.
+        hand.metrics_have("linkerd_ca_workloads{state=\"missing\"} 0")
+            .await;
+        // The mark goes: now it is written.
+        hand.tell_of_one_with("web", Source::Secret);
+        hand.metrics_have("linkerd_ca_certificates_issued_total{reason=\"missing\"} 1")
+            .await;
     })
     .await;
 }

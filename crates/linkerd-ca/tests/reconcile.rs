@@ -12,7 +12,7 @@ use linkerd_ca::{
     plan::Reason,
     root::{self, Origin, RootError},
     secret,
-    workloads::Workload,
+    workloads::{Source, Workload},
 };
 use linkerd_issuer::Root;
 use linkerd_names::{
@@ -46,6 +46,7 @@ fn workload() -> Workload {
     Workload {
         owner,
         uid: "7".into(),
+        source: Source::Secret,
     }
 }
 

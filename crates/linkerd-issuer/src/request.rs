@@ -13,7 +13,7 @@ use x509_parser::{
     prelude::FromDer,
 };
 
-use crate::{PrivateKey, key::SecretKeyPair};
+use crate::{IssueError, PrivateKey, key::SecretKeyPair};
 
 /// A new key, and the request by which somebody else can certify it without ever seeing it.
 #[derive(Debug)]
@@ -53,8 +53,8 @@ impl NewRequest {
     /// Makes a key and a request for `identity`.
     ///
     /// # Errors
-    /// When the crypto library refuses.
-    pub fn generate(identity: &Identity) -> Result<Self, rcgen::Error> {
+    /// [`IssueError::Crypto`].
+    pub fn generate(identity: &Identity) -> Result<Self, IssueError> {
         let key = SecretKeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::DnsName(identity.as_str().try_into()?)];
