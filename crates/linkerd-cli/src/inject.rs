@@ -16,6 +16,9 @@ Examples:
   # Put the Deployments of a file into the mesh, with TLS
   linkerd inject --tls=optional app.yml | kubectl apply -f -
 
+  # The same with keys that never leave the pods
+  linkerd inject --tls=optional --identity=service app.yml | kubectl apply -f -
+
   # Put what runs in a namespace into the mesh
   kubectl get -n emojivoto deploy -o yaml | linkerd inject - | kubectl apply -f -
 
@@ -61,6 +64,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         outbound_port: *outbound_port,
         ..proxy.options(&global.linkerd_namespace)?
     };
+    options.check()?;
     let sources = manifests::read(files, "inject")?;
     let output = linkerd_inject::inject(&sources, &options)?;
     stdout::print(&output.yaml);

@@ -8,7 +8,12 @@ use linkerd_inject::{Source, options::PullPolicy};
 use linkerd_names::{REGISTRY_DEFAULT, VERSION, ports};
 use serde_json::{Value, json};
 
-use crate::{chart, global::Global, proxy_flags::ProxyFlags, stdout};
+use crate::{
+    chart,
+    global::Global,
+    proxy_flags::{IDENTITY_DEFAULT, ProxyFlags},
+    stdout,
+};
 
 /// Arguments of `linkerd install`.
 #[derive(clap::Args)]
@@ -16,6 +21,9 @@ use crate::{chart, global::Global, proxy_flags::ProxyFlags, stdout};
 Examples:
   # The control plane, with certificates for everything that is injected with --tls=optional
   linkerd install --tls=optional | kubectl apply -f -
+
+  # The same, and an identity service for what is injected with --identity=service
+  linkerd install --tls=optional --identity=service | kubectl apply -f -
 
   # Images from a registry of one's own
   linkerd install --registry registry.example:5000/mesh | kubectl apply -f -
@@ -68,6 +76,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
 
     let rendered = chart::render(namespace, &values)?;
     let options = with_values(&args.proxy, &values).options(namespace)?;
+    options.check()?;
     let source = Source {
         name: "chart".to_owned(),
         text: rendered,
@@ -133,6 +142,9 @@ fn merge_flags(values: &mut Value, proxy: &ProxyFlags) {
     if !proxy.tls.is_empty() {
         values["tls"] = json!(proxy.tls);
     }
+    if proxy.identity != IDENTITY_DEFAULT {
+        values["identity"] = json!(proxy.identity);
+    }
     if proxy.registry != REGISTRY_DEFAULT {
         values["image"]["registry"] = json!(proxy.registry);
     }
@@ -160,6 +172,7 @@ fn with_values(proxy: &ProxyFlags, values: &Value) -> ProxyFlags {
         .and_then(|port| u16::try_from(port).ok());
     ProxyFlags {
         tls: text(&values["tls"], ""),
+        identity: text(&values["identity"], &proxy.identity),
         registry: text(&image["registry"], &proxy.registry),
         linkerd_version: text(&image["tag"], &proxy.linkerd_version),
         image_pull_policy: text(&image["pullPolicy"], &proxy.image_pull_policy),

@@ -8,6 +8,9 @@ use linkerd_inject::{
 };
 use linkerd_names::{PROXY_UID, REGISTRY_DEFAULT, VERSION, ports};
 
+/// What `--identity` is unless given.
+pub(crate) const IDENTITY_DEFAULT: &str = "secret";
+
 /// How the injected proxy is configured.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ProxyFlags {
@@ -36,6 +39,11 @@ pub(crate) struct ProxyFlags {
         hide_default_value = true
     )]
     pub(crate) tls: String,
+
+    /// Where proxies get their certificates: "secret", written by linkerd-ca, or "service", for a key
+    /// that is made in the pod's memory and stays there; needs an install with the same
+    #[arg(long, value_name = "SOURCE", default_value = IDENTITY_DEFAULT)]
+    pub(crate) identity: String,
 
     /// Image of the init container, without tag
     #[arg(long, value_name = "IMAGE", default_value_t = format!("{REGISTRY_DEFAULT}/proxy-init"))]
@@ -95,6 +103,7 @@ impl ProxyFlags {
             image_pull_policy,
             proxy_bind_timeout,
             tls,
+            identity,
             init_image,
             proxy_image,
             proxy_uid,
@@ -113,6 +122,7 @@ impl ProxyFlags {
         Ok(Options {
             control_plane_namespace: control_plane_namespace.to_owned(),
             tls: tls.parse()?,
+            identity: identity.parse()?,
             sidecar: if *native_sidecar {
                 Sidecar::Native
             } else {

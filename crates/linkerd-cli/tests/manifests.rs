@@ -82,6 +82,35 @@ fn install_with_tls() {
 }
 
 #[test]
+fn install_with_the_identity_service() {
+    let run = linkerd(&["install", "--tls=optional", "--identity=service"], "");
+    assert_eq!((run.stderr.as_str(), run.code), ("", Some(0)));
+    expect_file!["golden/install-identity-service.yml"].assert_eq(&run.stdout);
+    // The root is mounted where it is needed, and nowhere else; nobody but linkerd-ca reads Secrets.
+    assert_eq!(run.stdout.matches("secretName: linkerd-ca-root").count(), 1);
+    assert_eq!(run.stdout.matches("[secrets]").count(), 1);
+    let default = linkerd(&["install", "--tls=optional"], "").stdout;
+    assert!(!default.contains("linkerd-ca-root") && !default.contains("tokenreviews"));
+    let by_value = linkerd(&["install", "--set=tls=optional,identity=service"], "");
+    assert_eq!(by_value.stdout, run.stdout);
+}
+
+#[test]
+fn the_source_of_certificates_is_one_of_two_and_needs_tls() {
+    for command in [&["install"][..], &["inject", "-"]] {
+        let with = |flags: &[&str]| refusal(&[command, flags].concat(), DEPLOYMENT);
+        assert_eq!(
+            with(&["--tls=optional", "--identity=vault"]),
+            "Error: --identity must be set to \"secret\" or \"service\"\n"
+        );
+        assert_eq!(
+            with(&["--identity=service"]),
+            "Error: --identity=service needs --tls=optional\n"
+        );
+    }
+}
+
+#[test]
 fn install_with_every_flag() {
     let folder = tempfile::tempdir().unwrap();
     let values = folder.path().join("values.yaml");

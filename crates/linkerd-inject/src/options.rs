@@ -24,6 +24,12 @@ pub enum InvalidOption {
     /// A mode that does not exist.
     #[error("--tls must be blank or set to \"optional\"")]
     Tls,
+    /// Neither of the two.
+    #[error("--identity must be set to \"secret\" or \"service\"")]
+    Identity,
+    /// There are no certificates without TLS.
+    #[error("--identity=service needs --tls=optional")]
+    IdentityWithoutTls,
     /// Neither a port nor a range of ports.
     #[error("{0:?} is not a port (1 to 65535) or a range of ports (8000-8010)")]
     Ports(String),
@@ -37,6 +43,16 @@ pub enum TlsMode {
     Off,
     /// With every peer that can, plaintext otherwise.
     Optional,
+}
+
+/// Where the injected proxies get their certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdentitySource {
+    /// From a Secret that `linkerd-ca` writes.
+    #[default]
+    Secret,
+    /// From the identity service, for a key that is made in the pod and stays there.
+    Service,
 }
 
 /// Where the proxy stands in the pod.
@@ -78,6 +94,8 @@ pub struct Options {
     pub control_plane_namespace: String,
     /// Whether to mark workloads for TLS.
     pub tls: TlsMode,
+    /// Where certificates come from, if there is TLS.
+    pub identity: IdentitySource,
     /// Native sidecar or not.
     pub sidecar: Sidecar,
     /// Value of the annotation `linkerd.io/created-by`.
@@ -98,6 +116,8 @@ pub struct Options {
     pub proxy_bind_timeout: String,
     /// Port of the destination service.
     pub api_port: u16,
+    /// Port of the identity service.
+    pub identity_port: u16,
     /// The proxy's control port.
     pub control_port: u16,
     /// The proxy's metrics port.
@@ -117,6 +137,7 @@ impl Default for Options {
         Self {
             control_plane_namespace: CONTROL_PLANE_NAMESPACE_DEFAULT.to_owned(),
             tls: TlsMode::Off,
+            identity: IdentitySource::Secret,
             sidecar: Sidecar::Native,
             created_by: format!("linkerd/cli {VERSION}"),
             version: VERSION.to_owned(),
@@ -127,6 +148,7 @@ impl Default for Options {
             proxy_log_level: "warn,linkerd=info".to_owned(),
             proxy_bind_timeout: "10s".to_owned(),
             api_port: ports::DESTINATION,
+            identity_port: ports::IDENTITY,
             control_port: ports::PROXY_CONTROL,
             metrics_port: ports::PROXY_METRICS,
             inbound_port: ports::PROXY_INBOUND,
@@ -231,6 +253,36 @@ impl FromStr for TlsMode {
             "optional" => Ok(Self::Optional),
             _ => Err(InvalidOption::Tls),
         }
+    }
+}
+
+impl FromStr for IdentitySource {
+    type Err = InvalidOption;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOption> {
+        match text {
+            "" | "secret" => Ok(Self::Secret),
+            "service" => Ok(Self::Service),
+            _ => Err(InvalidOption::Identity),
+        }
+    }
+}
+
+impl Options {
+    /// Checks what no single flag shows.
+    ///
+    /// # Errors
+    /// [`InvalidOption::IdentityWithoutTls`].
+    pub fn check(&self) -> Result<(), InvalidOption> {
+        if self.identity == IdentitySource::Service && self.tls == TlsMode::Off {
+            return Err(InvalidOption::IdentityWithoutTls);
+        }
+        Ok(())
+    }
+
+    /// Whether the proxies ask the identity service.
+    pub(crate) fn uses_identity_service(&self) -> bool {
+        self.tls == TlsMode::Optional && self.identity == IdentitySource::Service
     }
 }
 

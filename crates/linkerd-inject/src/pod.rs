@@ -91,7 +91,7 @@ fn add_containers(
     if options.tls == TlsMode::Optional {
         workload
             .list(spec, "spec.volumes")?
-            .extend(sidecar::volumes(placement));
+            .extend(sidecar::volumes(placement, options));
     }
     Ok(())
 }
@@ -131,6 +131,9 @@ fn mark(
     );
     if options.tls == TlsMode::Optional {
         label(labels::TLS_MODE, labels::TLS_MODE_OPTIONAL);
+    }
+    if options.uses_identity_service() {
+        label(labels::IDENTITY_MODE, labels::IDENTITY_MODE_SERVICE);
     }
     if let (Some(key), Some(name)) = (workload.kind.pod_label(), &workload.name)
         && name.len() <= labels::VALUE_LENGTH_MAX

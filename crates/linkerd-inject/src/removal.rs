@@ -15,7 +15,11 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
     let mut removed = false;
     if let Some(Value::Object(spec)) = template.get_mut("spec") {
         let containers = [component::PROXY_CONTAINER, component::INIT_CONTAINER];
-        let volumes = [component::TRUST_ANCHORS_VOLUME, component::IDENTITY_VOLUME];
+        let volumes = [
+            component::TRUST_ANCHORS_VOLUME,
+            component::IDENTITY_VOLUME,
+            component::IDENTITY_TOKEN_VOLUME,
+        ];
         removed |= remove_items(spec, "initContainers", &containers);
         removed |= remove_items(spec, "containers", &containers);
         removed |= remove_items(spec, "volumes", &volumes);
@@ -27,7 +31,12 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
     };
     if removed && let Some(Value::Object(metadata)) = template.get_mut("metadata") {
         let owner_labels = OwnerKind::ALL.into_iter().filter_map(OwnerKind::pod_label);
-        let marks = [labels::CONTROL_PLANE_NAMESPACE, labels::TLS_MODE].map(ToOwned::to_owned);
+        let marks = [
+            labels::CONTROL_PLANE_NAMESPACE,
+            labels::TLS_MODE,
+            labels::IDENTITY_MODE,
+        ]
+        .map(ToOwned::to_owned);
         remove_keys(metadata, "labels", owner_labels.chain(marks));
         let notes = [
             annotations::CREATED_BY,

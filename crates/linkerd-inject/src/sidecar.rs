@@ -126,32 +126,50 @@ pub(crate) fn proxy_container(placement: &Placement<'_>, options: &Options) -> V
     if options.tls == TlsMode::Optional {
         let mount =
             |name: &str, path: &str| json!({"name": name, "mountPath": path, "readOnly": true});
+        let identity = if options.uses_identity_service() {
+            mount(component::IDENTITY_TOKEN_VOLUME, paths::IDENTITY_TOKEN_DIR)
+        } else {
+            mount(component::IDENTITY_VOLUME, paths::IDENTITY_DIR)
+        };
         container["volumeMounts"] = json!([
             mount(component::TRUST_ANCHORS_VOLUME, paths::TRUST_ANCHORS_DIR),
-            mount(component::IDENTITY_VOLUME, paths::IDENTITY_DIR),
+            identity,
         ]);
     }
     container
 }
 
-/// The volumes with the trust bundle and the workload's certificate. Both are optional, so that the
-/// pod starts before `linkerd-ca` has written anything.
-pub(crate) fn volumes(placement: &Placement<'_>) -> [Value; 2] {
+/// The volumes with the trust bundle, and with the workload's certificate or the token that it is asked
+/// for with. What `linkerd-ca` writes is optional, so that the pod starts before it has.
+pub(crate) fn volumes(placement: &Placement<'_>, options: &Options) -> [Value; 2] {
     let Placement { kind, name, .. } = placement;
     let owner = Owner {
         namespace: String::new(),
         kind: *kind,
         name: (*name).to_owned(),
     };
+    let identity = if options.uses_identity_service() {
+        let token = json!({
+            "path": component::IDENTITY_TOKEN_KEY,
+            "audience": component::IDENTITY_TOKEN_AUDIENCE,
+            "expirationSeconds": component::IDENTITY_TOKEN_SECONDS,
+        });
+        json!({
+            "name": component::IDENTITY_TOKEN_VOLUME,
+            "projected": {"sources": [{"serviceAccountToken": token}]},
+        })
+    } else {
+        json!({
+            "name": component::IDENTITY_VOLUME,
+            "secret": {"secretName": owner.secret_name(), "optional": true},
+        })
+    };
     [
         json!({
             "name": component::TRUST_ANCHORS_VOLUME,
             "configMap": {"name": component::TRUST_BUNDLE_CONFIG_MAP, "optional": true},
         }),
-        json!({
-            "name": component::IDENTITY_VOLUME,
-            "secret": {"secretName": owner.secret_name(), "optional": true},
-        }),
+        identity,
     ]
 }
 
@@ -207,10 +225,19 @@ fn environment(placement: &Placement<'_>, options: &Options) -> Vec<Value> {
             "{}.{deployment}.{control_plane}.{managed}",
             component::DESTINATION
         );
+        environment.push(value(env::TLS_TRUST_ANCHORS, paths::TRUST_ANCHORS));
+        if options.uses_identity_service() {
+            environment.extend([
+                value(env::IDENTITY_URL, &listener(&host, options.identity_port)),
+                value(env::IDENTITY_TOKEN_FILE, paths::IDENTITY_TOKEN),
+            ]);
+        } else {
+            environment.extend([
+                value(env::TLS_CERT, paths::CERTIFICATE),
+                value(env::TLS_PRIVATE_KEY, paths::PRIVATE_KEY),
+            ]);
+        }
         environment.extend([
-            value(env::TLS_TRUST_ANCHORS, paths::TRUST_ANCHORS),
-            value(env::TLS_CERT, paths::CERTIFICATE),
-            value(env::TLS_PRIVATE_KEY, paths::PRIVATE_KEY),
             value(env::TLS_POD_IDENTITY, &identity),
             value(env::CONTROLLER_NAMESPACE, control_plane),
             value(env::TLS_CONTROLLER_IDENTITY, &destination),

@@ -6,7 +6,7 @@ use common::{options, source};
 use expect_test::{ExpectFile, expect, expect_file};
 use linkerd_inject::{
     inject,
-    options::{Options, Sidecar, TlsMode},
+    options::{IdentitySource, Options, Sidecar, TlsMode},
 };
 
 fn check(input: &str, options: &Options, golden: ExpectFile) {
@@ -21,6 +21,20 @@ fn a_deployment_with_tls() {
         input,
         &options(TlsMode::Optional),
         expect_file!["data/deployment-tls.out.yml"],
+    );
+}
+
+#[test]
+fn a_deployment_whose_key_stays_in_the_pod() {
+    let input = include_str!("data/deployment.in.yml");
+    let options = Options {
+        identity: IdentitySource::Service,
+        ..options(TlsMode::Optional)
+    };
+    check(
+        input,
+        &options,
+        expect_file!["data/deployment-identity-service.out.yml"],
     );
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::{options, source};
 use linkerd_inject::{
     Outcome, inject,
-    options::{Options, Sidecar, TlsMode},
+    options::{IdentitySource, Options, Sidecar, TlsMode},
     uninject, yaml,
 };
 use serde_json::Value;
@@ -17,17 +17,22 @@ const INPUTS: [&str; 3] = [
 ];
 
 fn variants() -> impl Iterator<Item = Options> {
-    [TlsMode::Off, TlsMode::Optional]
-        .into_iter()
-        .flat_map(|tls| {
-            [Sidecar::Native, Sidecar::Plain]
-                .into_iter()
-                .map(move |sidecar| Options {
-                    sidecar,
-                    skip_inbound_ports: linkerd_inject::options::port_ranges("25").expect("valid"),
-                    ..options(tls)
-                })
-        })
+    [
+        (TlsMode::Off, IdentitySource::Secret),
+        (TlsMode::Optional, IdentitySource::Secret),
+        (TlsMode::Optional, IdentitySource::Service),
+    ]
+    .into_iter()
+    .flat_map(|(tls, identity)| {
+        [Sidecar::Native, Sidecar::Plain]
+            .into_iter()
+            .map(move |sidecar| Options {
+                sidecar,
+                identity,
+                skip_inbound_ports: linkerd_inject::options::port_ranges("25").expect("valid"),
+                ..options(tls)
+            })
+    })
 }
 
 fn documents(text: &str) -> Vec<Value> {

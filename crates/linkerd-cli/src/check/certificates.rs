@@ -17,7 +17,7 @@ use super::{
     leaf::{human, judge},
     report::{Finding, Report, Stop, list},
     retry::Retry,
-    workloads::marked,
+    workloads::{Marked, Source, marked},
 };
 use crate::control_plane::{CallError, Kubernetes, no_permission, within};
 
@@ -53,7 +53,7 @@ pub(super) async fn check(
     retry: &Retry,
 ) -> Result<(), Stop> {
     report.category("linkerd-ca");
-    let owners = marked(&kubernetes.client, control_plane)
+    let workloads = marked(&kubernetes.client, control_plane)
         .await
         .map_err(|(kind, error)| {
             if error.is_forbidden() {
@@ -62,12 +62,12 @@ pub(super) async fn check(
                 kubernetes.explain(&error)
             }
         });
-    let owners = report.require(
+    let workloads = report.require(
         "can list the workloads that are marked for TLS",
         "use a kubeconfig that may read workloads in all namespaces",
-        owners,
+        workloads,
     )?;
-    if owners.is_empty() {
+    if workloads.is_empty() {
         report.add(
             "workloads are marked for TLS",
             "mark them with `linkerd inject --tls=optional`",
@@ -86,7 +86,7 @@ pub(super) async fn check(
         Err(error) => Some(error.clone()),
     };
     let found = retry
-        .look(|| look(kubernetes, &owners, control_plane), missing)
+        .look(|| look(kubernetes, &workloads, control_plane), missing)
         .await;
     let found = report.require(
         "can read trust bundles and certificates",
@@ -133,7 +133,8 @@ pub(super) async fn check(
             (Ok(()), None) => Finding::Success(None),
             (Ok(()), Some((end, owner))) => {
                 let rest = end.duration_since(SystemTime::now()).unwrap_or_default();
-                let count = owners.len() - without_secret.len() - impossible.len();
+                let with_secret = workloads.iter().filter(|one| one.source == Source::Secret);
+                let count = with_secret.count() - without_secret.len() - impossible.len();
                 Finding::Success(Some(format!(
                     "{count} certificates; {owner} has the first to end, in {}",
                     human(rest)
@@ -154,13 +155,13 @@ pub(super) async fn check(
 
 async fn look(
     kubernetes: &Kubernetes,
-    owners: &[Owner],
+    workloads: &[Marked],
     control_plane: &str,
 ) -> Result<Found, String> {
     let mut found = Found::default();
-    let namespaces: BTreeSet<&str> = owners
+    let namespaces: BTreeSet<&str> = workloads
         .iter()
-        .map(|owner| owner.namespace.as_str())
+        .map(|workload| workload.owner.namespace.as_str())
         .collect();
     let mut bundles = stream::iter(namespaces)
         .map(|namespace| async move { (namespace, bundle(kubernetes, namespace).await) })
@@ -175,7 +176,8 @@ async fn look(
                 .push(format!("namespace {namespace}: {problem}")),
         }
     }
-    let mut secrets = stream::iter(owners)
+    let with_secret = workloads.iter().filter(|one| one.source == Source::Secret);
+    let mut secrets = stream::iter(with_secret.map(|workload| &workload.owner))
         .map(|owner| async move { (owner, secret(kubernetes, owner).await) })
         .buffered(CONCURRENCY);
     while let Some((owner, secret)) = secrets.next().await {

@@ -14,6 +14,24 @@ use crate::control_plane::{CallError, within};
 /// Objects asked for at once.
 const PAGE: u32 = 500;
 
+/// A workload that is marked for TLS.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Marked {
+    /// Which one.
+    pub(super) owner: Owner,
+    /// Where its proxies get their certificate.
+    pub(super) source: Source,
+}
+
+/// Where proxies get their certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    /// From a Secret, which has to be there.
+    Secret,
+    /// From the identity service: there is nothing to look at.
+    Service,
+}
+
 /// Returns every workload whose pods this control plane meshes and that is marked for TLS, sorted.
 /// Pods and workloads that another one manages are part of that one.
 ///
@@ -22,43 +40,43 @@ const PAGE: u32 = 500;
 pub(super) async fn marked(
     client: &Client,
     control_plane: &str,
-) -> Result<Vec<Owner>, (OwnerKind, CallError)> {
+) -> Result<Vec<Marked>, (OwnerKind, CallError)> {
     let lists = OwnerKind::ALL.map(|kind| async move {
         list(client, kind, control_plane)
             .await
             .map_err(|error| (kind, error))
     });
-    let mut owners: Vec<Owner> = try_join_all(lists).await?.into_iter().flatten().collect();
-    owners.sort();
-    Ok(owners)
+    let mut marked: Vec<Marked> = try_join_all(lists).await?.into_iter().flatten().collect();
+    marked.sort();
+    Ok(marked)
 }
 
 async fn list(
     client: &Client,
     kind: OwnerKind,
     control_plane: &str,
-) -> Result<Vec<Owner>, CallError> {
+) -> Result<Vec<Marked>, CallError> {
     let (group, version) = kind
         .api_version()
         .split_once('/')
         .unwrap_or(("", kind.api_version()));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.api_kind()));
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    let mut owners = Vec::new();
+    let mut marked = Vec::new();
     let mut params = ListParams::default().limit(PAGE);
     loop {
         let page = within(api.list(&params)).await?;
         let objects = page.items.into_iter();
-        owners.extend(objects.filter_map(|object| owner(kind, object, control_plane)));
+        marked.extend(objects.filter_map(|object| read(kind, object, control_plane)));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
-            None => return Ok(owners),
+            None => return Ok(marked),
         }
     }
 }
 
 /// The workload when it must have a certificate.
-fn owner(kind: OwnerKind, object: DynamicObject, control_plane: &str) -> Option<Owner> {
+fn read(kind: OwnerKind, object: DynamicObject, control_plane: &str) -> Option<Marked> {
     let managed = object.metadata.owner_references.iter().flatten();
     if managed
         .into_iter()
@@ -97,11 +115,16 @@ fn owner(kind: OwnerKind, object: DynamicObject, control_plane: &str) -> Option<
     if !marked || ended() {
         return None;
     }
-    Some(Owner {
+    let source = match label(labels::IDENTITY_MODE) {
+        Some(labels::IDENTITY_MODE_SERVICE) => Source::Service,
+        _ => Source::Secret,
+    };
+    let owner = Owner {
         namespace: object.metadata.namespace?,
         kind,
         name: object.metadata.name?,
-    })
+    };
+    Some(Marked { owner, source })
 }
 
 #[cfg(test)]
@@ -112,7 +135,7 @@ mod tests {
 
     fn owner_of(kind: OwnerKind, object: Value) -> Option<String> {
         let object = serde_json::from_value(object).expect("an object");
-        owner(kind, object, "linkerd").map(|owner| owner.to_string())
+        read(kind, object, "linkerd").map(|marked| marked.owner.to_string())
     }
 
     fn template(labels: Value) -> Value {
@@ -137,6 +160,20 @@ mod tests {
         );
         let pod = json!({"metadata": {"name": "a", "namespace": "ns", "labels": marks("linkerd")}});
         assert_eq!(owner_of(OwnerKind::Pod, pod).as_deref(), Some("pod/a.ns"));
+    }
+
+    #[test]
+    fn the_mark_of_the_identity_service_says_that_there_is_no_secret() {
+        let source = |mode: &str| {
+            let mut marks = marks("linkerd");
+            marks["linkerd.io/identity-mode"] = json!(mode);
+            let object = json!({"metadata": {"name": "a", "namespace": "ns"},
+                                "spec": template(marks)});
+            let object = serde_json::from_value(object).expect("an object");
+            read(OwnerKind::Deployment, object, "linkerd").map(|marked| marked.source)
+        };
+        assert_eq!(source("service"), Some(Source::Service));
+        assert_eq!(source("secret"), Some(Source::Secret));
     }
 
     #[test]
