@@ -31,7 +31,7 @@ pub struct Config {
     /// The destination service; without it nothing is looked up.
     pub control: Option<ControlAddress>,
     /// Mesh TLS; none when the proxy was injected without it.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<TlsSource>,
     /// Namespace of the pod.
     pub namespace: String,
     /// Inbound ports that are never parsed.
@@ -55,6 +55,42 @@ pub struct ControlAddress {
     pub port: u16,
     /// Whom to expect; none = plaintext.
     pub identity: Option<Identity>,
+}
+
+/// Where the credentials come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsSource {
+    /// Files that somebody else writes.
+    Files(TlsFiles),
+    /// The identity service, for a key that is made here.
+    Service(TlsService),
+}
+
+/// The identity service, and what it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsService {
+    /// Name or IP.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Whom to expect there.
+    pub server: Identity,
+    /// ServiceAccount token; read again for each question, because kubelet replaces it.
+    pub token: PathBuf,
+    /// Trust bundle, PEM.
+    pub trust_anchors: PathBuf,
+    /// The name that the certificate must carry.
+    pub identity: Identity,
+}
+
+impl TlsSource {
+    /// Whose credentials they are.
+    pub fn identity(&self) -> &Identity {
+        match self {
+            Self::Files(files) => &files.identity,
+            Self::Service(service) => &service.identity,
+        }
+    }
 }
 
 /// Where the credentials are, and whose they are.
@@ -160,6 +196,11 @@ pub struct Limits {
     pub tap_headers_bytes_max: usize,
     /// How often the credentials' files are compared with what is loaded.
     pub credentials_poll: Duration,
+    /// One question to the identity service, from the name lookup to the answer.
+    pub certify_timeout: Duration,
+    /// Pause before the identity service is asked again, first and longest. The longest is short beside
+    /// a third of a certificate's life.
+    pub certify_backoff: (Duration, Duration),
     /// How long `/ready` waits for the first certificate.
     pub ready_timeout: Duration,
     /// How long connections may go on after SIGTERM; Kubernetes kills after 30 s.
@@ -209,6 +250,8 @@ impl Default for Limits {
             tap_headers_max: 64,
             tap_headers_bytes_max: 8 * 1024,
             credentials_poll: Duration::from_millis(500),
+            certify_timeout: Duration::from_secs(10),
+            certify_backoff: (Duration::from_millis(200), Duration::from_secs(60)),
             ready_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),
         }
@@ -312,40 +355,65 @@ fn control<L: Fn(&str) -> Option<String>>(reader: &mut Reader<L>) -> Option<Cont
     })
 }
 
-/// All four settings, or none of the three paths; anything between is an error.
-fn tls<L: Fn(&str) -> Option<String>>(reader: &mut Reader<L>, namespace: &str) -> Option<TlsFiles> {
-    let names = [env::TLS_TRUST_ANCHORS, env::TLS_CERT, env::TLS_PRIVATE_KEY];
-    let paths = names.map(|name| reader.text(name));
-    if paths.iter().all(Option::is_none) {
-        return None;
-    }
-    let identity_text = reader
-        .text(env::TLS_POD_IDENTITY)
-        .map(|text| text.replace(env::POD_NAMESPACE_TOKEN, namespace));
-    for (name, value) in names.iter().zip(&paths) {
-        if value.is_none() {
+/// The credentials' source: the identity service when its address is set, files when a path is; TLS is
+/// off when neither is. What is set only in part is an error.
+fn tls<L: Fn(&str) -> Option<String>>(
+    reader: &mut Reader<L>,
+    namespace: &str,
+) -> Option<TlsSource> {
+    let files = [env::TLS_CERT, env::TLS_PRIVATE_KEY].map(|name| reader.text(name));
+    let address = reader.text(env::IDENTITY_URL);
+    let anchors = reader.text(env::TLS_TRUST_ANCHORS);
+    let needed: &[&str] = match (&address, &files) {
+        (Some(_), [None, None]) => &[
+            env::TLS_TRUST_ANCHORS,
+            env::IDENTITY_TOKEN_FILE,
+            env::TLS_CONTROLLER_IDENTITY,
+        ],
+        (Some(_), _) => {
+            reader.fault(format!(
+                "{} and {} are not needed when {} is set.",
+                env::TLS_CERT,
+                env::TLS_PRIVATE_KEY,
+                env::IDENTITY_URL
+            ));
+            return None;
+        }
+        (None, [None, None]) if anchors.is_none() => return None,
+        (None, _) => &[env::TLS_TRUST_ANCHORS, env::TLS_CERT, env::TLS_PRIVATE_KEY],
+    };
+    for name in needed.iter().chain(&[env::TLS_POD_IDENTITY]) {
+        if reader.text(name).is_none() {
             reader.fault(format!(
                 "{name} is not set; it is required when TLS paths are set."
             ));
         }
     }
-    let Some(identity_text) = identity_text else {
-        reader.fault(format!(
-            "{} is not set; it is required when TLS paths are set.",
-            env::TLS_POD_IDENTITY
-        ));
-        return None;
-    };
+    let identity_text = reader
+        .text(env::TLS_POD_IDENTITY)?
+        .replace(env::POD_NAMESPACE_TOKEN, namespace);
     let identity = reader.parse(env::TLS_POD_IDENTITY, &identity_text, identity);
-    let [Some(trust_anchors), Some(certificate), Some(private_key)] = paths else {
-        return None;
-    };
-    Some(TlsFiles {
-        trust_anchors: trust_anchors.into(),
-        certificate: certificate.into(),
-        private_key: private_key.into(),
+    let trust_anchors = PathBuf::from(anchors?);
+    if address.is_none() {
+        let [certificate, private_key] = files;
+        return Some(TlsSource::Files(TlsFiles {
+            trust_anchors,
+            certificate: certificate?.into(),
+            private_key: private_key?.into(),
+            identity: identity?,
+        }));
+    }
+    let address = reader.optional(env::IDENTITY_URL, parse::host_and_port);
+    let server = reader.optional(env::TLS_CONTROLLER_IDENTITY, self::identity);
+    let (host, port) = address?;
+    Some(TlsSource::Service(TlsService {
+        host,
+        port,
+        server: server?,
+        token: reader.text(env::IDENTITY_TOKEN_FILE)?.into(),
+        trust_anchors,
         identity: identity?,
-    })
+    }))
 }
 
 fn tap_identity(namespace: &str) -> Result<Identity, String> {
@@ -405,7 +473,7 @@ mod tests {
         ]);
         let tls = read(&variables).unwrap().tls.unwrap();
         assert_eq!(
-            tls.identity.as_str(),
+            tls.identity().as_str(),
             "web.deployment.shop.linkerd-managed.l5d.svc.cluster.local"
         );
     }
@@ -417,6 +485,43 @@ mod tests {
             .0;
         assert_eq!(faults.len(), 3, "{faults:?}");
         assert!(faults[0].starts_with(env::TLS_TRUST_ANCHORS));
+    }
+
+    const SERVICE: [(&str, &str); 6] = [
+        (env::POD_NAMESPACE, "ns"),
+        (env::IDENTITY_URL, "tcp://localhost.:8080"),
+        (env::IDENTITY_TOKEN_FILE, "/token"),
+        (env::TLS_TRUST_ANCHORS, "/a.pem"),
+        (env::TLS_POD_IDENTITY, "me.deployment"),
+        (env::TLS_CONTROLLER_IDENTITY, "destination.deployment"),
+    ];
+
+    #[test]
+    fn the_identity_service_takes_the_place_of_the_files() {
+        let tls = read(&SERVICE).unwrap().tls.unwrap();
+        let TlsSource::Service(service) = tls else {
+            panic!("{tls:?}")
+        };
+        assert_eq!((service.host.as_str(), service.port), ("localhost.", 8080));
+        // Even within the pod it has to prove itself.
+        assert_eq!(service.server.as_str(), "destination.deployment");
+        assert_eq!(service.identity.as_str(), "me.deployment");
+        assert_eq!(service.token, PathBuf::from("/token"));
+    }
+
+    #[test]
+    fn a_partly_set_identity_service_is_an_error_that_names_what_is_missing() {
+        for missing in 2..SERVICE.len() {
+            let mut variables = SERVICE.to_vec();
+            let (name, _) = variables.remove(missing);
+            let faults = read(&variables).unwrap_err().0;
+            assert!(
+                faults.iter().any(|fault| fault.starts_with(name)),
+                "{faults:?}"
+            );
+        }
+        let both = [SERVICE.as_slice(), &[(env::TLS_CERT, "/c.crt")]].concat();
+        assert_eq!(read(&both).unwrap_err().0.len(), 1);
     }
 
     #[test]

@@ -251,7 +251,7 @@ enum Renewal {
 }
 
 /// Names of the cluster are looked up as they are, without the search path of resolv.conf.
-fn absolute(host: &str) -> String {
+pub(crate) fn absolute(host: &str) -> String {
     if host == "localhost." {
         "localhost".to_owned()
     } else if host.ends_with(&format!(".svc.{CLUSTER_DOMAIN}")) {
@@ -263,7 +263,7 @@ fn absolute(host: &str) -> String {
 
 /// Sends gRPC requests on one HTTP/2 connection.
 #[derive(Clone)]
-pub(crate) struct Channel(http2::SendRequest<tonic::body::Body>);
+pub(crate) struct Channel(pub(crate) http2::SendRequest<tonic::body::Body>);
 
 impl tower::Service<http::Request<tonic::body::Body>> for Channel {
     type Response = http::Response<hyper::body::Incoming>;

@@ -34,7 +34,9 @@ use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-pub use config::{Config, ControlAddress, InvalidConfig, Limits, TlsFiles, parse_duration};
+pub use config::{
+    Config, ControlAddress, InvalidConfig, Limits, TlsFiles, TlsService, TlsSource, parse_duration,
+};
 
 use admin::Admin;
 use control::Control;
@@ -45,7 +47,7 @@ use listener::Listener;
 use metrics::Metrics;
 use shared::Shared;
 use tap::Taps;
-use tls::credentials::Store;
+use tls::{credentials::Store, renewal::Renewal};
 
 /// The proxy.
 pub struct Proxy;
@@ -88,7 +90,7 @@ impl Proxy {
         let credentials = config
             .tls
             .as_ref()
-            .map(|tls| Store::new(tls.identity.clone()));
+            .map(|tls| Store::new(tls.identity().clone()));
         let counters = Metrics::new(config.limits.authorities_max, config.limits.metrics_idle);
         let taps = Taps::new(
             config.limits.tap_headers_max,
@@ -136,7 +138,7 @@ impl Bound {
             inbound = %self.inbound_address,
             control = %self.control_address,
             metrics = %self.metrics_address,
-            identity = shared.config.tls.as_ref().map(|tls| tls.identity.as_str()),
+            identity = shared.config.tls.as_ref().map(|tls| tls.identity().as_str()),
             "proxy is up"
         );
         let end = CancellationToken::new();
@@ -144,13 +146,22 @@ impl Bound {
         let readiness = Readiness::default();
         let ready = become_ready(shared.clone(), readiness.clone());
         background.spawn(end.clone().run_until_cancelled_owned(ready));
-        if let (Some(store), Some(files)) = (&shared.credentials, &shared.config.tls) {
-            let poll = shared.config.limits.credentials_poll;
-            let watch =
-                store
-                    .clone()
-                    .watch(files.clone(), shared.metrics.clone(), poll, end.clone());
-            background.spawn(watch);
+        match (&shared.credentials, &shared.config.tls) {
+            (Some(store), Some(TlsSource::Files(files))) => {
+                let poll = shared.config.limits.credentials_poll;
+                let (store, metrics) = (store.clone(), shared.metrics.clone());
+                background.spawn(store.watch(files.clone(), metrics, poll, end.clone()));
+            }
+            (Some(store), Some(TlsSource::Service(service))) => {
+                let renewal = Renewal {
+                    store: store.clone(),
+                    service: service.clone(),
+                    metrics: shared.metrics.clone(),
+                    limits: shared.config.limits.clone(),
+                };
+                background.spawn(renewal.run(end.clone()));
+            }
+            _ => {}
         }
         let control = shared
             .config

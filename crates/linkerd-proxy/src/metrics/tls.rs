@@ -18,6 +18,17 @@ pub(crate) enum ReloadStatus {
     InvalidTrustAnchors,
     InvalidPrivateKey,
     InvalidEndEntityCertificate,
+    CertifyFailed,
+}
+
+impl ReloadStatus {
+    /// A file that cannot be read.
+    pub(crate) fn io_error(path: impl ToString, error: &std::io::Error) -> Self {
+        Self::IoError {
+            path: path.to_string(),
+            errno: error.raw_os_error(),
+        }
+    }
 }
 
 /// The counters.
@@ -71,6 +82,7 @@ fn labels(status: &ReloadStatus) -> String {
         ReloadStatus::InvalidTrustAnchors => "invalid_trust_anchors",
         ReloadStatus::InvalidPrivateKey => "invalid_private_key",
         ReloadStatus::InvalidEndEntityCertificate => "invalid_end_entity_cert",
+        ReloadStatus::CertifyFailed => "certify_failed",
     };
     label(&mut out, "status", word);
     if let ReloadStatus::IoError { path, errno } = status {

@@ -1,5 +1,5 @@
-//! The proxy's certificate, key and trust: read from files, checked together, published whole.
-//! Entry: [`Store::watch`]. Old credentials stay in force when new ones are bad.
+//! The proxy's certificate, key and trust: checked together, published whole. Entry: [`Store::watch`] when
+//! they are files; `renewal.rs` publishes those of the identity service. Old credentials stay in force when new ones are bad.
 
 use std::{
     sync::{
@@ -155,38 +155,62 @@ impl Store {
         }
         let result = match read {
             Ok(contents) => {
-                let result = self.load(&contents);
+                let result = self.publish(&contents, metrics);
                 last.contents = Some(contents);
                 result
             }
             Err(error) => Err(ReloadError::Read(error)),
         };
         match result {
-            Ok(credentials) => {
-                last.error = None;
-                metrics.tls.reload(ReloadStatus::Reloaded);
-                let generation = credentials.generation;
-                let valid_for = credentials.not_after.duration_since(SystemTime::now());
-                let hours = valid_for.unwrap_or_default().as_secs() / 3_600;
-                self.current.store(Some(Arc::new(credentials)));
-                self.generation.store(generation, Relaxed);
-                self.loaded.send_replace(true);
-                info!(identity = %self.identity, generation, valid_for_hours = hours, "loaded credentials");
-            }
+            Ok(()) => last.error = None,
             Err(error) => {
                 let text = error.to_string();
-                if !changed && last.error.as_ref() == Some(&text) {
-                    return;
+                if changed {
+                    last.error = None;
                 }
-                metrics.tls.reload(error.status());
-                if self.current.load().is_some() {
-                    warn!(error = %text, "cannot load new credentials; the old ones stay in force");
-                } else {
-                    info!(reason = %text, "no credentials yet");
+                if last.error.as_ref() != Some(&text) {
+                    metrics.tls.reload(error.status());
                 }
-                last.error = Some(text);
+                self.tell_failure(&text, &mut last.error);
             }
         }
+    }
+
+    /// Checks new credentials and puts them in force, whole.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; the old ones stay in force then.
+    pub(super) fn publish(
+        &self,
+        contents: &Contents,
+        metrics: &Metrics,
+    ) -> Result<(), ReloadError> {
+        let credentials = self.load(contents)?;
+        metrics.tls.reload(ReloadStatus::Reloaded);
+        let generation = credentials.generation;
+        let valid_for = credentials.not_after.duration_since(SystemTime::now());
+        let hours = valid_for.unwrap_or_default().as_secs() / 3_600;
+        self.current.store(Some(Arc::new(credentials)));
+        self.generation.store(generation, Relaxed);
+        self.loaded.send_replace(true);
+        info!(identity = %self.identity, generation, valid_for_hours = hours, "loaded credentials");
+        Ok(())
+    }
+
+    /// Logs why there are no new credentials, unless `told` says the same.
+    pub(super) fn tell_failure(&self, text: &str, told: &mut Option<String>) {
+        if told.as_deref() == Some(text) {
+            return;
+        }
+        if self.current.load().is_some() {
+            warn!(
+                error = text,
+                "cannot load new credentials; the old ones stay in force"
+            );
+        } else {
+            info!(reason = text, "no credentials yet");
+        }
+        *told = Some(text.to_owned());
     }
 
     fn load(&self, contents: &Contents) -> Result<Credentials, ReloadError> {
@@ -274,12 +298,9 @@ struct Last {
 }
 
 impl ReloadError {
-    fn status(&self) -> ReloadStatus {
+    pub(super) fn status(&self) -> ReloadStatus {
         match self {
-            Self::Read(error) => ReloadStatus::IoError {
-                path: error.path.display().to_string(),
-                errno: error.source.raw_os_error(),
-            },
+            Self::Read(error) => ReloadStatus::io_error(error.path.display(), &error.source),
             Self::NoTrustAnchors => ReloadStatus::InvalidTrustAnchors,
             Self::InvalidKey | Self::WrongKey => ReloadStatus::InvalidPrivateKey,
             Self::InvalidCertificate { .. } => ReloadStatus::InvalidEndEntityCertificate,
@@ -288,7 +309,7 @@ impl ReloadError {
 }
 
 /// Certificates that cannot be roots are left out with a warning; one good one is enough.
-fn trust_anchors(pem: &[u8]) -> Result<RootCertStore, ReloadError> {
+pub(super) fn trust_anchors(pem: &[u8]) -> Result<RootCertStore, ReloadError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let added = certificate

@@ -66,7 +66,11 @@ fn read_once(files: &TlsFiles) -> Result<Contents, ReadError> {
     })
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, ReadError> {
+/// Reads one file.
+///
+/// # Errors
+/// It cannot be read, or is too large.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, ReadError> {
     let fail = |source| ReadError {
         path: path.to_owned(),
         source,

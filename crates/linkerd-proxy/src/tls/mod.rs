@@ -1,11 +1,14 @@
-//! Mesh TLS: what both ends agree on. Handshakes are in `accept.rs` and `connect.rs`, keys in `credentials.rs`.
+//! Mesh TLS: what both ends agree on. Handshakes are in `accept.rs` and `connect.rs`, keys in
+//! `credentials.rs`, from files, or from `renewal.rs` and the identity service.
 
 pub(crate) mod accept;
+mod certify;
 pub(crate) mod client_hello;
 pub(crate) mod connect;
 pub(crate) mod credentials;
 pub(crate) mod either;
 mod files;
+pub(crate) mod renewal;
 mod sessions;
 pub(crate) mod stream;
 mod verify;

@@ -10,12 +10,13 @@
 pub mod app;
 pub mod destination;
 pub mod identity;
+pub mod identity_service;
 pub mod wire;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use linkerd_names::Identity;
-use linkerd_proxy::{Config, ControlAddress, Limits, Proxy, TlsFiles};
+use linkerd_proxy::{Config, ControlAddress, Limits, Proxy, TlsFiles, TlsSource};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -68,12 +69,12 @@ pub fn config() -> Config {
 }
 
 pub fn with_tls(mut config: Config, folder: &Path, identity: &Identity) -> Config {
-    config.tls = Some(TlsFiles {
+    config.tls = Some(TlsSource::Files(TlsFiles {
         trust_anchors: folder.join("trust-anchors.pem"),
         certificate: folder.join("certificate.crt"),
         private_key: folder.join("private-key.p8"),
         identity: identity.clone(),
-    });
+    }));
     config
 }
 
