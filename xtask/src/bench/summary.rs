@@ -35,7 +35,7 @@ pub(super) fn values(records: &[Record], plane: &str, measure: Measure, name: &s
         .collect()
 }
 
-/// What each round's value is above that of `direct` in the same round.
+/// What each round's value is above that of `direct` in the same round; nothing for `direct` itself.
 pub(super) fn added(records: &[Record], plane: &str, measure: Measure, name: &str) -> Vec<f64> {
     let direct = |round: u32| {
         of_plane(records, "direct", measure)
@@ -44,6 +44,7 @@ pub(super) fn added(records: &[Record], plane: &str, measure: Measure, name: &st
             .get(name)
     };
     of_plane(records, plane, measure)
+        .filter(|record| record.plane != "direct")
         .filter_map(|record| Some(record.values.get(name)? - direct(record.round)?))
         .collect()
 }
