@@ -30,6 +30,8 @@ pub(crate) struct Endpoint {
     pub(crate) identity: Option<Identity>,
     /// Why there is no identity.
     pub(crate) no_identity: NoTls,
+    /// The port at which the peer's proxy itself takes connections.
+    pub(crate) inbound_port: Option<u16>,
     pub(crate) labels: Labels,
     pub(crate) load: Load,
     pub(crate) handshake: HandshakeMemory,
@@ -57,10 +59,23 @@ impl Endpoint {
         labels: Labels,
         ejections: Arc<Ejections>,
     ) -> Arc<Self> {
+        Self::discovered(address, identity, no_identity, None, labels, ejections)
+    }
+
+    /// An endpoint whose proxy is known.
+    pub(crate) fn discovered(
+        address: SocketAddr,
+        identity: Option<Identity>,
+        no_identity: NoTls,
+        inbound_port: Option<u16>,
+        labels: Labels,
+        ejections: Arc<Ejections>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             address,
             identity,
             no_identity,
+            inbound_port,
             labels,
             load: Load::default(),
             handshake: HandshakeMemory::default(),
@@ -111,6 +126,10 @@ pub(crate) struct HandshakeMemory {
     /// The generation of our credentials that the peer has accepted; 0 = none yet.
     accepted: AtomicU64,
     failure: Mutex<Option<Failure>>,
+    /// The peer has finished a handshake and known none of our ALPN names.
+    is_foreign: AtomicBool,
+    /// It could not be reached at its own port.
+    refuses_header: AtomicBool,
 }
 
 struct Failure {
@@ -139,6 +158,20 @@ impl HandshakeMemory {
             until,
         });
         until
+    }
+
+    /// The peer is a proxy of Linkerd.
+    pub(crate) fn met_foreigner(&self) {
+        self.is_foreign.store(true, Relaxed);
+    }
+
+    /// Remembers that connections by header are of no use.
+    pub(crate) fn refuses_header(&self) {
+        self.refuses_header.store(true, Relaxed);
+    }
+
+    pub(crate) fn takes_header(&self) -> bool {
+        self.is_foreign.load(Relaxed) && !self.refuses_header.load(Relaxed)
     }
 
     /// Until when no handshake is tried; none when one may be.

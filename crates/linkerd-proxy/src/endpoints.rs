@@ -156,17 +156,23 @@ fn endpoint(
         _ => None,
     };
     let labels = labels(set_labels, &added.metric_labels);
+    let inbound_port = added
+        .protocol_hint
+        .and_then(|hint| u16::try_from(hint.opaque_transport?.inbound_port).ok())
+        .filter(|port| *port != 0);
     if let Some(known) = old.get(&address)
         && known.identity == identity
+        && known.inbound_port == inbound_port
         && known.labels == labels
         && known.no_identity == NoTls::PeerNotMeshed
     {
         return Some((*known).clone());
     }
-    Some(Endpoint::new(
+    Some(Endpoint::discovered(
         address,
         identity,
         NoTls::PeerNotMeshed,
+        inbound_port,
         labels,
         ejections.clone(),
     ))

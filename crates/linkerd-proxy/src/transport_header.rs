@@ -1,5 +1,6 @@
 //! The header in front of a connection that a proxy of Linkerd makes to our inbound port itself
-//! instead of the application's: which port it is for, and what its bytes are. Entry: [`read`].
+//! instead of the application's: which port it is for, and what its bytes are. Entry: [`read`], and
+//! [`opaque`] for those that we make.
 
 use std::{io, time::Duration};
 
@@ -64,6 +65,20 @@ pub(crate) async fn read(client: &mut Socket, bound: Duration) -> Result<Header,
     timeout(bound, reading)
         .await
         .map_err(|_| InvalidHeader::Timeout)?
+}
+
+/// A header for bytes that are not to be read, in front of them.
+pub(crate) fn opaque(port: u16) -> Vec<u8> {
+    let message = transport::Header {
+        port: port.into(),
+        name: String::new(),
+        session_protocol: None,
+    };
+    let mut bytes = PREFACE.to_vec();
+    let length = u32::try_from(message.encoded_len()).expect("a port has few bytes");
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(&message.encode_to_vec());
+    bytes
 }
 
 /// Reads a header and its length in bytes; none while more bytes could complete it.
@@ -149,6 +164,16 @@ mod tests {
                 }
             );
             assert_eq!(length, header.len());
+        }
+    }
+
+    #[test]
+    fn what_we_write_is_what_we_read() {
+        assert_eq!(opaque(8080), encoded(MESSAGES[0].0));
+        for port in [1, 80, 127, 128, 65_535] {
+            let (header, _) = parse(&opaque(port)).unwrap().unwrap();
+            let protocol = Protocol::Opaque;
+            assert_eq!(header, Header { port, protocol });
         }
     }
 

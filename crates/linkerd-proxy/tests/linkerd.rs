@@ -27,6 +27,7 @@ use linkerd_proto::transport::{
 use linkerd_proxy::Config;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
     time::timeout,
 };
 
@@ -296,21 +297,28 @@ async fn only_mesh_tls_with_a_header_may_come_to_the_proxys_own_port() {
     assert_eq!(answer, b"");
 }
 
+/// A proxy of ours that knows `endpoint` as [`SERVICE`].
+async fn client(authority: &Authority, endpoint: Endpoint) -> (Running, destination::Destination) {
+    let destination = destination::start().await;
+    destination.set(SERVICE, &[endpoint]);
+    let client = start(Config {
+        outbound_forward: Some(SERVICE.parse().unwrap()),
+        ..with_control(
+            with_tls(config(), &authority.issue("client"), &identity("client")),
+            destination.address,
+        )
+    });
+    client.ready().await;
+    (client, destination)
+}
+
 #[tokio::test]
 async fn a_proxy_that_knows_none_of_our_words_is_reached_with_tls() {
     let authority = Authority::new();
-    let destination = destination::start().await;
     for (app, is_http) in [(app::http1(tell).await, true), (app::echo().await, false)] {
         let server = linkerd::server(&authority, app).await;
-        let client = start(Config {
-            outbound_forward: Some(SERVICE.parse().unwrap()),
-            ..with_control(
-                with_tls(config(), &authority.issue("client"), &identity("client")),
-                destination.address,
-            )
-        });
-        destination.set(SERVICE, &[Endpoint::meshed(server, &identity("server"))]);
-        client.ready().await;
+        let endpoint = Endpoint::meshed(server.address, &identity("server"));
+        let (client, _destination) = client(&authority, endpoint).await;
         for _ in 0..3 {
             if is_http {
                 let (status, body) = get(client.outbound, "/a").await;
@@ -322,6 +330,67 @@ async fn a_proxy_that_knows_none_of_our_words_is_reached_with_tls() {
         }
         let parts = ["tcp_open_total{direction=\"outbound\",peer=\"dst\",tls=\"true\"}"];
         client.metric_reaches(&parts, 1.0).await;
-        drop(client);
     }
+}
+
+/// The greeting of the server behind `outbound`, and what comes back for a word.
+async fn greeted(outbound: SocketAddr) -> String {
+    let mut client = TcpStream::connect(outbound).await.unwrap();
+    let conversation = async {
+        let mut greeting = [0; 11];
+        client.read_exact(&mut greeting).await.unwrap();
+        client.write_all(b"EHLO\r\n").await.unwrap();
+        let mut echo = [0; 6];
+        client.read_exact(&mut echo).await.unwrap();
+        [&greeting[..], &echo].concat()
+    };
+    let text = timeout(PATIENCE, conversation).await.expect("in time");
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_first_behind_such_a_proxy_is_reached_by_a_header() {
+    let authority = Authority::new();
+    let server = linkerd::server(&authority, app::greeter().await).await;
+    let endpoint = Endpoint {
+        inbound_port: Some(server.inbound_port),
+        ..Endpoint::meshed(server.address, &identity("server"))
+    };
+    let (client, _destination) = client(&authority, endpoint).await;
+    for _ in 0..3 {
+        assert_eq!(greeted(client.outbound).await, "220 hello\r\nEHLO\r\n");
+    }
+    let parts = ["tcp_open_total{direction=\"outbound\",peer=\"dst\",tls=\"true\"}"];
+    client.metric_reaches(&parts, 3.0).await;
+}
+
+#[tokio::test]
+async fn a_header_that_is_not_taken_costs_nothing_but_an_attempt() {
+    let authority = Authority::new();
+    let server = linkerd::server(&authority, app::echo().await).await;
+    let endpoint = Endpoint {
+        // It takes connections, and knows nothing of headers.
+        inbound_port: Some(server.address.port()),
+        ..Endpoint::meshed(server.address, &identity("server"))
+    };
+    let (client, _destination) = client(&authority, endpoint).await;
+    for _ in 0..3 {
+        assert_eq!(exchange(client.outbound, b"\0hello").await, b"\0hello");
+    }
+    let parts = ["tcp_open_total{direction=\"outbound\",peer=\"dst\",tls=\"true\"}"];
+    client.metric_reaches(&parts, 3.0).await;
+}
+
+#[tokio::test]
+async fn two_of_ours_need_no_header() {
+    let authority = Authority::new();
+    let server = server(&authority, Some(app::greeter().await));
+    server.ready().await;
+    let endpoint = Endpoint {
+        // Nobody is there.
+        inbound_port: Some(1),
+        ..Endpoint::meshed(server.inbound, &identity("server"))
+    };
+    let (client, _destination) = client(&authority, endpoint).await;
+    assert_eq!(greeted(client.outbound).await, "220 hello\r\nEHLO\r\n");
 }

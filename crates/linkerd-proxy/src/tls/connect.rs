@@ -18,7 +18,7 @@ use tokio::{io::AsyncBufRead, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tracing::{debug, info};
 
-use super::{SHARED_ALPN, Verdict, credentials::Credentials};
+use super::{SHARED_ALPN, Verdict, credentials::Credentials, headed};
 use crate::{
     endpoint::Endpoint,
     io::{Socket, Transport},
@@ -148,6 +148,9 @@ async fn dial(
     endpoint: &Endpoint,
     verdict: Verdict,
 ) -> Result<Connected, ConnectError> {
+    if let Some(connected) = headed::dial(shared, endpoint, verdict).await {
+        return Ok(connected);
+    }
     let stream = tcp(shared, endpoint).await?;
     let (identity, credentials) = match plan(shared, endpoint, &stream) {
         Plan::Plain(reason, retry_tls_at, generation) => {
@@ -169,6 +172,12 @@ async fn dial(
     match shaken {
         Ok(stream) => {
             endpoint.handshake.succeeded(generation);
+            if stream.get_ref().1.alpn_protocol().is_none() {
+                endpoint.handshake.met_foreigner();
+                if let Some(connected) = headed::dial(shared, endpoint, verdict).await {
+                    return Ok(connected);
+                }
+            }
             let transport = encrypted(shared, endpoint, stream, verdict, generation);
             Ok(Connected {
                 socket: Socket::new(transport),

@@ -45,6 +45,8 @@ pub(crate) struct Credentials {
     /// For handshakes as the server.
     pub(crate) server: Arc<ServerConfig>,
     clients: [Arc<ClientConfig>; Verdict::ALL.len()],
+    /// For handshakes as the client with a header behind them.
+    pub(super) headed: Arc<ClientConfig>,
     pub(super) sessions: Arc<Sessions>,
     not_after: SystemTime,
 }
@@ -251,20 +253,14 @@ impl Store {
         let pair = Arc::new(SingleCertAndKey::from(pair));
 
         let sessions = Sessions::new();
-        let client = |verdict: Verdict| {
+        let client = |alpn: &mut dyn Iterator<Item = &[u8]>| {
             let mut config = ClientConfig::builder_with_provider(provider.clone())
                 .with_protocol_versions(&[&rustls::version::TLS13])
                 .expect("the provider has suites of TLS 1.3")
                 .dangerous()
                 .with_custom_certificate_verifier(servers.clone())
                 .with_client_cert_resolver(pair.clone());
-            config.alpn_protocols = verdict
-                .may_share()
-                .then_some(SHARED_ALPN)
-                .into_iter()
-                .chain([verdict.alpn()])
-                .map(<[u8]>::to_vec)
-                .collect();
+            config.alpn_protocols = alpn.map(<[u8]>::to_vec).collect();
             config.resumption = Resumption::store(sessions.clone());
             Arc::new(config)
         };
@@ -284,7 +280,11 @@ impl Store {
         Ok(Credentials {
             generation: self.generation() + 1,
             server: Arc::new(server),
-            clients: Verdict::ALL.map(client),
+            clients: Verdict::ALL.map(|verdict| {
+                let shared = verdict.may_share().then_some(SHARED_ALPN);
+                client(&mut shared.into_iter().chain([verdict.alpn()]))
+            }),
+            headed: client(&mut [transport_header::ALPN].into_iter()),
             sessions,
             not_after,
         })

@@ -8,6 +8,7 @@ pub(crate) mod connect;
 pub(crate) mod credentials;
 pub(crate) mod either;
 mod files;
+mod headed;
 pub(crate) mod renewal;
 mod sessions;
 pub(crate) mod stream;

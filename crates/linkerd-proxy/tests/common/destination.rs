@@ -12,9 +12,10 @@ use std::{
 
 use linkerd_names::Identity;
 use linkerd_proto::destination::{
-    AddrSet, DestinationProfile, GetDestination, NoEndpoints, TlsIdentity, Update, WeightedAddr,
-    WeightedAddrSet,
+    AddrSet, DestinationProfile, GetDestination, NoEndpoints, ProtocolHint, TlsIdentity, Update,
+    WeightedAddr, WeightedAddrSet,
     destination_server::{Destination as Service, DestinationServer},
+    protocol_hint::OpaqueTransport,
     tls_identity::{DnsLikeIdentity, Strategy},
     update,
 };
@@ -30,6 +31,8 @@ use tonic::{Request, Response, Status};
 pub struct Endpoint {
     pub address: SocketAddr,
     pub identity: Option<String>,
+    /// Where its proxy itself listens.
+    pub inbound_port: Option<u16>,
 }
 
 impl Endpoint {
@@ -37,6 +40,7 @@ impl Endpoint {
         Self {
             address,
             identity: Some(identity.to_string()),
+            inbound_port: None,
         }
     }
 
@@ -44,6 +48,7 @@ impl Endpoint {
         Self {
             address,
             identity: None,
+            inbound_port: None,
         }
     }
 }
@@ -145,6 +150,12 @@ pub fn add(endpoints: &[Endpoint]) -> update::Update {
             tls_identity: endpoint.identity.clone().map(|name| TlsIdentity {
                 strategy: Some(Strategy::DnsLikeIdentity(DnsLikeIdentity { name })),
                 ..Default::default()
+            }),
+            protocol_hint: endpoint.inbound_port.map(|port| ProtocolHint {
+                opaque_transport: Some(OpaqueTransport {
+                    inbound_port: port.into(),
+                }),
+                protocol: None,
             }),
             ..Default::default()
         })

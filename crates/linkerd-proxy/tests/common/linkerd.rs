@@ -10,8 +10,8 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -83,34 +83,74 @@ pub(crate) fn header(header: &Header) -> Vec<u8> {
     [ALPN, b"\r\n\r\n", &length, &message].concat()
 }
 
-/// The inbound side of such a proxy with the identity of `server`, in front of `app`: it knows none
-/// of our ALPN names, and insists on TLS and on a client's certificate.
-pub(crate) async fn server(authority: &Authority, app: SocketAddr) -> SocketAddr {
+/// The inbound side of such a proxy with the identity of `server`.
+pub(crate) struct Server {
+    /// Where connections are redirected to it; it knows none of our ALPN names, and listens to the
+    /// application only when the client has spoken.
+    pub(crate) address: SocketAddr,
+    /// Its own port, for connections with a header.
+    pub(crate) inbound_port: u16,
+}
+
+/// Starts one in front of `app`. It insists on TLS and on a client's certificate.
+pub(crate) async fn server(authority: &Authority, app: SocketAddr) -> Server {
     let verifier =
         WebPkiClientVerifier::builder_with_provider(roots(authority), default_provider().into())
             .build()
             .unwrap();
     let (certificates, key) = pair(authority, "server");
-    let config = ServerConfig::builder_with_provider(default_provider().into())
+    let mut config = ServerConfig::builder_with_provider(default_provider().into())
         .with_protocol_versions(&[&TLS13])
         .unwrap()
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates, key)
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let mut client = acceptor.accept(stream).await.expect("only mesh TLS");
-                let mut app = TcpStream::connect(app).await.unwrap();
-                // Either side may close at any time.
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut app).await;
-            });
-        }
+    let address = listen(config.clone(), move |mut client| async move {
+        let mut first = [0; 16];
+        let read = client.read(&mut first).await.unwrap_or(0);
+        let mut app = TcpStream::connect(app).await.unwrap();
+        app.write_all(&first[..read]).await.unwrap();
+        // Either side may close at any time.
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut app).await;
+    })
+    .await;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    let expected = header(&Header {
+        port: address.port().into(),
+        name: String::new(),
+        session_protocol: None,
     });
-    address
+    let inbound = listen(config, move |mut client| {
+        let expected = expected.clone();
+        async move {
+            let mut header = vec![0; expected.len()];
+            client.read_exact(&mut header).await.unwrap();
+            assert_eq!(header, expected);
+            let mut app = TcpStream::connect(app).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut app).await;
+        }
+    })
+    .await;
+    Server {
+        address,
+        inbound_port: inbound.port(),
+    }
+}
+
+async fn listen<F, S>(config: ServerConfig, serve: S) -> SocketAddr
+where
+    S: Fn(tokio_rustls::server::TlsStream<TcpStream>) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    super::app::tcp(move |stream| {
+        let (acceptor, serve) = (acceptor.clone(), serve.clone());
+        async move {
+            // A client may look for words that we do not know, and go.
+            if let Ok(client) = acceptor.accept(stream).await {
+                serve(client).await;
+            }
+        }
+    })
+    .await
 }
