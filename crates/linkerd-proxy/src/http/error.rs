@@ -46,6 +46,17 @@ impl ForwardError {
         }
     }
 
+    /// The reason for which the endpoint has reset the request's stream, if it has.
+    pub(super) fn reset(&self) -> Option<h2::Reason> {
+        let Self::Broken { source, .. } = self else {
+            return None;
+        };
+        let error: &h2::Error = std::error::Error::source(source)?.downcast_ref()?;
+        error
+            .reason()
+            .filter(|_| error.is_reset() && error.is_remote())
+    }
+
     /// The answer to the client.
     pub(super) fn response(&self, is_grpc: bool) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::empty());

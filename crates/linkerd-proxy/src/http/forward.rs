@@ -64,9 +64,16 @@ impl Destination {
 
 impl Forward {
     /// Answers one request, by the endpoint's response or by an error of ours.
-    pub(crate) async fn handle(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    ///
+    /// # Errors
+    /// The endpoint has reset the stream instead of an answer: HTTP/2 passes the reason on.
+    pub(crate) async fn handle(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, h2::Error> {
         let started = Instant::now();
         let is_grpc = is_grpc(request.headers());
+        let is_http2 = request.version() == Version::HTTP_2;
         let wants_upgrade = headers::wants_upgrade(&request);
         let is_connect = request.method() == Method::CONNECT;
         let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
@@ -110,7 +117,8 @@ impl Forward {
                     tapped,
                 };
                 let lease = lease.filter(|_| !upgraded);
-                Response::from_parts(parts, ResponseBody::new(body, record, lease))
+                let body = ResponseBody::new(body, record, lease);
+                Ok(Response::from_parts(parts, body))
             }
             Err(Failed { error, route }) => {
                 let direction = self.destination.direction().as_str();
@@ -133,7 +141,10 @@ impl Forward {
                     tapped.responded(response.status(), response.headers());
                     tapped.ended(grpc_status);
                 }
-                response
+                match error.reset() {
+                    Some(reason) if is_http2 => Err(reason.into()),
+                    _ => Ok(response),
+                }
             }
         }
     }

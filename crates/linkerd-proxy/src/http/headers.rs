@@ -1,6 +1,6 @@
 //! Headers that belong to one connection only, and those of the proxies' own.
 
-use http::{HeaderMap, HeaderName, Method, Request, header};
+use http::{HeaderMap, HeaderName, Method, Request, Version, header};
 
 /// Prefix of the proxies' own headers; a client's are not believed.
 const OWN_PREFIX: &str = "l5d-";
@@ -9,8 +9,9 @@ pub(super) const ERROR: HeaderName = HeaderName::from_static("l5d-proxy-error");
 
 /// Whether the request asks to turn its connection into something else.
 pub(super) fn wants_upgrade<B>(request: &Request<B>) -> bool {
-    request.version() <= http::Version::HTTP_11
-        && (request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE))
+    let has_header =
+        request.version() <= Version::HTTP_11 && request.headers().contains_key(header::UPGRADE);
+    has_header || request.method() == Method::CONNECT
 }
 
 /// Whether kubelet asks how the application is. It says so itself, and nothing but a label of metrics

@@ -1,6 +1,6 @@
 //! The HTTP server on one client connection. Entry: [`serve`].
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use hyper::{
     server::conn::{http1, http2},
@@ -21,13 +21,14 @@ pub(crate) async fn serve(socket: Socket, forward: Forward, drain: &Cancellation
     let forward = Arc::new(forward);
     let service = service_fn(move |request| {
         let forward = forward.clone();
-        async move { Ok::<_, Infallible>(Box::pin(forward.handle(request)).await) }
+        async move { Box::pin(forward.handle(request)).await }
     });
     let io = TokioIo::new(socket);
     let result = if protocol == Protocol::Http2 {
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .auto_date_header(false)
+            .enable_connect_protocol()
             .max_concurrent_streams(limits.h2_streams_max)
             .max_header_list_size(limits.h2_header_list_bytes_max)
             .serve_connection(io, service);

@@ -11,10 +11,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod grpc;
+mod h2talk;
 mod http1;
 mod http1_bodies;
 mod http1_ends;
 mod http1_upgrades;
+mod http2;
+mod http2_floods;
 mod message;
 mod responses;
 mod smuggling;
