@@ -46,6 +46,9 @@ const STEPS: [Step; 7] = [
 /// Programs that the network tests start, and their Debian packages.
 const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("iptables", "iptables")];
 
+/// Names the binary of Linkerd's own proxy, which is tested only where it is there.
+const LINKERD_PROXY: &str = "LINKERD2_PROXY_BIN";
+
 /// What cargo's test runner counted.
 #[derive(Default)]
 struct Counts {
@@ -61,6 +64,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let Args { only, keep_cluster } = args;
     let started = Instant::now();
     let mut counts = Counts::default();
+    let mut skipped = Vec::new();
     for one in STEPS {
         if !only.is_empty() && !only.contains(&one) {
             continue;
@@ -90,6 +94,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
                 step("unit, contract and network namespaces", || {
                     tests(&args, &[], &mut counts)
                 })?;
+                if std::env::var_os(LINKERD_PROXY).is_none() {
+                    skipped.push(format!("Linkerd's own proxy: {LINKERD_PROXY} is not set"));
+                }
             }
             Step::Bench => {
                 let figures = step("every measure of the benchmark", bench::smoke)?;
@@ -100,6 +107,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         }
     }
     anstream::eprintln!("{:>8}  in all", seconds(started.elapsed()));
+    for what in skipped {
+        anstream::println!("skipped: {what}");
+    }
     anstream::println!("{} passed, {} failed", counts.passed, counts.failed);
     Ok(ExitCode::SUCCESS)
 }
