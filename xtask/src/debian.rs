@@ -1,7 +1,7 @@
 //! Debian packages: installs them, unpacks them without installing, and finds the libraries of a
-//! program. Entries: [`install`], [`unpack`], [`libraries`].
+//! program. Entries: [`install`], [`unpack`], [`unpack_all`], [`libraries`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,34 +35,69 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the folder with the files of `package`, which is not installed and runs no script: it is
-/// downloaded into the cache, once per version.
+/// Returns the folder with the files of `package`, as [`unpack_all`] does.
 ///
 /// # Errors
-/// When apt-get or dpkg-deb is missing or fails.
+/// Those of [`unpack_all`].
 pub(crate) fn unpack(package: &str) -> Result<PathBuf> {
+    let mut folders = unpack_all(&[package])?;
+    folders.pop().context("one package has one folder")
+}
+
+/// Returns the folders with the files of the packages, in their order. They are not installed and run
+/// no script: each is downloaded into the cache, once per version.
+///
+/// # Errors
+/// When apt-get or dpkg-deb is missing or fails, or apt does not know a package.
+pub(crate) fn unpack_all(packages: &[&str]) -> Result<Vec<PathBuf>> {
     let _turn = APT.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = cache::folder()?.join("debian");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let version = with_fresh_lists(|| {
-        let policy = command::output(Command::new("apt-cache").args(["policy", package]))?;
-        candidate(&policy).with_context(|| format!("apt knows no package {package}"))
+    let cached = cache::folder()?.join("debian");
+    fs::create_dir_all(&cached).with_context(|| format!("cannot make {}", cached.display()))?;
+    let versions = with_fresh_lists(|| {
+        let policy = command::output(Command::new("apt-cache").arg("policy").args(packages))?;
+        let versions = candidates(&policy);
+        packages
+            .iter()
+            .map(|package| {
+                let version = versions.get(package).copied();
+                let version = version.with_context(|| format!("apt knows no package {package}"))?;
+                Ok(version.to_owned())
+            })
+            .collect::<Result<Vec<_>>>()
     })?;
-    // A version may hold characters such as `:`, which are fine in a file name.
-    let unpacked = folder.join(format!("{package}_{version}"));
-    if unpacked.exists() {
-        return Ok(unpacked);
+    let mut folders = Vec::new();
+    let mut missing = Vec::new();
+    for (package, version) in packages.iter().zip(&versions) {
+        // As in the names of archives: a list of folders, such as LD_LIBRARY_PATH, is cut at `:`.
+        let folder = cached.join(format!("{package}_{}", version.replace(':', "%3a")));
+        if !folder.exists() {
+            missing.push((format!("{package}={version}"), folder.clone()));
+        }
+        folders.push(folder);
     }
-    progress::step(&format!("download {package} {version}"), || {
-        let work = tempfile::tempdir_in(&folder).context("cannot make a temporary folder")?;
-        let name = format!("{package}={version}");
-        command::output(apt_get().args(["download", &name]).current_dir(work.path()))?;
-        let archive = the_only_file(work.path())?;
-        let files = work.path().join("files");
-        command::output(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&files))?;
-        fs::rename(&files, &unpacked).with_context(|| format!("cannot make {}", unpacked.display()))
+    if missing.is_empty() {
+        return Ok(folders);
+    }
+    let names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
+    progress::step(&format!("download {}", names.join(" ")), || {
+        let work = tempfile::tempdir_in(&cached).context("cannot make a temporary folder")?;
+        command::output(
+            apt_get()
+                .arg("download")
+                .args(&names)
+                .current_dir(work.path()),
+        )?;
+        for (name, folder) in &missing {
+            let (package, _) = name.split_once('=').context("a name has a version")?;
+            let archive = archive_of(package, work.path())?;
+            let files = work.path().join("files");
+            command::output(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&files))?;
+            fs::rename(&files, folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        Ok(())
     })?;
-    Ok(unpacked)
+    Ok(folders)
 }
 
 /// Returns the paths that a package has installed on this machine, folders among them.
@@ -75,16 +110,23 @@ pub(crate) fn files_of(package: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// Returns the shared libraries that the programs need, with those that the libraries need, and the
-/// dynamic loader; paths as the loader looks them up.
+/// dynamic loader; paths as the loader looks them up, in the unpacked packages `folders` first.
 ///
 /// # Errors
-/// When a library is missing on this machine.
+/// When a library is missing on this machine and in the packages.
 pub(crate) fn libraries<'a>(
     programs: impl IntoIterator<Item = &'a Path>,
+    folders: &[PathBuf],
 ) -> Result<BTreeSet<PathBuf>> {
+    let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let places = folders
+        .iter()
+        .flat_map(|folder| ["usr/lib", "lib"].map(|lib| folder.join(lib).join(&triplet)));
+    let search = std::env::join_paths(places).context("a package's folder has a `:`")?;
     let mut libraries = BTreeSet::new();
     for program in programs {
-        let listing = command::output(Command::new("ldd").arg(program))?;
+        let mut ldd = Command::new("ldd");
+        let listing = command::output(ldd.arg(program).env("LD_LIBRARY_PATH", &search))?;
         libraries.extend(
             listed_libraries(&listing)
                 .with_context(|| format!("libraries of {}", program.display()))?,
@@ -110,12 +152,20 @@ fn listed_libraries(listing: &str) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The version that apt would install, in what `apt-cache policy` prints.
-fn candidate(policy: &str) -> Option<String> {
-    let line = policy
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Candidate: "))?;
-    (line != "(none)").then(|| line.to_owned())
+/// The versions that apt would install, by package, in what `apt-cache policy` prints.
+fn candidates(policy: &str) -> HashMap<&str, &str> {
+    let mut package = "";
+    let mut versions = HashMap::new();
+    for line in policy.lines() {
+        if let Some(name) = line.strip_suffix(':').filter(|name| !name.starts_with(' ')) {
+            package = name;
+        } else if let Some(version) = line.trim().strip_prefix("Candidate: ")
+            && version != "(none)"
+        {
+            versions.insert(package, version);
+        }
+    }
+    versions
 }
 
 /// Does `work`, and once more with fresh lists of packages when it fails with those that are there.
@@ -136,12 +186,16 @@ fn apt_get() -> Command {
     command
 }
 
-fn the_only_file(folder: &Path) -> Result<PathBuf> {
-    let mut entries = fs::read_dir(folder)?;
-    match (entries.next(), entries.next()) {
-        (Some(entry), None) => Ok(entry?.path()),
-        _ => bail!("apt-get download left something else than one file"),
+/// The archive of a package among others in the folder: `<package>_<version>_<architecture>.deb`.
+fn archive_of(package: &str, folder: &Path) -> Result<PathBuf> {
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let begins = name.to_str().and_then(|name| name.split_once('_'));
+        if begins.is_some_and(|(begin, _)| begin == package) {
+            return Ok(folder.join(name));
+        }
     }
+    bail!("apt-get download left no archive of {package}")
 }
 
 #[cfg(test)]
@@ -175,12 +229,24 @@ mod tests {
 
     #[test]
     fn the_candidate_is_the_version_to_take() {
-        let policy = "iptables:\n  Installed: (none)\n  Candidate: 1.8.9-2\n";
-        assert_eq!(candidate(policy).as_deref(), Some("1.8.9-2"));
-        assert_eq!(
-            candidate("x:\n  Installed: (none)\n  Candidate: (none)\n"),
-            None
-        );
-        assert_eq!(candidate(""), None);
+        let policy = "iptables:\n  Installed: (none)\n  Candidate: 1.8.9-2\n  Version table:\n\
+            zlib1g:\n  Installed: (none)\n  Candidate: 1:1.2.13\n\
+            x:\n  Installed: (none)\n  Candidate: (none)\n";
+        let versions = candidates(policy);
+        assert_eq!(versions.get("iptables"), Some(&"1.8.9-2"));
+        assert_eq!(versions.get("zlib1g"), Some(&"1:1.2.13"));
+        assert_eq!(versions.len(), 2);
+        assert!(candidates("").is_empty());
+    }
+
+    #[test]
+    fn the_archive_of_a_package_is_found_by_its_whole_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["nginx-common_1_all.deb", "nginx_1%3a2_amd64.deb"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let found = archive_of("nginx", folder.path()).unwrap();
+        assert!(found.ends_with("nginx_1%3a2_amd64.deb"));
+        assert!(archive_of("ngin", folder.path()).is_err());
     }
 }

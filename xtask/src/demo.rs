@@ -46,7 +46,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let started = Instant::now();
     let mesh = match (context, registry) {
         (Some(context), Some(registry)) => on_own_cluster(context, registry, plain_http)?,
-        _ => on_local_cluster()?,
+        _ => on_local_cluster(&images::Options::default())?,
     };
     step("install the mesh", || mesh.install())?;
     step("inject the sample app", || mesh.inject_sample_app())?;
@@ -57,15 +57,15 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Brings up a local cluster with our images, and returns how to reach it. Go and cargo build side by
+/// Brings up a local cluster with the images that `options` name, and returns how to reach it. Go and cargo build side by
 /// side: each has phases in which it keeps one core only.
 ///
 /// # Errors
 /// The first step that fails.
-pub(crate) fn on_local_cluster() -> Result<Mesh> {
+pub(crate) fn on_local_cluster(options: &images::Options) -> Result<Mesh> {
     let (built, up) = std::thread::scope(|scope| {
         let up = scope.spawn(|| step("local Kubernetes", || cluster::up(cluster::NODES_DEFAULT)));
-        let built = step("images", || images::build(&images::Options::default()));
+        let built = step("images", || images::build(options));
         (built, up.join().expect("the thread only returns errors"))
     });
     let (built, up) = (built?, up?);
@@ -75,7 +75,7 @@ pub(crate) fn on_local_cluster() -> Result<Mesh> {
         linkerd: built.linkerd.clone(),
         kubeconfig: Some(up.kubeconfig),
         context: None,
-        registry: linkerd_names::REGISTRY_DEFAULT.to_owned(),
+        registry: options.registry.clone(),
         prometheus_image: Some(built.name_of("prometheus")?.to_owned()),
     })
 }
@@ -84,6 +84,7 @@ fn on_own_cluster(context: String, registry: String, plain_http: bool) -> Result
     let options = images::Options {
         registry: registry.clone(),
         prometheus: false,
+        servers: false,
     };
     let built = step("images", || images::build(&options))?;
     step("push the images", || images::push(&built, plain_http))?;

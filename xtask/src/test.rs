@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::progress::{seconds, step};
-use crate::{bench, cluster, command, debian, demo, tidy, workspace};
+use crate::{bench, cluster, command, debian, demo, images, tidy, workspace};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -129,7 +129,10 @@ fn install_programs() -> Result<()> {
 
 fn cluster_tests(keep_cluster: bool, counts: &mut Counts) -> Result<()> {
     step("clear an earlier cluster", cluster::down)?;
-    let mesh = demo::on_local_cluster()?;
+    let mesh = demo::on_local_cluster(&images::Options {
+        servers: true,
+        ..images::Options::default()
+    })?;
     step("install the mesh", || mesh.install())?;
     step("inject the sample app", || mesh.inject_sample_app())?;
     let kubeconfig = mesh

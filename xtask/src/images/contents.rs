@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::binaries::Binaries;
+use super::servers;
 use super::tree::{Rights, Tree};
 use crate::debian;
 
@@ -37,6 +38,8 @@ enum Contents {
     Init,
     /// Debian's Prometheus, in the places where upstream's image has it.
     Prometheus,
+    /// Debian's servers, and the sample application as their client.
+    Servers,
 }
 
 const OURS: Recipe = Recipe {
@@ -51,7 +54,7 @@ const OURS: Recipe = Recipe {
 };
 
 /// Every image, in the order in which they are made.
-pub(super) const RECIPES: [Recipe; 7] = [
+pub(super) const RECIPES: [Recipe; 8] = [
     Recipe {
         name: "proxy",
         title: "Linkerd proxy",
@@ -107,10 +110,23 @@ pub(super) const RECIPES: [Recipe; 7] = [
         contents: Contents::Program("emojivoto"),
         ..OURS
     },
+    Recipe {
+        name: SERVERS,
+        tag: "v1",
+        title: "Servers",
+        description: "Debian's MariaDB, PostgreSQL, Redis, OpenSMTPD and nginx, for tests",
+        licenses: "Apache-2.0 AND BSD-2-Clause AND BSD-3-Clause AND GPL-2.0-only AND ISC AND PostgreSQL",
+        user: servers::USER,
+        contents: Contents::Servers,
+        ..OURS
+    },
 ];
 
 /// Name of the image that only the local cluster needs; others take upstream's.
 pub(super) const PROMETHEUS: &str = "prometheus";
+
+/// Name of the image that only cluster tests need.
+pub(super) const SERVERS: &str = "servers";
 
 impl Recipe {
     /// Collects the image's files.
@@ -127,6 +143,10 @@ impl Recipe {
                 add_iptables(&mut tree)?;
             }
             Contents::Prometheus => add_prometheus(&mut tree)?,
+            Contents::Servers => {
+                tree.program(binaries.get("emojivoto")?, "/emojivoto")?;
+                servers::add(&mut tree)?;
+            }
         }
         Ok(tree)
     }
@@ -160,6 +180,13 @@ impl Recipe {
                     "--storage.tsdb.path=/prometheus",
                 ],
                 "WorkingDir": "/prometheus",
+                "Labels": labels,
+            }),
+            Contents::Servers => json!({
+                "User": user,
+                "Entrypoint": ["/emojivoto"],
+                "Env": [format!("PATH={}", servers::PATH)],
+                "WorkingDir": "/tmp",
                 "Labels": labels,
             }),
         }
@@ -217,7 +244,7 @@ fn add_iptables(tree: &mut Tree) -> Result<()> {
     ]
     .map(Path::new);
     let extensions = extensions.into_iter().map(|path| path.as_path());
-    for library in debian::libraries(tools.into_iter().chain(extensions))? {
+    for library in debian::libraries(tools.into_iter().chain(extensions), &[])? {
         tree.library(&library)?;
     }
     let copyright = Path::new("/usr/share/doc/iptables/copyright");
@@ -252,7 +279,7 @@ fn add_prometheus(tree: &mut Tree) -> Result<()> {
     let files = debian::unpack("prometheus")?;
     let program = files.join("usr/bin/prometheus");
     tree.program(&program, "/bin/prometheus")?;
-    for library in debian::libraries([program.as_path()])? {
+    for library in debian::libraries([program.as_path()], &[])? {
         tree.library(&library)?;
     }
     let copyright = files.join("usr/share/doc/prometheus/copyright");

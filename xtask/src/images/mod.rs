@@ -5,6 +5,7 @@ mod archive;
 pub(crate) mod binaries;
 mod contents;
 mod push;
+mod servers;
 mod tree;
 
 use std::fs;
@@ -47,6 +48,8 @@ pub(crate) struct Options {
     /// Whether to make the image of Prometheus. Only the local cluster needs it: others pull the
     /// one of the Prometheus project.
     pub(crate) prometheus: bool,
+    /// Whether to make the image of Debian's servers, which only cluster tests need.
+    pub(crate) servers: bool,
 }
 
 /// What was made.
@@ -71,6 +74,7 @@ impl Default for Options {
         Self {
             registry: linkerd_names::REGISTRY_DEFAULT.to_owned(),
             prometheus: true,
+            servers: false,
         }
     }
 }
@@ -113,10 +117,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         Some(registry) => Options {
             registry: registry.clone(),
             prometheus: false,
+            servers: false,
         },
         None => Options {
             registry,
-            prometheus: true,
+            ..Options::default()
         },
     };
     let built = build(&options)?;
@@ -173,6 +178,7 @@ pub(crate) fn build(options: &Options) -> Result<Built> {
     let Options {
         registry,
         prometheus,
+        servers,
     } = options;
     let binaries = progress::step("build the programs", || {
         binaries::build(&binaries::PACKAGES)
@@ -182,7 +188,12 @@ pub(crate) fn build(options: &Options) -> Result<Built> {
     let time = source_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())?;
     let mut images = Vec::new();
     for recipe in &contents::RECIPES {
-        if recipe.name != contents::PROMETHEUS || *prometheus {
+        let wanted = match recipe.name {
+            contents::PROMETHEUS => *prometheus,
+            contents::SERVERS => *servers,
+            _ => true,
+        };
+        if wanted {
             let made = make(recipe, registry, &binaries, &folder, time);
             images.push(made.with_context(|| format!("cannot make the image {}", recipe.name))?);
         }
