@@ -3,7 +3,9 @@
 //! small clients and servers for trying the mesh from inside a pod that has no shell.
 
 pub mod catalogue;
+pub mod dialogue;
 pub mod emoji;
+pub mod first_byte;
 pub mod first_mtls;
 pub mod http_client;
 pub mod http_get;

@@ -4,8 +4,8 @@ use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use emojivoto::{
-    emoji, first_mtls, http_get, load, process, ready, tcp_client, tcp_server, vote_bot, voting,
-    web,
+    dialogue, emoji, first_byte, first_mtls, http_get, load, process, ready, tcp_client,
+    tcp_server, vote_bot, voting, web,
 };
 
 /// The sample application: people vote for their favourite emoji.
@@ -28,6 +28,8 @@ enum Command {
     FirstMtls(first_mtls::Args),
     TcpServer(tcp_server::Args),
     TcpClient(tcp_client::Args),
+    FirstByte(first_byte::Args),
+    Dialogue(dialogue::Args),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -58,5 +60,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::FirstMtls(args) => first_mtls::run(args, shutdown).await,
         Command::TcpServer(args) => tcp_server::run(args, shutdown).await,
         Command::TcpClient(args) => tcp_client::run(args, shutdown).await,
+        Command::FirstByte(args) => first_byte::run(args, shutdown).await,
+        Command::Dialogue(args) => dialogue::run(args, shutdown).await,
     }
 }

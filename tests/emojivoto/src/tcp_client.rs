@@ -22,6 +22,9 @@ pub struct Args {
     /// Read a line before anything is sent
     #[arg(long)]
     banner: bool,
+    /// Milliseconds of silence on both sides before the first line
+    #[arg(long, default_value = "0")]
+    silent_ms: u64,
     /// The line to send
     #[arg(long, default_value = "hello")]
     send: String,
@@ -47,6 +50,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let Args {
         addr,
         banner,
+        silent_ms,
         send,
         count,
         interval_ms,
@@ -80,6 +84,12 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             "{}",
             json!({ "banner": line, "connect_ms": connect_ms, "banner_ms": banner_ms })
         );
+    }
+    if silent_ms > 0 {
+        let silence = Duration::from_millis(silent_ms);
+        if let Ok(said) = tokio::time::timeout(silence, stream.fill_buf()).await {
+            anyhow::bail!("{} bytes came into the silence", said?.len());
+        }
     }
     let mut lines = tokio::time::interval(Duration::from_millis(interval_ms.max(1)));
     let mut sent = 0;
@@ -119,12 +129,13 @@ async fn read_line(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tcp_server;
+    use crate::tcp_server::{self, Greeting};
 
     fn args(addr: String, banner: bool) -> Args {
         Args {
             addr,
             banner,
+            silent_ms: 0,
             send: "marker".into(),
             count: Some(3),
             interval_ms: 1,
@@ -138,7 +149,11 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();
-        let server = tokio::spawn(tcp_server::serve(listener, Some("hi".into()), stop.clone()));
+        let server = tokio::spawn(tcp_server::serve(
+            listener,
+            Greeting::Banner("hi".into()),
+            stop.clone(),
+        ));
         run(args(addr.clone(), true), stop.clone()).await.unwrap();
         let error = run(args(addr, false), stop.clone()).await.unwrap_err();
         assert!(error.to_string().contains("\"hi\" came back"), "{error:#}");
@@ -151,7 +166,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();
-        let server = tokio::spawn(tcp_server::serve(listener, None, stop.clone()));
+        let server = tokio::spawn(tcp_server::serve(listener, Greeting::Nothing, stop.clone()));
         let error = run(args(addr, true), stop.clone()).await.unwrap_err();
         assert_eq!(error.to_string(), "no banner");
         stop.cancel();
