@@ -16,7 +16,7 @@ use serde_json::json;
 use super::layout::{self, HOST, KUBERNETES_SERVICE, Layout};
 
 /// Users of the API server: the name of the file, the user, the group.
-const USERS: [(&str, &str, Option<&str>); 5] = [
+const USERS: [(&str, &str, Option<&str>); 6] = [
     ("admin", "admin", Some("system:masters")),
     (
         "kube-controller-manager",
@@ -25,6 +25,12 @@ const USERS: [(&str, &str, Option<&str>); 5] = [
     ),
     ("kube-scheduler", "system:kube-scheduler", None),
     ("kube-proxy", "system:kube-proxy", None),
+    (
+        "load-balancer",
+        // It has the rights of the controller that a cloud would run.
+        "system:serviceaccount:kube-system:service-controller",
+        None,
+    ),
     ("coredns", "coredns", None),
 ];
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::binaries::Binaries;
-use super::layout::{HOST, Layout, SERVICE_RANGE, word};
+use super::layout::{BRIDGE, HOST, LOAD_BALANCER_RANGE, Layout, SERVICE_RANGE, word};
 use super::process;
 use crate::command;
 
@@ -18,11 +18,12 @@ const API_SERVER_TIMEOUT: Duration = Duration::from_secs(600);
 /// The Service `kube-dns` in front of the DNS server, and what that may read.
 const DNS_MANIFEST: &str = include_str!("../../../tests/local-kubernetes/coredns.yaml");
 /// The components, in the order of their start.
-pub(super) const COMPONENTS: [&str; 5] = [
+pub(super) const COMPONENTS: [&str; 6] = [
     "etcd",
     "kube-apiserver",
     "kube-controller-manager",
     "kube-scheduler",
+    "load-balancer",
     "coredns",
 ];
 
@@ -38,6 +39,7 @@ pub(super) fn start(layout: &Layout, binaries: &Binaries) -> Result<()> {
         controller_manager(layout),
     )?;
     component(layout, binaries, "kube-scheduler", scheduler(layout))?;
+    component(layout, binaries, "load-balancer", load_balancer(layout))?;
     command::feed(
         kubectl(layout).args(["apply", "-f", "-"]),
         DNS_MANIFEST.as_bytes(),
@@ -175,6 +177,17 @@ fn scheduler(layout: &Layout) -> Vec<String> {
         format!("--kubeconfig={kubeconfig}"),
         format!("--authentication-kubeconfig={kubeconfig}"),
         format!("--authorization-kubeconfig={kubeconfig}"),
+    ]
+}
+
+fn load_balancer(layout: &Layout) -> Vec<String> {
+    vec![
+        format!(
+            "--kubeconfig={}",
+            word(&layout.kubeconfig_of("load-balancer"))
+        ),
+        format!("--bridge={BRIDGE}"),
+        format!("--addresses={LOAD_BALANCER_RANGE}"),
     ]
 }
 

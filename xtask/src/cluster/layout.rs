@@ -16,6 +16,8 @@ pub(super) const LINK_PREFIX: &str = "linkerd-n";
 pub(super) const CGROUP: &str = "linkerd-local-cluster";
 /// The range of the bridge. The machine is the first address, node N is the address 10 + N.
 pub(super) const BRIDGE_RANGE: &str = "172.30.0.0/24";
+/// The part of it for Services of type LoadBalancer. Each address is a route of the machine.
+pub(super) const LOAD_BALANCER_RANGE: &str = "172.30.0.192/26";
 /// The machine's address on the bridge: the API server and the DNS server.
 pub(super) const HOST: &str = "172.30.0.1";
 /// The range of all pods. Node N has 10.244.N.0/24.

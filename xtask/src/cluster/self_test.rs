@@ -2,7 +2,7 @@
 //! Entry: [`run`]. It ends the present cluster, and starts and ends some of its own.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,9 @@ pub(super) fn run() -> Result<()> {
         || start_probes(&layout),
     )?;
     claim("logs, exec and port-forward work", || reach_probe(&layout))?;
+    claim("a Service is reached at a load balancer's address", || {
+        reach_balanced(&layout)
+    })?;
     claim("pods go on without their kubelet, which comes back", || {
         without_kubelet(&layout)
     })?;
@@ -225,12 +228,47 @@ fn ask_forwarded(child: &mut Child) -> Result<String> {
     let Some((_, port)) = port else {
         bail!("port-forward says {line:?}")
     };
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port.parse()?))?;
+    get(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse()?)))
+}
+
+fn get(address: SocketAddr) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
     stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// Makes a probe's Service one of type LoadBalancer, asks it from the machine, and makes it what it was.
+fn reach_balanced(layout: &Layout) -> Result<()> {
+    let name = probe(NODES);
+    let kubectl = |words: &[&str]| {
+        let mut kubectl = control_plane::kubectl(layout);
+        command::output(kubectl.args(words))
+    };
+    let patch = |kind: &str| {
+        let patch = format!("{{\"spec\": {{\"type\": \"{kind}\"}}}}");
+        kubectl(&["patch", "service", &name, "--patch", &patch])
+    };
+    patch("LoadBalancer")?;
+    let ip = "jsonpath={.status.loadBalancer.ingress[0].ip}";
+    let mut address = String::new();
+    process::wait("the Service's address", PROBE_TIMEOUT, || {
+        address = kubectl(&["get", "service", &name, "-o", ip])?;
+        Ok(!address.is_empty())
+    })?;
+    let ip: Ipv4Addr = address.parse().context(address)?;
+    // The nodes' rules may be a moment later than the address.
+    process::wait("an answer at the Service's address", PROBE_TIMEOUT, || {
+        Ok(get(SocketAddr::from((ip, 80)))
+            .is_ok_and(|answer| answer.ends_with(&format!("{name}\n"))))
+    })?;
+    patch("ClusterIP")?;
+    process::wait("the end of its route", PROBE_TIMEOUT, || {
+        let routes = command::output(Command::new("ip").arg("route"))?;
+        Ok(!routes.contains(&ip.to_string()))
+    })
 }
 
 fn without_kubelet(layout: &Layout) -> Result<()> {
