@@ -29,6 +29,8 @@ pub struct Cluster {
     pub xtask: Option<PathBuf>,
     /// Image of the sample application.
     pub image: String,
+    /// Image of Debian's servers.
+    pub servers_image: String,
 }
 
 /// Runs `test` in a namespace of its own, `e2e-<name>`, which is removed afterwards. When the test
@@ -80,14 +82,18 @@ impl Cluster {
         lookup: impl Fn(&str) -> Option<std::ffi::OsString>,
     ) -> Result<Self, &'static str> {
         let path = |name: &'static str| lookup(name).map(PathBuf::from).ok_or(name);
+        let image = |name: &str, default: &str| {
+            lookup(name)
+                .and_then(|image| image.into_string().ok())
+                .unwrap_or_else(|| default.to_owned())
+        };
         Ok(Self {
             kubeconfig: path("E2E_KUBECONFIG")?,
             kubectl: path("E2E_KUBECTL")?,
             linkerd: path("E2E_LINKERD")?,
             xtask: path("E2E_XTASK").ok(),
-            image: lookup("E2E_IMAGE")
-                .and_then(|image| image.into_string().ok())
-                .unwrap_or_else(|| "localhost/linkerd/emojivoto:v1".to_owned()),
+            image: image("E2E_IMAGE", "localhost/linkerd/emojivoto:v1"),
+            servers_image: image("E2E_SERVERS_IMAGE", "localhost/linkerd/servers:v1"),
         })
     }
 

@@ -1,11 +1,13 @@
 //! What the cluster tests share. They are black-box: they know kubectl, the CLI and the sample
 //! application, and nothing of our crates. Entry: [`in_namespace`].
 
+mod certificate;
 mod cluster;
 mod emojivoto;
 mod eventually;
 mod frames;
 mod load;
+mod metrics;
 mod namespace;
 mod program;
 mod server;
@@ -14,11 +16,13 @@ mod stat;
 mod watch;
 mod workload;
 
+pub use certificate::Certificate;
 pub use cluster::{Cluster, in_namespace, on_cluster};
 pub use emojivoto::Emojivoto;
 pub use eventually::{eventually, eventually_within};
 pub use frames::{Streams, is_tls};
 pub use load::{Load, Totals};
+pub use metrics::Metrics;
 pub use namespace::Namespace;
 pub use program::{Output, run};
 pub use server::start_server;
