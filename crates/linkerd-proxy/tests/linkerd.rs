@@ -95,7 +95,8 @@ async fn http1_inside_http2_arrives_as_http1() {
     let app = app::http1(tell).await;
     let server = server(&authority, Some(app));
     server.ready().await;
-    let mut client = http2_over(linkerd::connect(&authority, server.inbound, &[]).await).await;
+    let mut client =
+        http2_over(linkerd::connect(&authority.issue("client"), server.inbound, &[]).await).await;
 
     let uri = "http://web.shop:8080/a?b=c";
     for (method, body, expected) in [
@@ -138,7 +139,8 @@ async fn a_proxy_is_told_why_its_carried_request_has_no_answer() {
     let nobody = app::tcp(|stream| async { drop(stream) }).await;
     let server = server(&authority, Some(nobody));
     server.ready().await;
-    let mut client = http2_over(linkerd::connect(&authority, server.inbound, &[]).await).await;
+    let mut client =
+        http2_over(linkerd::connect(&authority.issue("client"), server.inbound, &[]).await).await;
     let request = carried(Method::GET, "http://web/", "HTTP/1.1", app::full(""));
     let response = client.send_request(request).await.unwrap();
     assert!(response.status().is_server_error());
@@ -151,7 +153,8 @@ async fn http2_of_the_application_stays_http2() {
     let app = app::http2(tell).await;
     let server = server(&authority, Some(app));
     server.ready().await;
-    let mut client = http2_over(linkerd::connect(&authority, server.inbound, &[]).await).await;
+    let mut client =
+        http2_over(linkerd::connect(&authority.issue("client"), server.inbound, &[]).await).await;
     let request = Request::get("http://web/a").body(app::full("")).unwrap();
     let (headers, text) = answer(client.send_request(request).await.unwrap()).await;
     assert_eq!(text, "HTTP/2.0 GET http://web/a host=- orig=- body=");
@@ -181,7 +184,13 @@ async fn a_header_names_the_port_behind_the_proxys_own() {
     let server = server(&authority, None);
     server.ready().await;
     let open = async |app: SocketAddr, protocol| {
-        linkerd::connect_through(&authority, server.inbound, app.port(), protocol).await
+        linkerd::connect_through(
+            &authority.issue("client"),
+            server.inbound,
+            app.port(),
+            protocol,
+        )
+        .await
     };
 
     let mut client = open(http1, Some(Kind::Http1(Http1 {}))).await;
@@ -225,7 +234,13 @@ async fn a_header_is_heeded_on_redirected_connections_too() {
     let echo = app::echo().await;
     let server = server(&authority, Some(wrong));
     server.ready().await;
-    let mut client = linkerd::connect_through(&authority, server.inbound, echo.port(), None).await;
+    let mut client = linkerd::connect_through(
+        &authority.issue("client"),
+        server.inbound,
+        echo.port(),
+        None,
+    )
+    .await;
     client.write_all(b"hello").await.unwrap();
     let mut answer = [0; 5];
     client.read_exact(&mut answer).await.unwrap();
@@ -244,7 +259,8 @@ async fn no_header_leads_to_the_proxy_itself() {
         server.outbound,
     ] {
         let port = address.port();
-        let mut client = linkerd::connect_through(&authority, server.inbound, port, None).await;
+        let mut client =
+            linkerd::connect_through(&authority.issue("client"), server.inbound, port, None).await;
         let _ = client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").await;
         let mut answer = Vec::new();
         let _ = timeout(PATIENCE, client.read_to_end(&mut answer))
@@ -269,7 +285,8 @@ async fn what_is_no_header_ends_the_connection() {
         b"transport.l5d.io/v1\r\n\r\n\xff\xff\xff\xff".to_vec(),
         named,
     ] {
-        let mut client = linkerd::connect(&authority, server.inbound, &[linkerd::ALPN]).await;
+        let mut client =
+            linkerd::connect(&authority.issue("client"), server.inbound, &[linkerd::ALPN]).await;
         client.write_all(&bytes).await.unwrap();
         let mut answer = Vec::new();
         let _ = timeout(PATIENCE, client.read_to_end(&mut answer))
@@ -288,7 +305,7 @@ async fn only_mesh_tls_with_a_header_may_come_to_the_proxys_own_port() {
     for bytes in [b"GET / HTTP/1.1\r\n\r\n", &foreign[..], b"\x16\x03\x01"] {
         assert_eq!(exchange(server.inbound, bytes).await, b"", "{bytes:?}");
     }
-    let mut client = linkerd::connect(&authority, server.inbound, &[]).await;
+    let mut client = linkerd::connect(&authority.issue("client"), server.inbound, &[]).await;
     let _ = client.write_all(b"\0hello").await;
     let mut answer = Vec::new();
     let _ = timeout(PATIENCE, client.read_to_end(&mut answer))

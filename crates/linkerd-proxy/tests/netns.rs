@@ -8,18 +8,24 @@
 )]
 
 mod common;
+#[allow(dead_code, reason = "each test file uses a part of it")]
+#[path = "common/linkerd.rs"]
+mod linkerd;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use common::{
-    Authority, Endpoint, app, config, destination, identity, start, with_control, with_tls,
+    Authority, Endpoint, PATIENCE, app, config, destination, identity, start, with_control,
+    with_tls,
 };
 use linkerd_proxy::Config;
+use tokio::{io::AsyncReadExt, time::timeout};
 
 /// Set for the process inside of the pod's namespace.
 const INSIDE: &str = "LINKERD_PROXY_TEST_INSIDE";
@@ -135,8 +141,13 @@ impl Peer {
 
     /// Runs the client test of this file over there. Returns what it says.
     async fn client(&self, what: &str) -> String {
+        self.try_client(what).await.unwrap()
+    }
+
+    /// The same, or what went wrong.
+    async fn try_client(&self, what: &str) -> Result<String, String> {
         let namespace = format!("--net=/proc/{}/ns/net", self.0.id());
-        client(Command::new("nsenter").arg(namespace), what).await
+        try_client(Command::new("nsenter").arg(namespace), what).await
     }
 }
 
@@ -166,6 +177,10 @@ fn redirect(inbound: SocketAddr, outbound: SocketAddr) {
 }
 
 async fn client(through: &mut Command, what: &str) -> String {
+    try_client(through, what).await.unwrap()
+}
+
+async fn try_client(through: &mut Command, what: &str) -> Result<String, String> {
     through
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "client_elsewhere", "--nocapture"])
@@ -174,16 +189,14 @@ async fn client(through: &mut Command, what: &str) -> String {
         tokio::process::Command::from(std::mem::replace(through, Command::new("true")));
     let output = command.output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    if !output.status.success() {
+        return Err(text + &String::from_utf8_lossy(&output.stderr));
+    }
     let answer = text
         .split("answer: ")
         .nth(1)
         .unwrap_or_else(|| panic!("no answer: {text}"));
-    answer.lines().next().unwrap().to_owned()
+    Ok(answer.lines().next().unwrap().to_owned())
 }
 
 /// Not a test of its own: what other processes of the tests below run.
@@ -221,6 +234,22 @@ fn client_elsewhere() {
                 worst = worst.max(started.elapsed());
             }
             worst.as_micros().to_string()
+        }
+        "headed-greeting" => {
+            let (port, folder) = (words.next().unwrap(), words.next().unwrap());
+            let mut greeting = [0; 9];
+            on_a_runtime(async {
+                let mut stream = linkerd::connect_through(
+                    Path::new(folder),
+                    address.parse().unwrap(),
+                    port.parse().unwrap(),
+                    None,
+                )
+                .await;
+                let read = AsyncReadExt::read_exact(&mut stream, &mut greeting);
+                timeout(PATIENCE, read).await.unwrap().unwrap();
+            });
+            String::from_utf8_lossy(&greeting).into_owned()
         }
         other => panic!("no task {other}"),
     };
@@ -277,6 +306,38 @@ fn connections_reach_the_address_and_port_that_the_client_meant() {
             "peer_not_meshed",
         ];
         proxy.metric_reaches(&labels, 1.0).await;
+    });
+}
+
+/// As a proxy of Linkerd does it.
+#[test]
+fn a_connection_to_the_proxys_own_port_goes_where_its_header_says() {
+    if !inside("a_connection_to_the_proxys_own_port_goes_where_its_header_says") {
+        return;
+    }
+    on_a_runtime(async {
+        let peer = Peer::start();
+        let authority = Authority::new();
+        let mut config = pod_config(&authority);
+        config.control_listener = "[::]:0".parse().unwrap();
+        let proxy = start(config);
+        proxy.ready().await;
+        redirect(proxy.inbound, proxy.outbound);
+        let app = app::greeter_at("[::]:2525").await;
+        let folder = authority.issue("client");
+        let ask = async |pod: &str, port: u16| {
+            let (inbound, folder) = (proxy.inbound.port(), folder.display());
+            peer.try_client(&format!("headed-greeting {pod}:{inbound} {port} {folder}"))
+                .await
+        };
+        for pod in [POD, &format!("[{POD6}]")] {
+            assert_eq!(ask(pod, app.port()).await.unwrap(), "220 hello", "{pod}");
+        }
+        // Tap answers whoever comes from within the pod, and that is where the proxy is.
+        for port in [proxy.control.port(), proxy.inbound.port()] {
+            let error = ask(POD, port).await.unwrap_err();
+            assert!(error.contains("UnexpectedEof"), "{error}");
+        }
     });
 }
 

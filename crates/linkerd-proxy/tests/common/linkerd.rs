@@ -1,6 +1,6 @@
 //! The wire of a proxy of Linkerd, as a client and as a server: its TLS, and its header in front of a connection.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use linkerd_proto::transport::{Header, SessionProtocol, session_protocol::Kind};
 use prost::Message;
@@ -8,7 +8,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig, client::WebPkiServerVerifier,
     crypto::aws_lc_rs::default_provider, server::WebPkiClientVerifier, version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -21,29 +21,39 @@ pub(crate) const ALPN: &[u8] = b"transport.l5d.io/v1";
 
 pub(crate) type Client = tokio_rustls::client::TlsStream<TcpStream>;
 
-fn roots(authority: &Authority) -> Arc<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.root.certificate_der().clone()).unwrap();
-    roots.into()
+/// The credentials in a folder, as kubelet projects them.
+struct Credentials {
+    roots: Arc<RootCertStore>,
+    certificates: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
 }
 
-fn pair(
-    authority: &Authority,
-    name: &str,
-) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-    let issued = authority.leaf(name);
-    let key = PrivatePkcs8KeyDer::from(issued.key.as_pkcs8_der().to_vec());
-    let certificate = issued.leaf.as_der().to_vec().into();
-    (vec![certificate], key.into())
+impl Credentials {
+    fn read(folder: &Path) -> Self {
+        let read = |file: &str| std::fs::read(folder.join(file)).unwrap();
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_slice_iter(&read("trust-anchors.pem")) {
+            roots.add(root.unwrap()).unwrap();
+        }
+        Self {
+            roots: roots.into(),
+            certificates: vec![read("certificate.crt").into()],
+            key: PrivatePkcs8KeyDer::from(read("private-key.p8")).into(),
+        }
+    }
 }
 
-/// A finished handshake of the workload `client` with the workload `server` at `address`.
-pub(crate) async fn connect(authority: &Authority, address: SocketAddr, alpn: &[&[u8]]) -> Client {
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(roots(authority), default_provider().into())
-            .build()
-            .unwrap();
-    let (certificates, key) = pair(authority, "client");
+/// A finished handshake of the workload whose credentials are in `folder` with the workload `server`
+/// at `address`.
+pub(crate) async fn connect(folder: &Path, address: SocketAddr, alpn: &[&[u8]]) -> Client {
+    let Credentials {
+        roots,
+        certificates,
+        key,
+    } = Credentials::read(folder);
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, default_provider().into())
+        .build()
+        .unwrap();
     let mut config = ClientConfig::builder_with_provider(default_provider().into())
         .with_protocol_versions(&[&TLS13])
         .unwrap()
@@ -61,12 +71,12 @@ pub(crate) async fn connect(authority: &Authority, address: SocketAddr, alpn: &[
 
 /// A connection with a header for `port` in front.
 pub(crate) async fn connect_through(
-    authority: &Authority,
+    folder: &Path,
     address: SocketAddr,
     port: u16,
     protocol: Option<Kind>,
 ) -> Client {
-    let mut client = connect(authority, address, &[ALPN]).await;
+    let mut client = connect(folder, address, &[ALPN]).await;
     assert_eq!(client.get_ref().1.alpn_protocol(), Some(ALPN));
     let bytes = header(&Header {
         port: port.into(),
@@ -94,11 +104,14 @@ pub(crate) struct Server {
 
 /// Starts one in front of `app`. It insists on TLS and on a client's certificate.
 pub(crate) async fn server(authority: &Authority, app: SocketAddr) -> Server {
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(roots(authority), default_provider().into())
-            .build()
-            .unwrap();
-    let (certificates, key) = pair(authority, "server");
+    let Credentials {
+        roots,
+        certificates,
+        key,
+    } = Credentials::read(&authority.issue("server"));
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, default_provider().into())
+        .build()
+        .unwrap();
     let mut config = ServerConfig::builder_with_provider(default_provider().into())
         .with_protocol_versions(&[&TLS13])
         .unwrap()
