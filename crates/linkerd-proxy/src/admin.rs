@@ -1,7 +1,11 @@
 //! `/metrics`, `/live` and `/ready` on the metrics port, in plaintext and through mesh TLS.
 //! Entry: [`Admin::serve`].
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -11,7 +15,9 @@ use linkerd_process::Readiness;
 use tracing::debug;
 
 use crate::{
+    discovery::Discovery,
     io::Socket,
+    metrics,
     shared::Shared,
     tls::either::{self, Opened},
 };
@@ -22,12 +28,21 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// What serves the metrics port.
 pub(crate) struct Admin {
     shared: Arc<Shared>,
+    discovery: Arc<Discovery>,
     readiness: Readiness,
 }
 
 impl Admin {
-    pub(crate) fn new(shared: Arc<Shared>, readiness: Readiness) -> Arc<Self> {
-        Arc::new(Self { shared, readiness })
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        discovery: Arc<Discovery>,
+        readiness: Readiness,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            shared,
+            discovery,
+            readiness,
+        })
     }
 
     /// Serves one connection.
@@ -49,13 +64,20 @@ impl Admin {
         }
     }
 
+    fn metrics(&self) -> String {
+        let mut out = self.shared.metrics.render();
+        let targets = self.discovery.balanced(Instant::now());
+        metrics::render_balance(&mut out, targets, &self.shared.ejections);
+        out
+    }
+
     fn respond(&self, request: &Request<Incoming>) -> Response<Full<bytes::Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
         }
         match request.uri().path() {
             "/metrics" => {
-                let mut response = text(StatusCode::OK, self.shared.metrics.render());
+                let mut response = text(StatusCode::OK, self.metrics());
                 let kind = http::HeaderValue::from_static("text/plain; version=0.0.4");
                 response.headers_mut().insert(header::CONTENT_TYPE, kind);
                 response

@@ -87,12 +87,13 @@ impl Pending {
         }
         let took = now.saturating_duration_since(self.since);
         let load = &self.endpoint.load;
-        match (outcome, std::mem::take(&mut self.waiting)) {
-            (Outcome::Success, true) => load.answered(took, now),
-            (Outcome::Failure | Outcome::Unreachable, true) => load.failed(took, now),
-            (Outcome::Failure | Outcome::Unreachable, false) => load.failed(Duration::ZERO, now),
-            (Outcome::Success, false) | (Outcome::Connected, _) => {}
+        let is_good = matches!(outcome, Outcome::Success | Outcome::Connected);
+        match (std::mem::take(&mut self.waiting), is_good) {
+            (true, true) => load.answered(took, now),
+            (true, false) => load.ended_after(took, now),
+            (false, _) => {}
         }
+        load.judged(is_good, now);
         self.endpoint.record(outcome, self.reason, now);
     }
 }
@@ -104,7 +105,7 @@ impl Drop for Pending {
             // The client did not wait any longer; so slow was the endpoint at least.
             let now = Instant::now();
             let took = now.saturating_duration_since(self.since);
-            self.endpoint.load.given_up(took, now);
+            self.endpoint.load.ended_after(took, now);
         }
     }
 }

@@ -184,6 +184,9 @@ pub struct Limits {
     pub h1_head_timeout: Duration,
     /// Different values of the label `authority`; further ones are counted as `other`.
     pub authorities_max: usize,
+    /// Different routes of HTTP, each with its counters and histograms (1 kB); further ones are
+    /// counted as one.
+    pub routes_max: usize,
     /// Series that nobody has touched for so long are dropped.
     pub metrics_idle: Duration,
     /// Calls of tap at once: each costs every request a look.
@@ -244,6 +247,7 @@ impl Default for Limits {
             h1_head_bytes_max: 64 * 1024,
             h1_head_timeout: Duration::from_secs(3600),
             authorities_max: 500,
+            routes_max: 5_000,
             metrics_idle: Duration::from_secs(600),
             taps_max: 16,
             tap_events_max: 100,

@@ -23,6 +23,7 @@ use crate::{
     control::{Control, Status},
     endpoint::{Endpoint, Labels},
     endpoints::Endpoints,
+    metrics::Balanced,
     shared::Shared,
     tls::connect::backoff,
 };
@@ -121,6 +122,21 @@ impl Discovery {
             self.wait(control, &target).await;
         }
         target
+    }
+
+    /// Every target that is a Service, as it is now.
+    pub(crate) fn balanced(&self, now: Instant) -> Vec<Balanced> {
+        let targets: Vec<Arc<Target>> = self.targets.lock().values().cloned().collect();
+        let balanced = |target: Arc<Target>| {
+            let endpoints = target.endpoints.borrow().clone()?;
+            let is_service = endpoints.list.is_empty() || !endpoints.is_original();
+            is_service.then(|| Balanced {
+                target: target.address.to_string(),
+                service: endpoints.service.to_string(),
+                census: endpoints.census(now),
+            })
+        };
+        targets.into_iter().filter_map(balanced).collect()
     }
 
     /// Waits for the first answer, unless the service is known not to answer.

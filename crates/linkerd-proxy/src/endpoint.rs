@@ -15,11 +15,12 @@ use linkerd_names::{Identity, NoTls};
 use parking_lot::Mutex;
 
 use crate::{
-    breaker::{Breaker, Outcome, Readiness, Reason},
+    breaker::{Breaker, Change, Outcome, Readiness, Reason},
     ejections::Ejections,
     http::pool::Pool,
     load::Load,
     mux,
+    metrics,
     tls::connect::backoff,
 };
 
@@ -46,9 +47,54 @@ pub(crate) struct Endpoint {
 /// What discovery says of an endpoint.
 #[derive(Default, PartialEq, Eq)]
 pub(crate) struct Labels {
-    pub(crate) pairs: BTreeMap<String, String>,
-    /// The pairs as `dst_…` labels of metrics, sorted.
+    /// As `dst_…` labels of metrics, sorted. One text, because there may be 100,000 endpoints.
     pub(crate) rendered: Arc<str>,
+}
+
+const LABEL_PREFIX: &str = "dst_";
+
+impl Labels {
+    pub(crate) fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut rendered = String::new();
+        for (name, value) in pairs {
+            metrics::label(&mut rendered, &format!("{LABEL_PREFIX}{name}"), value);
+        }
+        Self {
+            rendered: rendered.into(),
+        }
+    }
+
+    /// Name and value of each, without the prefix.
+    pub(crate) fn pairs(&self) -> BTreeMap<String, String> {
+        let mut pairs = BTreeMap::new();
+        let mut rest = &*self.rendered;
+        while let Some((name, quoted)) = rest.split_once("=\"") {
+            let (value, after) = unescape(quoted);
+            let name = name.trim_start_matches(',');
+            let name = name.strip_prefix(LABEL_PREFIX).unwrap_or(name);
+            pairs.insert(name.to_owned(), value);
+            rest = after;
+        }
+        pairs
+    }
+}
+
+/// The value up to its closing quote, and what follows that.
+fn unescape(quoted: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((index, c)) = chars.next() {
+        match c {
+            '"' => return (value, &quoted[index + 1..]),
+            '\\' => match chars.next() {
+                Some((_, 'n')) => value.push('\n'),
+                Some((_, escaped)) => value.push(escaped),
+                None => {}
+            },
+            c => value.push(c),
+        }
+    }
+    (value, "")
 }
 
 impl Endpoint {
@@ -104,6 +150,9 @@ impl Endpoint {
         let change = self
             .breaker
             .record(outcome, reason, policy, now, rand::random);
+        if change == Some(Change::Recovered) {
+            self.load.forget();
+        }
         if let Some(change) = change {
             self.ejections.note(self, outcome, change);
         }
@@ -187,6 +236,20 @@ impl HandshakeMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_are_read_back_as_they_were() {
+        let pairs = [
+            ("a", ""),
+            ("b", "say \"hi\", dst_x=\"1\"\\\n"),
+            ("pod", "web-1"),
+        ];
+        let labels = Labels::new(pairs);
+        let expected = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(labels.pairs(), expected.into());
+        assert!(labels.rendered.starts_with("dst_a=\"\",dst_b=\"say "));
+        assert!(Labels::default().pairs().is_empty());
+    }
 
     #[test]
     fn the_pause_between_failing_handshakes_grows_up_to_its_limit() {

@@ -1,19 +1,23 @@
 //! A target's endpoints as the destination service has told them. Entry: [`Endpoints::apply`]. Pure.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashSet},
+    fmt, iter,
     net::SocketAddr,
     sync::Arc,
+    time::Instant,
 };
 
 use linkerd_names::{Identity, NoTls};
-use linkerd_proto::destination::{Update, WeightedAddr, tls_identity::Strategy, update};
+use linkerd_proto::destination::{
+    Update, WeightedAddr, WeightedAddrSet, tls_identity::Strategy, update,
+};
 use tracing::warn;
 
 use crate::{
+    breaker::Readiness,
     ejections::Ejections,
     endpoint::{Endpoint, Labels},
-    metrics,
 };
 
 /// A Service with more has the first ones used; Kubernetes supports 5,000 nodes.
@@ -22,6 +26,7 @@ const ENDPOINTS_MAX: usize = 10_000;
 /// An unchanging set; a change is a new set that shares what has not changed.
 #[derive(Clone)]
 pub(crate) struct Endpoints {
+    /// Sorted by address.
     pub(crate) list: Arc<[Arc<Endpoint>]>,
     /// `service.namespace` where it is known, for messages.
     pub(crate) service: Arc<str>,
@@ -45,44 +50,35 @@ impl Endpoints {
         address: SocketAddr,
         ejections: &Arc<Ejections>,
     ) -> Option<Self> {
-        let old: HashMap<SocketAddr, &Arc<Endpoint>> = known
-            .iter()
-            .flat_map(|k| k.list.iter())
-            .map(|e| (e.address, e))
-            .collect();
-        let service = known.map_or_else(|| address.to_string().into(), |k| k.service.clone());
-        let mut next: BTreeMap<SocketAddr, Arc<Endpoint>> = if fresh || known_is_original(known) {
-            BTreeMap::new()
+        let old: &[Arc<Endpoint>] = known.map_or(&[], |known| &known.list);
+        let kept = if fresh || known_is_original(known) {
+            &[]
         } else {
-            old.iter()
-                .map(|(address, endpoint)| (*address, (*endpoint).clone()))
-                .collect()
+            old
         };
+        let service = known.map_or_else(|| address.to_string().into(), |k| k.service.clone());
         let next = match update.update? {
             update::Update::Add(set) => {
                 let service = name(&set.metric_labels).map_or(service, Into::into);
-                for added in set.addrs {
-                    if next.len() >= ENDPOINTS_MAX {
-                        warn!(%address, max = ENDPOINTS_MAX, "too many endpoints; the rest is ignored");
-                        break;
-                    }
-                    if let Some(endpoint) = endpoint(added, &set.metric_labels, &old, ejections) {
-                        next.insert(endpoint.address, endpoint);
-                    }
+                let room = ENDPOINTS_MAX.saturating_sub(kept.len());
+                if set.addrs.len() > room {
+                    warn!(%address, max = ENDPOINTS_MAX, "too many endpoints; the rest is ignored");
                 }
+                let added = added(set, room, old, ejections);
                 Self {
-                    list: next.into_values().collect(),
+                    list: merge(kept, &added).into(),
                     service,
                 }
             }
             update::Update::Remove(set) => {
-                for removed in set.addrs {
-                    if let Ok(address) = SocketAddr::try_from(removed) {
-                        next.remove(&address);
-                    }
-                }
+                let removed: HashSet<SocketAddr> = set
+                    .addrs
+                    .into_iter()
+                    .filter_map(|address| SocketAddr::try_from(address).ok())
+                    .collect();
+                let is_kept = |endpoint: &&Arc<Endpoint>| !removed.contains(&endpoint.address);
                 Self {
-                    list: next.into_values().collect(),
+                    list: kept.iter().filter(is_kept).cloned().collect(),
                     service,
                 }
             }
@@ -91,36 +87,117 @@ impl Endpoints {
                 service,
             },
             update::Update::NoEndpoints(_) => {
-                let kept = old
-                    .get(&address)
-                    .filter(|e| e.no_identity == NoTls::OffCluster);
-                let original = kept.map_or_else(
-                    || {
-                        Endpoint::new(
-                            address,
-                            None,
-                            NoTls::OffCluster,
-                            Labels::default(),
-                            ejections.clone(),
-                        )
-                    },
-                    |endpoint| (*endpoint).clone(),
-                );
+                let kept = find(old, address).filter(|e| e.no_identity == NoTls::OffCluster);
+                let original = kept.cloned().unwrap_or_else(|| {
+                    Endpoint::new(
+                        address,
+                        None,
+                        NoTls::OffCluster,
+                        Labels::default(),
+                        ejections.clone(),
+                    )
+                });
                 Self::original(original)
             }
         };
-        for endpoint in old.values() {
-            if !next.list.iter().any(|kept| Arc::ptr_eq(kept, endpoint)) {
+        for endpoint in old {
+            let kept = find(&next.list, endpoint.address);
+            if !kept.is_some_and(|kept| Arc::ptr_eq(kept, endpoint)) {
                 endpoint.leave();
             }
         }
         Some(next)
     }
+
+    /// How the endpoints are.
+    pub(crate) fn census(&self, now: Instant) -> Census {
+        let ready = |endpoint: &&Arc<Endpoint>| endpoint.readiness(now) == Readiness::Ready;
+        let ready = self.list.iter().filter(ready).count();
+        Census {
+            known: self.list.len(),
+            ready,
+            ejected: self.list.len() - ready,
+        }
+    }
+
+    /// Whether this is an address that the destination service knows nothing about.
+    pub(crate) fn is_original(&self) -> bool {
+        self.list
+            .iter()
+            .all(|endpoint| endpoint.no_identity == NoTls::OffCluster)
+    }
+}
+
+/// How many endpoints there are, and how many of them are left alone because they fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) known: usize,
+    pub(crate) ready: usize,
+    pub(crate) ejected: usize,
+}
+
+impl fmt::Display for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            known,
+            ready,
+            ejected,
+        } = self;
+        write!(
+            f,
+            "endpoints: {known} known, {ready} ready, {ejected} ejected"
+        )
+    }
 }
 
 /// The address itself stood in for a set; a set replaces it.
 fn known_is_original(known: Option<&Endpoints>) -> bool {
-    known.is_some_and(|k| k.list.iter().all(|e| e.no_identity == NoTls::OffCluster))
+    known.is_some_and(Endpoints::is_original)
+}
+
+/// The endpoint at `address` in a sorted list.
+fn find(list: &[Arc<Endpoint>], address: SocketAddr) -> Option<&Arc<Endpoint>> {
+    let index = list.binary_search_by_key(&address, |endpoint| endpoint.address);
+    index.ok().map(|index| &list[index])
+}
+
+/// Both sorted lists as one; where both have an address, the one of `added`.
+fn merge(kept: &[Arc<Endpoint>], added: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
+    let mut merged = Vec::with_capacity(kept.len() + added.len());
+    let mut kept = kept.iter().peekable();
+    for endpoint in added {
+        merged.extend(iter::from_fn(|| kept.next_if(|k| k.address < endpoint.address)).cloned());
+        kept.next_if(|k| k.address == endpoint.address);
+        merged.push(endpoint.clone());
+    }
+    merged.extend(kept.cloned());
+    merged
+}
+
+/// The endpoints of a message, sorted; at most `max`.
+fn added(
+    set: WeightedAddrSet,
+    max: usize,
+    old: &[Arc<Endpoint>],
+    ejections: &Arc<Ejections>,
+) -> Vec<Arc<Endpoint>> {
+    let mut added: Vec<Arc<Endpoint>> = Vec::with_capacity(set.addrs.len().min(max));
+    for address in set.addrs.into_iter().take(max) {
+        // Endpoints of one Service are mostly of one workload, so they share its name.
+        let before = added.last().and_then(|before| before.identity.clone());
+        added.extend(endpoint(
+            address,
+            &set.metric_labels,
+            before,
+            old,
+            ejections,
+        ));
+    }
+    // Where an address comes twice the last word counts: the sort is stable.
+    added.reverse();
+    added.sort_by_key(|endpoint| endpoint.address);
+    added.dedup_by_key(|endpoint| endpoint.address);
+    added
 }
 
 fn name(labels: &BTreeMap<String, String>) -> Option<String> {
@@ -136,7 +213,8 @@ fn name(labels: &BTreeMap<String, String>) -> Option<String> {
 fn endpoint(
     added: WeightedAddr,
     set_labels: &BTreeMap<String, String>,
-    old: &HashMap<SocketAddr, &Arc<Endpoint>>,
+    before: Option<Identity>,
+    old: &[Arc<Endpoint>],
     ejections: &Arc<Ejections>,
 ) -> Option<Arc<Endpoint>> {
     if added.weight == 0 {
@@ -147,7 +225,7 @@ fn endpoint(
         .filter(|address| address.port() != 0)?;
     let identity = match added.tls_identity.and_then(|identity| identity.strategy) {
         Some(Strategy::DnsLikeIdentity(identity)) => match identity.name.parse::<Identity>() {
-            Ok(identity) => Some(identity),
+            Ok(identity) => Some(before.filter(|b| *b == identity).unwrap_or(identity)),
             Err(error) => {
                 warn!(%address, %error, "an endpoint with an unusable identity is left out");
                 return None;
@@ -160,13 +238,13 @@ fn endpoint(
         .protocol_hint
         .and_then(|hint| u16::try_from(hint.opaque_transport?.inbound_port).ok())
         .filter(|port| *port != 0);
-    if let Some(known) = old.get(&address)
+    if let Some(known) = find(old, address)
         && known.identity == identity
         && known.inbound_port == inbound_port
         && known.labels == labels
         && known.no_identity == NoTls::PeerNotMeshed
     {
-        return Some((*known).clone());
+        return Some(known.clone());
     }
     Some(Endpoint::discovered(
         address,
@@ -178,23 +256,15 @@ fn endpoint(
     ))
 }
 
-/// The labels of both, sorted; the endpoint's win.
+/// The labels of both; the endpoint's win.
 fn labels(set: &BTreeMap<String, String>, endpoint: &BTreeMap<String, String>) -> Labels {
-    let mut pairs = set.clone();
-    pairs.extend(
-        endpoint
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone())),
-    );
-    pairs.retain(|name, _| is_label_name(name));
-    let mut rendered = String::new();
-    for (name, value) in &pairs {
-        metrics::label(&mut rendered, &format!("dst_{name}"), value);
+    let mut pairs: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, value) in set.iter().chain(endpoint) {
+        if is_label_name(name) {
+            pairs.insert(name, value);
+        }
     }
-    Labels {
-        pairs,
-        rendered: rendered.into(),
-    }
+    Labels::new(pairs)
 }
 
 fn is_label_name(name: &str) -> bool {
@@ -206,9 +276,12 @@ fn is_label_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use linkerd_proto::destination::{AddrSet, NoEndpoints, TlsIdentity, WeightedAddrSet};
+    use linkerd_proto::destination::{AddrSet, NoEndpoints, TlsIdentity};
+
+    use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
     use super::*;
+    use crate::breaker::{Outcome, Reason};
 
     const TARGET: &str = "10.96.0.1:80";
 
@@ -310,6 +383,69 @@ mod tests {
         assert_eq!(new.list.len(), 1);
         assert_eq!(new.list[0].identity.as_ref().unwrap().as_str(), "c.d");
         assert!(old.list[0].is_gone());
+    }
+
+    #[test]
+    fn an_address_that_comes_twice_is_one_endpoint_and_the_last_word_counts() {
+        let set = apply(
+            None,
+            add(&[
+                ("1.1.1.2:1", Some("a.b")),
+                ("1.1.1.1:1", None),
+                ("1.1.1.2:1", Some("c.d")),
+            ]),
+            true,
+        );
+        assert_eq!(addresses(&set), ["1.1.1.1:1", "1.1.1.2:1"]);
+        assert_eq!(set.list[1].identity.as_ref().unwrap().as_str(), "c.d");
+    }
+
+    /// Any history of messages leaves the set that a plain map would have, sorted; what is not in it
+    /// any more has been left.
+    #[test]
+    fn every_history_gives_the_set_of_a_plain_map() {
+        for seed in 0..100 {
+            let mut lots = SmallRng::seed_from_u64(seed);
+            let mut set = apply(None, add(&[]), true);
+            let mut model: BTreeMap<SocketAddr, Option<&str>> = BTreeMap::new();
+            for _ in 0..50 {
+                let mut texts = Vec::new();
+                for _ in 0..lots.random_range(1..6) {
+                    texts.push(format!("10.0.0.{}:80", lots.random_range(0..12)));
+                }
+                let before = set.clone();
+                if lots.random() {
+                    let identity = [None, Some("a.b"), Some("c.d")][lots.random_range(0..3)];
+                    let added: Vec<_> = texts.iter().map(|t| (t.as_str(), identity)).collect();
+                    set = apply(Some(&set), add(&added), false);
+                    model.extend(texts.iter().map(|t| (t.parse().unwrap(), identity)));
+                } else {
+                    let removed: Vec<_> = texts.iter().map(String::as_str).collect();
+                    set = apply(Some(&set), remove(&removed), false);
+                    model.retain(|address, _| !texts.contains(&address.to_string()));
+                }
+                let found = set.list.iter().map(|endpoint| {
+                    let identity = endpoint.identity.as_ref().map(Identity::as_str);
+                    (endpoint.address, identity)
+                });
+                assert!(found.eq(model.iter().map(|(a, i)| (*a, *i))), "seed {seed}");
+                for endpoint in &*before.list {
+                    let kept = set.list.iter().any(|e| Arc::ptr_eq(e, endpoint));
+                    assert_eq!(endpoint.is_gone(), !kept, "seed {seed}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_census_tells_who_is_ejected() {
+        let set = apply(None, add(&[("1.1.1.1:1", None), ("1.1.1.2:1", None)]), true);
+        let now = Instant::now();
+        set.list[0].record(Outcome::Unreachable, Reason::Ready, now);
+        assert_eq!(
+            set.census(now).to_string(),
+            "endpoints: 2 known, 1 ready, 1 ejected"
+        );
     }
 
     #[test]

@@ -91,7 +91,11 @@ impl Proxy {
             .tls
             .as_ref()
             .map(|tls| Store::new(tls.identity().clone()));
-        let counters = Metrics::new(config.limits.authorities_max, config.limits.metrics_idle);
+        let counters = Metrics::new(
+            config.limits.authorities_max,
+            config.limits.routes_max,
+            config.limits.metrics_idle,
+        );
         let taps = Taps::new(
             config.limits.tap_headers_max,
             config.limits.tap_headers_bytes_max,
@@ -173,7 +177,7 @@ impl Bound {
         }
         let discovery = Discovery::new(shared.clone(), control);
 
-        let admin = Admin::new(shared.clone(), readiness);
+        let admin = Admin::new(shared.clone(), discovery.clone(), readiness);
         let serve = move |client| admin.clone().serve(client);
         // Probes, scrapes and taps go on until the end; they are not waited for.
         let admin_shared = Arc::new(shared.with_own_tasks());

@@ -1,6 +1,6 @@
 //! How loaded an endpoint is: its latency, remembered at its peak and forgotten over seconds, times
-//! what is under way. Entry: [`Load::compare`]. Reads and writes no more than two words, so that
-//! requests never wait for each other.
+//! what is under way; more when requests fail. Entry: [`Load::compare`]. Reads and writes single
+//! words, so that requests never wait for each other.
 //! Whoever was not measured yet is compared by what is under way alone, so it is tried soon.
 
 use std::{
@@ -11,64 +11,59 @@ use std::{
 
 use crate::breaker::clock_ms;
 
-/// A peak is forgotten to a third after this.
-const DECAY: Duration = Duration::from_secs(10);
-/// How much slower than remembered an answer counts that failed, so that an endpoint does not
-/// attract requests by failing them fast.
-const FAILURE_FACTOR: f32 = 2.0;
-/// Failures alone raise a latency up to this, microseconds.
-const FAILURE_LATENCY_MAX_US: f32 = 10_000_000.0;
+/// A peak of latency is forgotten to a third after this.
+const LATENCY_DECAY_MS: f32 = 10_000.0;
+/// Failures are: whoever was repaired gets its share again soon.
+const FAILURE_DECAY_MS: f32 = 2_000.0;
+/// What one answer counts among those that tell the share of failures.
+const FAILURE_STEP: f32 = 0.25;
+/// How many times as loaded an endpoint counts that always fails, less one. So it does not attract
+/// requests by failing them fast; it is ejected for failing in a row only.
+const FAILURE_WEIGHT: f32 = 10.0;
+/// A smaller share of failures is none.
+const FAILURE_SHARE_MIN: f32 = 0.01;
 
 /// How loaded one endpoint is.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     pending: AtomicU32,
-    /// [`Latency`] as one word; 0 = not measured.
+    /// Microseconds, as [`Remembered`]; 0 = not measured.
     latency: AtomicU64,
+    /// Share of failures, as [`Remembered`]; 0 = none.
+    failures: AtomicU64,
 }
 
-/// Measured.
+/// A number that is forgotten over time. Fits into 64 bits.
 #[derive(Clone, Copy)]
-struct Latency {
-    peak_us: f32,
-    /// Of the clock that wraps around after 49 days, when nothing is left of a peak anyway.
+struct Remembered {
+    value: f32,
+    /// Of the clock that wraps around after 49 days, when nothing is left anyway.
     at_ms: u32,
 }
 
-impl Latency {
+impl Remembered {
     fn read(word: u64) -> Option<Self> {
-        let [p0, p1, p2, p3, a0, a1, a2, a3] = word.to_le_bytes();
+        let [v0, v1, v2, v3, a0, a1, a2, a3] = word.to_le_bytes();
         (word != 0).then_some(Self {
-            peak_us: f32::from_le_bytes([p0, p1, p2, p3]),
+            value: f32::from_le_bytes([v0, v1, v2, v3]),
             at_ms: u32::from_le_bytes([a0, a1, a2, a3]),
         })
     }
 
     fn word(self) -> u64 {
-        u64::from(self.peak_us.to_bits()) | u64::from(self.at_ms) << 32
+        u64::from(self.value.to_bits()) | u64::from(self.at_ms) << 32
     }
 
-    /// The share of a peak that is left at `now_ms`.
-    fn kept(self, now_ms: u32) -> f32 {
-        // A sample of a moment ago may be later than a `now` that was taken before it.
+    /// The share that is left at `now_ms`.
+    fn kept(self, now_ms: u32, decay_ms: f32) -> f32 {
+        // It may have been written a moment after the caller took the time.
         let age_ms = now_ms.wrapping_sub(self.at_ms).cast_signed().max(0);
-        (-(age_ms as f32) / DECAY.as_millis() as f32).exp()
+        (-(age_ms as f32) / decay_ms).exp()
     }
 
-    /// What is left of the peak; an endpoint that nobody asks becomes attractive again.
-    fn left_us(self, now_ms: u32) -> f32 {
-        self.peak_us * self.kept(now_ms)
+    fn left(self, now_ms: u32, decay_ms: f32) -> f32 {
+        self.value * self.kept(now_ms, decay_ms)
     }
-}
-
-/// What a sample says.
-enum Sample {
-    /// An answer took so long.
-    Exactly(f32),
-    /// No answer came for so long.
-    AtLeast(f32),
-    /// An answer that failed took so long.
-    Failed(f32),
 }
 
 impl Load {
@@ -80,61 +75,90 @@ impl Load {
         self.pending.fetch_sub(1, Relaxed);
     }
 
-    /// An answer came: counts at once when it is slower than remembered, over time when it is faster.
+    /// The first data came: counts at once when it is slower than remembered, over time when it is
+    /// faster.
     pub(crate) fn answered(&self, after: Duration, now: Instant) {
-        self.observe(&Sample::Exactly(micros(after)), now);
-    }
-
-    /// Nobody waits any longer.
-    pub(crate) fn given_up(&self, after: Duration, now: Instant) {
-        self.observe(&Sample::AtLeast(micros(after)), now);
-    }
-
-    /// An answer came and was a failure.
-    pub(crate) fn failed(&self, after: Duration, now: Instant) {
-        self.observe(&Sample::Failed(micros(after)), now);
-    }
-
-    fn observe(&self, sample: &Sample, now: Instant) {
-        let now_ms = wrapping_ms(now);
-        let old = Latency::read(self.latency.load(Relaxed));
-        let left = old.map_or(0.0, |old| old.left_us(now_ms));
-        let peak_us = match (sample, old) {
-            (Sample::Exactly(took), Some(old)) if *took < left => {
-                let keep = old.kept(now_ms);
-                old.peak_us * keep + took * (1.0 - keep)
+        let (now_ms, took) = (wrapping_ms(now), micros(after));
+        let latency = match Remembered::read(self.latency.load(Relaxed)) {
+            Some(old) if took < old.left(now_ms, LATENCY_DECAY_MS) => {
+                let keep = old.kept(now_ms, LATENCY_DECAY_MS);
+                old.value * keep + took * (1.0 - keep)
             }
-            (Sample::Exactly(took), _) => *took,
-            (Sample::AtLeast(took), _) => took.max(left),
-            (Sample::Failed(took), _) => {
-                let raised = (left.max(*took) * FAILURE_FACTOR).min(FAILURE_LATENCY_MAX_US);
-                raised.max(left)
-            }
+            _ => took,
         };
-        let latency = Latency {
+        self.set_latency(latency, now_ms);
+    }
+
+    /// Nobody waits any longer, or what came was a failure: so slow the endpoint was at least.
+    pub(crate) fn ended_after(&self, after: Duration, now: Instant) {
+        let now_ms = wrapping_ms(now);
+        let left = self.latency_us(now_ms).unwrap_or_default();
+        self.set_latency(micros(after).max(left), now_ms);
+    }
+
+    fn set_latency(&self, us: f32, now_ms: u32) {
+        let latency = Remembered {
             // Never 0, which stands for "not measured".
-            peak_us: peak_us.max(1.0),
+            value: us.max(1.0),
             at_ms: now_ms,
         };
         // Of two samples at the same moment one may get lost.
         self.latency.store(latency.word(), Relaxed);
     }
 
+    /// Whether a request succeeded.
+    pub(crate) fn judged(&self, success: bool, now: Instant) {
+        let word = self.failures.load(Relaxed);
+        if success && word == 0 {
+            return;
+        }
+        let now_ms = wrapping_ms(now);
+        let left = failure_share(word, now_ms);
+        let latest = if success { 0.0 } else { 1.0 };
+        let share = left + FAILURE_STEP * (latest - left);
+        let failures = Remembered {
+            value: share,
+            at_ms: now_ms,
+        };
+        let word = if share < FAILURE_SHARE_MIN {
+            0
+        } else {
+            failures.word()
+        };
+        self.failures.store(word, Relaxed);
+    }
+
+    /// What was measured while the endpoint was down says nothing about it now.
+    pub(crate) fn forget(&self) {
+        self.latency.store(0, Relaxed);
+        self.failures.store(0, Relaxed);
+    }
+
     /// Which of two is less loaded.
     pub(crate) fn compare(&self, other: &Self, now: Instant) -> Ordering {
         let now_ms = wrapping_ms(now);
-        let (a, b) = (self.pending.load(Relaxed), other.pending.load(Relaxed));
-        let left = |load: &Self| {
-            Latency::read(load.latency.load(Relaxed)).map(|latency| latency.left_us(now_ms))
+        let weight = |load: &Self| {
+            let pending = load.pending.load(Relaxed) as f32 + 1.0;
+            let failures = failure_share(load.failures.load(Relaxed), now_ms);
+            pending * (1.0 + FAILURE_WEIGHT * failures)
         };
-        match (left(self), left(other)) {
-            (Some(a_us), Some(b_us)) => {
-                let cost = |us: f32, pending: u32| f64::from(us) * (f64::from(pending) + 1.0);
-                cost(a_us, a).total_cmp(&cost(b_us, b))
-            }
-            (a_us, b_us) => a.cmp(&b).then(a_us.is_some().cmp(&b_us.is_some())),
+        match (self.latency_us(now_ms), other.latency_us(now_ms)) {
+            (Some(a_us), Some(b_us)) => (a_us * weight(self)).total_cmp(&(b_us * weight(other))),
+            (a_us, b_us) => weight(self)
+                .total_cmp(&weight(other))
+                .then(a_us.is_some().cmp(&b_us.is_some())),
         }
     }
+
+    /// What is left of the peak; an endpoint that nobody asks becomes attractive again.
+    fn latency_us(&self, now_ms: u32) -> Option<f32> {
+        let latency = Remembered::read(self.latency.load(Relaxed))?;
+        Some(latency.left(now_ms, LATENCY_DECAY_MS))
+    }
+}
+
+fn failure_share(word: u64, now_ms: u32) -> f32 {
+    Remembered::read(word).map_or(0.0, |failures| failures.left(now_ms, FAILURE_DECAY_MS))
 }
 
 fn micros(duration: Duration) -> f32 {
@@ -154,8 +178,7 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     fn left_us(load: &Load, now: Instant) -> f32 {
-        let latency = Latency::read(load.latency.load(Relaxed)).unwrap();
-        latency.left_us(wrapping_ms(now))
+        load.latency_us(wrapping_ms(now)).unwrap()
     }
 
     #[test]
@@ -211,13 +234,30 @@ mod tests {
         let now = Instant::now();
         for load in [&failing, &good] {
             load.answered(10 * MS, now);
+            load.judged(true, now);
         }
-        failing.failed(MS / 10, now);
+        failing.ended_after(MS / 10, now);
+        failing.judged(false, now);
         assert!(good.compare(&failing, now).is_lt());
+        // It can be told from one that is just as busy for seconds, and not for ever.
+        assert!(good.compare(&failing, now + S).is_lt());
+        good.begin();
+        assert!(failing.compare(&good, now + 3 * S).is_lt());
+    }
+
+    #[test]
+    fn good_answers_make_up_for_failures() {
+        let load = Load::default();
+        let now = Instant::now();
         for _ in 0..100 {
-            failing.failed(MS / 10, now);
+            load.judged(false, now);
         }
-        assert!(left_us(&failing, now) <= FAILURE_LATENCY_MAX_US);
+        let share = || failure_share(load.failures.load(Relaxed), wrapping_ms(now));
+        assert!((0.99..=1.0).contains(&share()));
+        for _ in 0..20 {
+            load.judged(true, now);
+        }
+        assert_eq!(load.failures.load(Relaxed), 0);
     }
 
     #[test]
@@ -225,9 +265,9 @@ mod tests {
         let load = Load::default();
         let now = Instant::now();
         load.answered(10 * MS, now);
-        load.given_up(MS, now);
+        load.ended_after(MS, now);
         assert!(left_us(&load, now) > 9_000.0);
-        load.given_up(S, now);
+        load.ended_after(S, now);
         assert!(left_us(&load, now) > 0.9e6);
     }
 

@@ -17,6 +17,7 @@ use crate::{
     detect::{Protocol, detect},
     discovery::{Discovery, Target},
     endpoint::Endpoint,
+    endpoints::Census,
     first::{Bounds, First, who_speaks},
     http::{
         forward::{Destination, Forward},
@@ -157,11 +158,13 @@ fn refuse(client: &Socket, shared: &Shared, address: SocketAddr, error: &DialErr
 /// Why a connection has no server.
 #[derive(Debug, thiserror::Error)]
 enum DialError {
-    #[error("{service} has no ready endpoints")]
-    NoEndpoints { service: String },
-    #[error("{service}: {address}: {source}")]
+    #[error("{service} has no ready endpoints ({census})")]
+    NoEndpoints { service: String, census: Census },
+    #[error("{service}: {tried} tried, the last at {address}: {source} ({census})")]
     Connect {
         service: String,
+        census: Census,
+        tried: usize,
         address: SocketAddr,
         source: ConnectError,
     },
@@ -177,7 +180,11 @@ async fn dial(
     let endpoints = target.endpoints_within(limits.endpoint_wait).await;
     let service = || endpoints.service.to_string();
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-    let mut last = DialError::NoEndpoints { service: service() };
+    let census = || endpoints.census(Instant::now());
+    let mut last = DialError::NoEndpoints {
+        service: service(),
+        census: census(),
+    };
     while tried.len() < limits.attempts_max
         && let Some(mut pending) = balance::pick(&endpoints.list, &tried, Instant::now(), |n| {
             rand::random_range(0..n)
@@ -195,12 +202,14 @@ async fn dial(
                     target.refresh();
                 }
                 let address = endpoint.address;
+                tried.push(endpoint);
                 last = DialError::Connect {
                     service: service(),
+                    census: census(),
+                    tried: tried.len(),
                     address,
                     source,
                 };
-                tried.push(endpoint);
             }
         }
     }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::{body::ResponseBody, headers::ERROR};
-use crate::tls::connect::ConnectError;
+use crate::{endpoints::Census, tls::connect::ConnectError};
 
 /// gRPC status UNAVAILABLE.
 const GRPC_UNAVAILABLE: &str = "14";
@@ -12,26 +12,33 @@ const GRPC_UNAVAILABLE: &str = "14";
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ForwardError {
     /// The Service is there, and nobody is behind it.
-    #[error("{service} has no ready endpoints")]
-    NoEndpoints { service: String },
+    #[error("{service} has no ready endpoints ({census})")]
+    NoEndpoints { service: String, census: Census },
     /// None of the tried endpoints could be reached.
-    #[error("{service}: tried {tried} of {known} endpoints, the last at {address}: {source}")]
+    #[error("{service}: {tried} tried, the last at {address}: {source} ({census})")]
     Connect {
         service: String,
+        census: Census,
         tried: usize,
-        known: usize,
         address: std::net::SocketAddr,
         source: ConnectError,
     },
     /// Finding and reaching an endpoint took too long.
-    #[error("{service}: no endpoint reached within {bound:?}")]
+    #[error("{service}: no endpoint reached within {bound:?}, the last was {address}{} ({census})",
+        .last.as_ref().map(|last| format!(", before that: {last}")).unwrap_or_default())]
     Timeout {
         service: String,
+        census: Census,
         bound: std::time::Duration,
+        address: std::net::SocketAddr,
+        /// Of the attempt before.
+        last: Option<ConnectError>,
     },
     /// The endpoint took the request and broke off; it may have been processed.
-    #[error("{address}: {source}")]
+    #[error("{service}: {address} broke off: {source} ({census})")]
     Broken {
+        service: String,
+        census: Census,
         address: std::net::SocketAddr,
         source: hyper::Error,
     },
@@ -91,17 +98,51 @@ fn header_text(text: &str) -> HeaderValue {
 mod tests {
     use super::*;
 
+    const CENSUS: Census = Census {
+        known: 3,
+        ready: 1,
+        ejected: 2,
+    };
+
     #[test]
     fn the_answer_names_the_service() {
         let error = ForwardError::NoEndpoints {
             service: "web.shop".to_owned(),
+            census: CENSUS,
         };
+        let text = "web.shop has no ready endpoints (endpoints: 3 known, 1 ready, 2 ejected)";
         let response = error.response(false);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(response.headers()[ERROR], "web.shop has no ready endpoints");
+        assert_eq!(response.headers()[ERROR], text);
         let response = error.response(true);
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["grpc-status"], "14");
+        assert_eq!(response.headers()["grpc-message"], text);
+    }
+
+    #[test]
+    fn a_timeout_names_the_endpoint_and_the_error_before() {
+        let mut error = ForwardError::Timeout {
+            service: "web.shop".to_owned(),
+            census: CENSUS,
+            bound: std::time::Duration::from_secs(10),
+            address: ([10, 0, 0, 1], 80).into(),
+            last: None,
+        };
+        assert_eq!(
+            error.to_string(),
+            "web.shop: no endpoint reached within 10s, the last was 10.0.0.1:80 \
+             (endpoints: 3 known, 1 ready, 2 ejected)"
+        );
+        if let ForwardError::Timeout { last, .. } = &mut error {
+            *last = Some(ConnectError::Timeout);
+        }
+        assert!(
+            error
+                .to_string()
+                .contains(", before that: cannot connect: no answer in time (")
+        );
+        assert_eq!(error.response(false).status(), StatusCode::GATEWAY_TIMEOUT);
     }
 
     #[test]

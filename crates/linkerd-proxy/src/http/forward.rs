@@ -1,7 +1,7 @@
 //! One request from the client's connection to an endpoint and its response back. Entry: [`Forward::handle`].
 //! Another endpoint is tried only when nothing of the request was sent.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{io, net::SocketAddr, sync::Arc, time::Instant};
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header, uri};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -238,10 +238,12 @@ impl Forward {
                     continue;
                 }
                 Err(_) => {
-                    let service = endpoints.service.to_string();
                     let error = ForwardError::Timeout {
-                        service,
+                        service: endpoints.service.to_string(),
+                        census: endpoints.census(Instant::now()),
                         bound: limits.bind_timeout,
+                        address: endpoint.address,
+                        last,
                     };
                     let route = self.route(authority, source, Some(&endpoint), None);
                     return Err(Failed { error, route });
@@ -281,6 +283,7 @@ impl Forward {
                             if !reused {
                                 pending.answered(Outcome::Unreachable, Instant::now());
                                 tried.push(endpoint);
+                                last = Some(ConnectError::Tcp(io::Error::other(source)));
                             }
                             request = unsent;
                         }
@@ -289,8 +292,12 @@ impl Forward {
                             if !source.is_user() && !source.is_canceled() {
                                 pending.answered(Outcome::Failure, Instant::now());
                             }
-                            let address = endpoint.address;
-                            let error = ForwardError::Broken { address, source };
+                            let error = ForwardError::Broken {
+                                service: endpoints.service.to_string(),
+                                census: endpoints.census(Instant::now()),
+                                address: endpoint.address,
+                                source,
+                            };
                             return Err(Failed { error, route });
                         }
                     }
@@ -351,6 +358,7 @@ impl Forward {
         source: TlsLabel,
     ) -> Failed {
         let service = endpoints.service.to_string();
+        let census = endpoints.census(Instant::now());
         let endpoint = tried.last();
         let route = self.route(
             authority,
@@ -361,12 +369,12 @@ impl Forward {
         let error = match (endpoint, last) {
             (Some(endpoint), Some(source)) => ForwardError::Connect {
                 service,
+                census,
                 tried: tried.len(),
-                known: endpoints.list.len(),
                 address: endpoint.address,
                 source,
             },
-            _ => ForwardError::NoEndpoints { service },
+            _ => ForwardError::NoEndpoints { service, census },
         };
         Failed { error, route }
     }

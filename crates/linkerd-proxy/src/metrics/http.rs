@@ -127,6 +127,7 @@ impl Route {
 pub(crate) struct HttpMetrics {
     state: Mutex<State>,
     authorities_max: usize,
+    routes_max: usize,
     start: Instant,
 }
 
@@ -137,21 +138,26 @@ struct State {
 }
 
 impl HttpMetrics {
-    pub(super) fn new(authorities_max: usize) -> Self {
+    pub(super) fn new(authorities_max: usize, routes_max: usize) -> Self {
         Self {
             state: Mutex::default(),
             authorities_max,
+            routes_max,
             start: Instant::now(),
         }
     }
 
-    /// The counters of a route. Authorities beyond the limit share one.
+    /// The counters of a route. Authorities beyond the limit share one, and so do all routes beyond
+    /// theirs: endpoints come and go, and each has its own.
     pub(crate) fn route(&self, mut key: RouteKey) -> Arc<Route> {
         let mut state = self.state.lock();
         if let Some(route) = state.routes.get(&key) {
             return route.clone();
         }
-        if !state.authorities.contains(&key.authority) {
+        if state.routes.len() >= self.routes_max {
+            key.authority = AUTHORITY_OTHER.into();
+            key.destination = "".into();
+        } else if !state.authorities.contains(&key.authority) {
             if state.authorities.len() < self.authorities_max {
                 state.authorities.insert(key.authority.clone());
             } else {
@@ -280,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_response_has_every_label_of_its_route() {
-        let metrics = HttpMetrics::new(10);
+        let metrics = HttpMetrics::new(10, 100);
         metrics.route(key("web:80")).response_ended(
             Classification::Failure,
             200,
@@ -297,7 +303,7 @@ mod tests {
 
     #[test]
     fn authorities_beyond_the_limit_are_counted_as_other() {
-        let metrics = HttpMetrics::new(2);
+        let metrics = HttpMetrics::new(2, 100);
         for i in 0..1_000 {
             metrics.route(key(&format!("host-{i}"))).request_ended();
         }
@@ -307,9 +313,28 @@ mod tests {
         assert!(out.contains("authority=\"other\""));
     }
 
+    /// Each pod that a rollout makes is another endpoint.
+    #[test]
+    fn routes_beyond_the_limit_are_counted_as_one() {
+        let metrics = HttpMetrics::new(10, 20);
+        for i in 0..1_000 {
+            let key = RouteKey {
+                destination: format!("dst_pod=\"web-{i}\"").into(),
+                ..key("web:80")
+            };
+            metrics.route(key).request_ended();
+        }
+        let mut out = String::new();
+        metrics.render(&mut out);
+        assert_eq!(out.matches("request_total{").count(), 21);
+        let rest = "request_total{authority=\"other\",direction=\"outbound\",\
+            tls=\"no_identity\",no_tls_reason=\"off_cluster\"} 980\n";
+        assert!(out.contains(rest), "{out}");
+    }
+
     #[test]
     fn idle_routes_are_forgotten_unless_somebody_holds_them() {
-        let metrics = HttpMetrics::new(2);
+        let metrics = HttpMetrics::new(2, 100);
         let held = metrics.route(key("held"));
         metrics.route(key("idle"));
         metrics.expire(

@@ -1,6 +1,7 @@
 //! What the proxy counts, and its text for Prometheus. Entry: [`Metrics`].
 //! Whoever counts holds an `Arc` of one series and touches atomics only; the maps are for newcomers and scrapes.
 
+mod balance;
 mod histogram;
 mod http;
 mod tcp;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use linkerd_names::{NoTls, Tls};
 use prometheus_client::registry::Registry;
 
+pub(crate) use balance::{Balanced, render as render_balance};
 pub(crate) use http::{Classification, HttpMetrics, Route, RouteKey};
 pub(crate) use tcp::{Close, Peer, TcpMetrics, TcpSeries};
 pub(crate) use tls::{ReloadStatus, TlsMetrics};
@@ -74,11 +76,11 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(authorities_max: usize, idle: Duration) -> Self {
+    pub(crate) fn new(authorities_max: usize, routes_max: usize, idle: Duration) -> Self {
         let mut process = Registry::default();
         linkerd_process::register_process_metrics(&mut process);
         Self {
-            http: HttpMetrics::new(authorities_max),
+            http: HttpMetrics::new(authorities_max, routes_max),
             tcp: TcpMetrics::default(),
             tls: TlsMetrics::default(),
             process,

@@ -87,7 +87,7 @@ impl Tapped {
     pub(crate) fn sent(&mut self, endpoint: Option<&Endpoint>, tls: Option<&Tls>) {
         if let Some(endpoint) = endpoint {
             self.destination = Some(endpoint.address);
-            self.destination_labels.clone_from(&endpoint.labels.pairs);
+            self.destination_labels = endpoint.labels.pairs();
         }
         if let Some(tls) = tls {
             event::add_tls(&mut self.destination_labels, tls);

@@ -116,6 +116,7 @@ impl Running {
         let text = get(self.admin, "/metrics").await.1;
         let line = text
             .lines()
+            .filter(|line| !line.starts_with('#'))
             .find(|line| parts.iter().all(|part| line.contains(part)))?;
         line.rsplit(' ').next()?.parse().ok()
     }
