@@ -1,7 +1,7 @@
 //! Chooses an endpoint: of two drawn by lot the less loaded one. Entry: [`pick`], which gives a
 //! [`Pending`]; what becomes of the request is told to that.
 //! Ejected endpoints are left out; one whose pause is over gets one request as a probe; when all are
-//! ejected they are used all the same. Nothing is allocated or locked here.
+//! ejected they are used all the same; the only one is never ejected. Nothing is allocated or locked here.
 
 use std::{
     sync::Arc,
@@ -118,21 +118,24 @@ pub(crate) fn pick(
     now: Instant,
     mut draw: impl FnMut(usize) -> usize,
 ) -> Option<Pending> {
-    let count = endpoints.len();
     let is_tried = |endpoint: &Arc<Endpoint>| tried.iter().any(|t| Arc::ptr_eq(t, endpoint));
-    if count > 1 {
-        for _ in 0..PAIRS {
-            let first = draw(count);
-            let second = (first + 1 + draw(count - 1)) % count;
-            let pair = [&endpoints[first], &endpoints[second]];
-            let untried = pair.into_iter().filter(|endpoint| !is_tried(endpoint));
-            if let Some(pending) = lighter_ready(untried, now) {
-                return Some(pending);
-            }
+    match endpoints {
+        [] => return None,
+        [only] => return (!is_tried(only)).then(|| Pending::start(only, Reason::Only, now)),
+        _ => {}
+    }
+    let count = endpoints.len();
+    for _ in 0..PAIRS {
+        let first = draw(count);
+        let second = (first + 1 + draw(count - 1)) % count;
+        let pair = [&endpoints[first], &endpoints[second]];
+        let untried = pair.into_iter().filter(|endpoint| !is_tried(endpoint));
+        if let Some(pending) = lighter_ready(untried, now) {
+            return Some(pending);
         }
     }
     // Beginning anywhere, so that not all requests come to the same endpoint.
-    let start = if count > 1 { draw(count) } else { 0 };
+    let start = draw(count);
     let all = || {
         let (front, back) = endpoints.split_at(start);
         let from_start = back.iter().chain(front);
@@ -369,6 +372,7 @@ mod tests {
             let mut picked = pick(&endpoints, &[], now, |_| 0).unwrap();
             picked.answered(Outcome::Unreachable, now);
         }
+        assert_eq!(endpoints[0].readiness(now), Readiness::Ready);
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(crate) enum Reason {
     Probe,
     /// All are ejected.
     LastResort,
+    /// There is no other, so there is nothing to decide: it is never ejected.
+    Only,
 }
 
 /// Whether an endpoint can be asked.
@@ -115,6 +117,7 @@ impl State {
     ) -> Self {
         let mut next = self;
         match outcome {
+            Outcome::Failure | Outcome::Unreachable if reason == Reason::Only => return self,
             Outcome::Success => return Self::default(),
             Outcome::Connected => {
                 next.connect_failures = 0;
@@ -145,7 +148,7 @@ impl State {
                 next.failed_probes = next.failed_probes.saturating_add(1)
             }
             // Where all fail the pauses stay short, so that all are found again at once.
-            Reason::LastResort | Reason::Ready | Reason::Probe => next.failed_probes = 0,
+            _ => next.failed_probes = 0,
         }
         next.ejected_until_ms = now_ms + policy.pause_ms(next.failed_probes, lot);
         next
@@ -333,6 +336,17 @@ mod tests {
         let now = state.ejected_until_ms - 10_000;
         let state = after(state, Outcome::Unreachable, Reason::LastResort, now);
         assert_eq!(state.ejected_until_ms, now + 1_000);
+    }
+
+    #[test]
+    fn the_only_endpoint_is_never_ejected() {
+        let mut state = State::default();
+        for _ in 0..10 {
+            state = after(state, Outcome::Unreachable, Reason::Only, 1);
+        }
+        assert_eq!(state, State::default());
+        let back = after(ejected_at(1), Outcome::Success, Reason::Only, 2);
+        assert_eq!(back, State::default());
     }
 
     #[test]

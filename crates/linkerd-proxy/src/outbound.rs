@@ -160,7 +160,7 @@ fn refuse(client: &Socket, shared: &Shared, address: SocketAddr, error: &DialErr
 enum DialError {
     #[error("{service} has no ready endpoints ({census})")]
     NoEndpoints { service: String, census: Census },
-    #[error("{service}: {tried} tried, the last at {address}: {source} ({census})")]
+    #[error("{service}: tried {tried} of {} endpoints, the last at {address}: {source} ({census})", .census.known)]
     Connect {
         service: String,
         census: Census,

@@ -319,7 +319,11 @@ async fn an_error_of_ours_says_which_service_and_how_its_endpoints_are() {
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     let header = answer.lines().find(|l| l.starts_with("l5d-proxy-error: "));
     let header = header.unwrap();
-    for part in ["web.ns: 2 tried", "Connection refused", census] {
+    for part in [
+        "web.ns: tried 2 of 2 endpoints",
+        "Connection refused",
+        census,
+    ] {
         assert!(header.contains(part), "{header}");
     }
 

@@ -15,7 +15,7 @@ pub(super) enum ForwardError {
     #[error("{service} has no ready endpoints ({census})")]
     NoEndpoints { service: String, census: Census },
     /// None of the tried endpoints could be reached.
-    #[error("{service}: {tried} tried, the last at {address}: {source} ({census})")]
+    #[error("{service}: tried {tried} of {} endpoints, the last at {address}: {source} ({census})", .census.known)]
     Connect {
         service: String,
         census: Census,
