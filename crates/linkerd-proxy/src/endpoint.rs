@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -19,8 +19,7 @@ use crate::{
     ejections::Ejections,
     http::pool::Pool,
     load::Load,
-    mux,
-    metrics,
+    metrics, mux,
     tls::connect::backoff,
 };
 
@@ -36,9 +35,10 @@ pub(crate) struct Endpoint {
     pub(crate) labels: Labels,
     pub(crate) load: Load,
     pub(crate) handshake: HandshakeMemory,
-    pub(crate) pool: Pool,
+    /// Made when the first connection is: most of many endpoints are never used.
+    pub(crate) pool: LazyLock<Box<Pool>>,
     /// Connections that carry the streams of many clients.
-    pub(crate) shared: mux::Pool,
+    pub(crate) shared: LazyLock<Box<mux::Pool>>,
     gone: AtomicBool,
     breaker: Breaker,
     ejections: Arc<Ejections>,
@@ -125,8 +125,8 @@ impl Endpoint {
             labels,
             load: Load::default(),
             handshake: HandshakeMemory::default(),
-            pool: Pool::default(),
-            shared: mux::Pool::default(),
+            pool: LazyLock::new(Box::default),
+            shared: LazyLock::new(Box::default),
             gone: AtomicBool::new(false),
             breaker: Breaker::default(),
             ejections,
