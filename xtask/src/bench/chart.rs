@@ -29,11 +29,24 @@ pub(super) fn svg(records: &[Record], planes: &[String]) -> String {
             .enumerate()
             .filter_map(|(index, plane)| Some((index, figure.summary(records, plane)?)))
             .collect();
-        let longest = bars.iter().map(|(_, bar)| bar.median).fold(0.0, f64::max);
+        let longest = bars.iter().map(|(_, bar)| bar.median).fold(
+            if figure.label.ends_with('%') {
+                100.0
+            } else {
+                0.0
+            },
+            f64::max,
+        );
         if longest <= 0.0 {
             continue;
         }
-        let label = format!("{}: {}", figure.measure.short_title(), figure.label);
+        let better = if figure.more_is_better() {
+            "↑"
+        } else {
+            "↓"
+        };
+        let title = figure.measure.short_title();
+        let label = format!("{title}: {} {better}", figure.label);
         text(&mut body, BARS - 8.0, y + 11.0, "end", &label);
         for (index, bar) in bars {
             let width = (bar.median / longest).max(0.0) * BAR_MAX;
@@ -56,6 +69,8 @@ pub(super) fn svg(records: &[Record], planes: &[String]) -> String {
         legend.push_str(&rectangle(x, 16.0, 14.0, COLOURS[index % COLOURS.len()]));
         text(&mut legend, x + 20.0, 27.0, "start", plane);
     }
+    let directions = "↑ more is better, ↓ less is better";
+    text(&mut legend, BARS - 8.0, 27.0, "end", directions);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {y}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n\

@@ -199,6 +199,10 @@ impl Figure {
         self.target.is_some()
     }
 
+    pub(super) fn more_is_better(&self) -> bool {
+        matches!(self.target, Some(RatioAtLeast(_) | AtLeast(_)))
+    }
+
     /// The plane's value over all rounds; none when it was not measured.
     pub(super) fn summary(&self, records: &[Record], plane: &str) -> Option<Summary> {
         Summary::of(match self.value {
