@@ -210,7 +210,11 @@ impl From<v1::Pod> for Pod {
             },
             template_hash: labels.remove(TEMPLATE_HASH_LABEL),
             skip_inbound_ports: ports(&annotations, annotations::SKIP_INBOUND_PORTS),
-            opaque_ports: ports(&annotations, annotations::OPAQUE_PORTS),
+            opaque_ports: PortSet::opaque(
+                annotations
+                    .get(annotations::OPAQUE_PORTS)
+                    .map(String::as_str),
+            ),
             inbound_port: inbound_port(spec),
         }
     }

@@ -42,8 +42,7 @@ impl From<v1::Service> for Service {
             .annotations
             .as_ref()
             .and_then(|annotations| annotations.get(annotations::OPAQUE_PORTS))
-            .map(|text| PortSet::parse(text))
-            .unwrap_or_default();
+            .map(String::as_str);
         let key = ServiceKey {
             namespace: metadata.namespace.unwrap_or_default(),
             name: metadata.name.unwrap_or_default(),
@@ -83,7 +82,7 @@ impl From<v1::Service> for Service {
             ips,
             prefers_ipv6,
             ports,
-            opaque_ports,
+            opaque_ports: PortSet::opaque(opaque_ports),
         }
     }
 }

@@ -212,15 +212,15 @@ async fn a_headless_service_is_balanced_by_name_and_one_of_its_pods_too() {
     for (target, expected) in [
         (
             "db.ns.svc.cluster.local:5432",
-            "detect core/Service/db.ns:5432 -> balance db.ns.svc.cluster.local:5432",
+            "opaque core/Service/db.ns:5432 -> balance db.ns.svc.cluster.local:5432",
         ),
         (
             "db-0.db.ns.svc.cluster.local:5432",
-            "detect core/Service/db.ns:5432 -> balance db-0.db.ns.svc.cluster.local:5432",
+            "opaque core/Service/db.ns:5432 -> balance db-0.db.ns.svc.cluster.local:5432",
         ),
         (
             "10.1.0.5:5432",
-            "detect core/Pod/db-0.ns:5432 -> 10.1.0.5:5432 \
+            "opaque core/Pod/db-0.ns:5432 -> 10.1.0.5:5432 \
              db.deployment.ns.linkerd-managed.linkerd.svc.cluster.local",
         ),
     ] {
@@ -251,6 +251,33 @@ async fn an_opaque_port_is_not_read() {
         // A proxy that believed the two to differ would read opaque bytes as HTTP.
         assert!(harness.profile(target).await.opaque_protocol, "{target}");
     }
+}
+
+#[tokio::test]
+async fn ports_that_are_never_http_by_custom_are_not_read() {
+    let index = web();
+    let spec = json!({
+        "clusterIP": "10.0.0.3",
+        "clusterIPs": ["10.0.0.3"],
+        "ports": [{ "name": "a", "port": 3306 }, { "name": "b", "port": 3307 }],
+    });
+    index.apply(service("mysql", spec));
+    let mut harness = harness(&index).await;
+    for (port, word) in [(3306, "opaque"), (3307, "detect")] {
+        let policy = harness.policy(&format!("10.0.0.3:{port}")).await;
+        assert!(policy.starts_with(word), "{policy}");
+        let profile = harness.profile(&format!("10.0.0.3:{port}")).await;
+        assert_eq!(profile.opaque_protocol, word == "opaque");
+        let server = harness.inbound.get_port(port_spec("ns:web-a", port)).await;
+        let server = inbound(server.unwrap().into_inner());
+        assert_eq!(server, format!("{word} for 10.1.0.1"));
+    }
+    // The annotation has the last word.
+    let mut other = meshed_pod("web-a", "10.1.0.1", "web");
+    other["metadata"]["annotations"] = json!({ "config.linkerd.io/opaque-ports": "" });
+    index.apply(pod(other));
+    let server = harness.inbound.get_port(port_spec("ns:web-a", 3306)).await;
+    assert_eq!(inbound(server.unwrap().into_inner()), "detect for 10.1.0.1");
 }
 
 #[tokio::test]
