@@ -178,6 +178,11 @@ pub struct Limits {
     pub h2_streams_max: u32,
     /// Decoded headers of one HTTP/2 message, bytes.
     pub h2_header_list_bytes_max: u32,
+    /// Between two PINGs to a client of the inbound HTTP/2 server: one that has vanished without a
+    /// word, or never finishes what it has begun, is found by its silence.
+    pub h2_ping_interval: Duration,
+    /// How long the answer to such a PING may take.
+    pub h2_ping_timeout: Duration,
     /// Head of an HTTP/1 message, bytes; also the largest read buffer.
     pub h1_head_bytes_max: usize,
     /// Time for the next complete head on an inbound HTTP/1 connection, idle time included.
@@ -244,6 +249,8 @@ impl Default for Limits {
             h2_connections_max: 64,
             h2_streams_max: 1_024,
             h2_header_list_bytes_max: 64 * 1024,
+            h2_ping_interval: Duration::from_secs(60),
+            h2_ping_timeout: Duration::from_secs(20),
             h1_head_bytes_max: 64 * 1024,
             h1_head_timeout: Duration::from_secs(3600),
             authorities_max: 500,

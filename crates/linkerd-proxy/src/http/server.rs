@@ -29,6 +29,8 @@ pub(crate) async fn serve(socket: Socket, forward: Forward, drain: &Cancellation
             .timer(TokioTimer::new())
             .auto_date_header(false)
             .enable_connect_protocol()
+            .keep_alive_interval(is_inbound.then_some(limits.h2_ping_interval))
+            .keep_alive_timeout(limits.h2_ping_timeout)
             .max_concurrent_streams(limits.h2_streams_max)
             .max_header_list_size(limits.h2_header_list_bytes_max)
             .serve_connection(io, service);

@@ -21,6 +21,7 @@ mod http2;
 mod http2_floods;
 mod message;
 mod responses;
+mod slow;
 mod smuggling;
 mod talk;
 mod tcp;
