@@ -27,7 +27,7 @@ pub enum Source {
         key: ServiceKey,
         /// The Service's own port, also when it was asked for by its NodePort.
         port: u16,
-        /// Whether it is annotated as never to be read as HTTP.
+        /// Whether it is never to be read as HTTP.
         opaque: bool,
     },
     /// One pod, which is the only endpoint: at the address asked for, or at all of its own when it
@@ -35,7 +35,7 @@ pub enum Source {
     Pod {
         /// The pod's namespace.
         namespace: String,
-        /// Whether it is annotated as never to be read as HTTP.
+        /// Whether it is never to be read as HTTP.
         opaque: bool,
     },
 }

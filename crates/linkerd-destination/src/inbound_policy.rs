@@ -25,7 +25,7 @@ const NAME: &str = "all-unauthenticated";
 
 /// Returns the policy of a pod's port; none when there is no such pod.
 ///
-/// Ports that are annotated as opaque are not read; all others are read as HTTP where they are that.
+/// Opaque ports are not read; all others are read as HTTP where they are that.
 pub fn server(endpoints: &Endpoints) -> Option<Server> {
     let Source::Pod { opaque, .. } = endpoints.source else {
         return None;

@@ -85,7 +85,7 @@ pub fn weighted_addr(endpoint: &Endpoint) -> WeightedAddr {
 }
 
 /// HTTP/1 may come inside HTTP/2, and every connection with a header at the proxy's own port. Our own
-/// proxies agree on more by themselves and do not heed this.
+/// proxies agree on more by themselves; they need the port for peers that are proxies of Linkerd.
 fn protocol_hint(transport: Transport) -> ProtocolHint {
     use protocol_hint::{H2, Opaque, OpaqueTransport, Protocol};
     let Transport {
