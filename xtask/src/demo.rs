@@ -108,6 +108,9 @@ fn say_what_next(mesh: &Mesh) {
     if let Some(kubeconfig) = &mesh.kubeconfig {
         anstream::eprintln!("  export KUBECONFIG={}", kubeconfig.display());
     }
+    if let Some(context) = &mesh.context {
+        anstream::eprintln!("  kubectl config use-context {context}");
+    }
     anstream::eprintln!(
         "  export PATH={}:{}:$PATH",
         folder(&mesh.linkerd),
