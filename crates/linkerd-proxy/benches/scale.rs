@@ -67,7 +67,8 @@ fn main() {
     }
     for command in [
         "ip link set lo up",
-        "ip route add 10.96.0.0/16 dev lo",
+        "ip address add 10.97.0.1/32 dev lo",
+        "ip route add 10.96.0.0/16 dev lo src 10.97.0.1",
         "iptables -t nat -A OUTPUT -p tcp -d 10.96.0.0/16 -j REDIRECT --to-ports 4140",
     ] {
         let mut words = command.split_whitespace();
@@ -146,15 +147,15 @@ async fn measure(scale: Scale) {
     );
     println!("| memory after that | {:.1} MB |", mb(proxy.rss_kb()));
 
-    let before = proxy.cpu_seconds();
+    let started = Instant::now();
     let metrics = get("127.0.0.1:4191", "/metrics").await.unwrap();
-    let cpu_ms = (proxy.cpu_seconds() - before) * 1e3;
+    let took_ms = started.elapsed().as_millis();
     let series = metrics
         .lines()
         .filter(|line| !line.starts_with('#'))
         .count();
     let size = metrics.len() / 1024;
-    println!("| a scrape of {series} series, {size} kB | {cpu_ms:.0} ms |");
+    println!("| a scrape of {series} series, {size} kB | {took_ms} ms |");
 }
 
 fn mb(kb: u32) -> f64 {
