@@ -254,7 +254,7 @@ impl Default for Limits {
             h1_head_bytes_max: 64 * 1024,
             h1_head_timeout: Duration::from_secs(3600),
             authorities_max: 500,
-            routes_max: 5_000,
+            routes_max: 2_000,
             metrics_idle: Duration::from_secs(600),
             taps_max: 16,
             tap_events_max: 100,

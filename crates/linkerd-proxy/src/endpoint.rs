@@ -136,8 +136,19 @@ impl Endpoint {
     /// Discovery does not name this endpoint any more.
     pub(crate) fn leave(&self) {
         self.gone.store(true, Relaxed);
-        self.pool.clear();
-        self.shared.clear();
+        if let Some(pool) = LazyLock::get(&self.pool) {
+            pool.clear();
+        }
+        if let Some(shared) = LazyLock::get(&self.shared) {
+            shared.clear();
+        }
+    }
+
+    /// Closes connections that were idle for too long.
+    pub(crate) fn sweep(&self, now: Instant, age_max: Duration) {
+        if let Some(pool) = LazyLock::get(&self.pool) {
+            pool.sweep(now, age_max);
+        }
     }
 
     pub(crate) fn is_gone(&self) -> bool {

@@ -177,6 +177,9 @@ impl Bound {
         }
         let discovery = Discovery::new(shared.clone(), control);
 
+        let sweep = discovery.clone().sweep();
+        background.spawn(end.clone().run_until_cancelled_owned(sweep));
+
         let admin = Admin::new(shared.clone(), discovery.clone(), readiness);
         let serve = move |client| admin.clone().serve(client);
         // Probes, scrapes and taps go on until the end; they are not waited for.

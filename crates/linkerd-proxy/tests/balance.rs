@@ -27,6 +27,9 @@ use hyper_util::rt::TokioIo;
 use linkerd_proxy::Config;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
+/// All tests of this file run at once, and each with as much load as the machine can take.
+const LOADED_PATIENCE: Duration = Duration::from_secs(60);
+
 const GOOD: usize = 0;
 const SLOW: usize = 1;
 const FAILING: usize = 2;
@@ -137,7 +140,7 @@ impl World {
                 }
             }
         };
-        timeout(PATIENCE, wait).await.expect("the share in time");
+        timeout(LOADED_PATIENCE, wait).await.expect("the share in time");
     }
 }
 
@@ -268,7 +271,7 @@ async fn endpoints_that_come_and_go_under_load_cost_no_request() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, left)
+        timeout(LOADED_PATIENCE, left)
             .await
             .expect("it is left, idle connections too");
         drop(gone);
@@ -302,6 +305,27 @@ async fn connections_go_round_an_endpoint_that_is_down_and_find_it_when_it_is_ba
     app::tcp_at(&down.to_string(), says("back")).await;
     let found = async { while common::exchange(client.outbound, b"\0").await != b"back" {} };
     timeout(PATIENCE, found).await.expect("it is found again");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_although_nobody_asks_again() {
+    let destination = destination::start().await;
+    let mut config = Config {
+        outbound_forward: Some(SERVICE.parse().unwrap()),
+        ..with_control(config(), destination.address)
+    };
+    config.limits.idle_connection_age = Duration::from_millis(100);
+    let client = start(config);
+    let app = app::http1(|_| async { Response::new(app::full("hello")) }).await;
+    destination.set(SERVICE, &[Endpoint::plain(app)]);
+    let open = ["tcp_open_connections", "peer=\"dst\"", "peer_not_meshed"];
+    assert_eq!(common::get(client.outbound, "/").await.0, 200);
+    let closed = async {
+        while client.metric(&open).await.is_none_or(|n| n > 0.0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, closed).await.expect("it is closed");
 }
 
 #[tokio::test]

@@ -103,6 +103,11 @@ impl Pool {
         self.shared.lock().clear();
     }
 
+    /// Closes connections that were idle for too long, although nobody asks for one.
+    pub(crate) fn sweep(&self, now: Instant, age_max: Duration) {
+        self.idle.lock().retain(|idle| now - idle.since < age_max);
+    }
+
     fn take_idle(&self, shared: &Shared) -> Option<Http1> {
         let now = Instant::now();
         let age_max = shared.config.limits.idle_connection_age;
