@@ -63,6 +63,7 @@ pub fn config() -> Config {
         credentials_poll: Duration::from_millis(20),
         handshake_timeout: PATIENCE,
         accept_timeout: PATIENCE,
+        idle_connection_age: PATIENCE,
         ..Limits::default()
     };
     config

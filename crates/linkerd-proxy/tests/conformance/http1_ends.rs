@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, time::timeout};
 
 use crate::{
     common::PATIENCE,
@@ -93,7 +93,7 @@ async fn a_server_learns_that_its_client_went_away_amid_the_answer() {
                 drop(client);
             }
             let gone = async { while server.stream.write_all(&[0; 10_000]).await.is_ok() {} };
-            tokio::time::timeout(PATIENCE, gone).await.unwrap();
+            timeout(PATIENCE, gone).await.unwrap();
         }
     })
     .await;
@@ -133,13 +133,14 @@ async fn a_connection_that_its_server_has_closed_is_not_used_again() {
         server.request().await;
         server.send(OK).await;
         assert_eq!(client.response("GET").await.body, b"ok");
-        let proxy = match talk.way {
-            Way::Outbound => &talk.mesh.client,
-            Way::Both | Way::Inbound => &talk.mesh.server,
+        let (proxy, connection) = match talk.way {
+            Way::Outbound => (&talk.mesh.client, "peer_not_meshed"),
+            Way::Both | Way::Inbound => (&talk.mesh.server, "direction=\"inbound\""),
         };
         drop(server);
-        let closed = ["tcp_close_total", "peer=\"dst\""];
-        proxy.metric_reaches(&closed, 1.0).await;
+        let open = ["tcp_open_connections", "peer=\"dst\"", connection];
+        let closed = async { while proxy.metric(&open).await != Some(0.0) {} };
+        timeout(PATIENCE, closed).await.expect("it is noticed");
         // Not even a request that must not be sent twice fails.
         client
             .send("POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
