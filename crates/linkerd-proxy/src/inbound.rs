@@ -165,7 +165,8 @@ impl Inbound {
             }
         };
         let limits = &self.shared.config.limits;
-        let accepted = match accept(client, &credentials, limits.accept_timeout).await {
+        let accepted = match accept(client, credentials.server.clone(), limits.accept_timeout).await
+        {
             Ok(accepted) => accepted,
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);

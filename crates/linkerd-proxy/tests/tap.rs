@@ -452,6 +452,21 @@ async fn a_mesh_handshake_for_another_workload_is_refused_by_the_proxys_own_port
     }
 }
 
+/// As Prometheus does: its proxy would share a connection, and the metrics port has none to share.
+#[tokio::test]
+async fn metrics_are_served_through_mesh_tls_to_another_proxy() {
+    let mesh = hello().await;
+    let server = Endpoint::meshed(mesh.server.admin, &identity("server"));
+    mesh.destination.set(SERVICE, &[server]);
+    for count in [1.0, 2.0] {
+        let (status, body) = common::get(mesh.client.outbound, "/metrics").await;
+        assert_eq!(status, 200, "{body}");
+        assert!(body.contains("process_start_time_seconds"));
+        let encrypted = ["response_total{", "direction=\"outbound\"", "tls=\"true\""];
+        mesh.client.metric_reaches(&encrypted, count).await;
+    }
+}
+
 #[tokio::test]
 async fn metrics_are_served_through_mesh_tls() {
     let mesh = hello().await;

@@ -3,6 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use linkerd_names::Identity;
+use rustls::ServerConfig;
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
@@ -63,16 +64,16 @@ pub(crate) fn judge(name: &str, store: Option<&Store>) -> Judgement {
     }
 }
 
-/// Answers the handshake whose first bytes `socket` has seen.
+/// Answers the handshake whose first bytes `socket` has seen, with the settings in `config`.
 ///
 /// # Errors
 /// [`AcceptError`]; the peer has been told by an alert where that was possible.
 pub(crate) async fn accept(
     socket: Socket,
-    credentials: &Credentials,
+    config: Arc<ServerConfig>,
     bound: Duration,
 ) -> Result<Accepted, AcceptError> {
-    let acceptor = TlsAcceptor::from(credentials.server.clone());
+    let acceptor = TlsAcceptor::from(config);
     let stream = timeout(bound, acceptor.accept(socket.into_replay()))
         .await
         .map_err(|_| AcceptError::Timeout)?

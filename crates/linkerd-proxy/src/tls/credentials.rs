@@ -44,6 +44,8 @@ pub(crate) struct Credentials {
     pub(crate) generation: u64,
     /// For handshakes as the server.
     pub(crate) server: Arc<ServerConfig>,
+    /// For handshakes at the proxy's own ports, which take one client's bytes and nothing around them.
+    pub(super) own_ports: Arc<ServerConfig>,
     clients: [Arc<ClientConfig>; Verdict::ALL.len()],
     /// For handshakes as the client with a header behind them.
     pub(super) headed: Arc<ClientConfig>,
@@ -269,17 +271,17 @@ impl Store {
             .expect("the provider has suites of TLS 1.3")
             .with_client_cert_verifier(clients)
             .with_cert_resolver(pair.clone());
-        // The server's order counts: who can share a connection does.
-        server.alpn_protocols = std::iter::once(SHARED_ALPN)
-            .chain(Verdict::ALL.map(Verdict::alpn))
-            .chain([transport_header::ALPN])
-            .map(<[u8]>::to_vec)
-            .collect();
         // One ticket is enough to say "accepted" and to resume once; each costs a hash and a write.
         server.send_tls13_tickets = 1;
+        server.alpn_protocols = Verdict::ALL.map(|verdict| verdict.alpn().to_vec()).into();
+        let own_ports = server.clone();
+        // The server's order counts: who can share a connection does.
+        server.alpn_protocols.insert(0, SHARED_ALPN.to_vec());
+        server.alpn_protocols.push(transport_header::ALPN.to_vec());
         Ok(Credentials {
             generation: self.generation() + 1,
             server: Arc::new(server),
+            own_ports: Arc::new(own_ports),
             clients: Verdict::ALL.map(|verdict| {
                 let shared = verdict.may_share().then_some(SHARED_ALPN);
                 client(&mut shared.into_iter().chain([verdict.alpn()]))

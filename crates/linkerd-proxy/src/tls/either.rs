@@ -7,7 +7,7 @@ use linkerd_names::Identity;
 use tokio::time::timeout;
 
 use super::{
-    accept::{Alert, Carries, Judgement, accept, judge, refuse},
+    accept::{Alert, Judgement, accept, judge, refuse},
     client_hello::{Hello, server_name},
 };
 use crate::{
@@ -52,15 +52,15 @@ async fn open_unbounded(mut client: Socket, shared: &Shared) -> Option<Opened> {
         }
     };
     match judge(&name, shared.credentials.as_deref()) {
-        Judgement::Accept(credentials) => accept(client, &credentials, limits.accept_timeout)
-            .await
-            // The proxy's own ports take no streams of many clients.
-            .ok()
-            .filter(|accepted| matches!(accepted.carries, Carries::One(_)))
-            .map(|accepted| Opened {
+        Judgement::Accept(credentials) => {
+            // Nothing else is offered than what carries one client's bytes.
+            let config = credentials.own_ports.clone();
+            let accepted = accept(client, config, limits.accept_timeout).await.ok()?;
+            Some(Opened {
                 socket: Socket::new(Transport::Tls(Box::new(accepted.stream))),
                 peer: Some(accepted.peer),
-            }),
+            })
+        }
         Judgement::NoCredentials => {
             refuse(&mut client, Alert::HandshakeFailure).await;
             None
