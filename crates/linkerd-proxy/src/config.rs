@@ -187,6 +187,8 @@ pub struct Limits {
     pub h1_head_bytes_max: usize,
     /// Time for the next complete head on an inbound HTTP/1 connection, idle time included.
     pub h1_head_timeout: Duration,
+    /// Time from the end of a request to the head of the next one, when that has begun.
+    pub h1_partial_head_timeout: Duration,
     /// Different values of the label `authority`; further ones are counted as `other`.
     pub authorities_max: usize,
     /// Different routes of HTTP, each with its counters and histograms (1 kB); further ones are
@@ -253,6 +255,7 @@ impl Default for Limits {
             h2_ping_timeout: Duration::from_secs(20),
             h1_head_bytes_max: 64 * 1024,
             h1_head_timeout: Duration::from_secs(3600),
+            h1_partial_head_timeout: Duration::from_secs(60),
             authorities_max: 500,
             routes_max: 2_000,
             metrics_idle: Duration::from_secs(600),

@@ -284,7 +284,7 @@ impl Inbound {
             (Protocol::Http1 | Protocol::Http2, server) => {
                 let unused = server.filter(|server| server.socket.seen().is_empty());
                 if let (Protocol::Http1, Some(server)) = (protocol, unused) {
-                    pool::adopt(&self.shared, &port.endpoint, server).await;
+                    pool::adopt(&self.shared, &port.endpoint, server);
                 }
                 let destination = Destination::Application(port.endpoint.clone(), tls);
                 let forward = Forward {

@@ -13,21 +13,16 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tracing::debug;
 
 use crate::{
     metrics::{Close, TcpSeries},
-    mux,
+    mux, scratch,
     tls::stream::TlsStream,
 };
-
-/// One read's size while copying; TLS records are filled from it.
-const COPY_BUFFER: usize = 32 * 1024;
-/// Bytes that one read of detection takes at first.
-const FIRST_READ: usize = 2 * 1024;
 
 /// What carries the bytes.
 pub(crate) enum Transport {
@@ -79,23 +74,76 @@ impl Socket {
         &self.replay
     }
 
+    /// Takes the first `n` bytes of [`Self::seen`].
+    pub(crate) fn consume(&mut self, n: usize) {
+        self.replay.advance(n);
+    }
+
+    /// Frees the memory of what was read, when all of it was taken.
+    pub(crate) fn rest(&mut self) {
+        if self.replay.is_empty() {
+            self.replay = BytesMut::new();
+        }
+    }
+
     /// Reads more behind [`Self::seen`]. Returns the number of bytes, 0 at the end. Cancel-safe.
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
-        let result = match &mut self.transport {
-            Transport::Tcp(stream) => {
-                self.replay.reserve(FIRST_READ);
-                stream.read_buf(&mut self.replay).await
-            }
-            Transport::Tls(stream) => {
-                self.replay.reserve(FIRST_READ);
-                stream.read_buf(&mut self.replay).await
-            }
-            Transport::Shared(stream) => poll_fn(|cx| stream.poll_fill(cx, &mut self.replay)).await,
-        };
-        if let (Ok(n), Some(meter)) = (&result, &self.meter) {
-            meter.series.read_bytes.fetch_add(*n as u64, Relaxed);
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// As [`Self::fill`]. Owns no memory while nothing comes.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let before = self.replay.len();
+        let result = ready!(match &mut self.transport {
+            Transport::Tcp(stream) => scratch::with(|scratch| {
+                let mut read = ReadBuf::new(scratch);
+                let result = ready!(Pin::new(stream).poll_read(cx, &mut read));
+                self.replay.extend_from_slice(read.filled());
+                Poll::Ready(result)
+            }),
+            Transport::Tls(stream) => stream.poll_fill(cx, &mut self.replay),
+            Transport::Shared(stream) => stream.poll_fill(cx, &mut self.replay),
+        });
+        let n = self.replay.len() - before;
+        match &result {
+            Ok(()) => self.count_read(n),
+            Err(error) => Self::note(&mut self.meter, error),
         }
-        result
+        Poll::Ready(result.map(|()| n))
+    }
+
+    fn count_read(&self, n: usize) {
+        if let Some(meter) = &self.meter {
+            meter.series.read_bytes.fetch_add(n as u64, Relaxed);
+        }
+    }
+
+    /// Passes what comes on to `to`. False at the end.
+    fn poll_pass(&mut self, cx: &mut Context<'_>, to: &mut Self) -> Poll<io::Result<bool>> {
+        let Transport::Tcp(stream) = &mut self.transport else {
+            let n = ready!(self.poll_fill(cx))?;
+            return Poll::Ready(Ok(n > 0));
+        };
+        let passed = ready!(scratch::with(|scratch| {
+            let mut read = ReadBuf::new(scratch);
+            ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+            let bytes = read.filled();
+            let mut written = 0;
+            while written < bytes.len() {
+                match Pin::new(&mut *to).poll_write(cx, &bytes[written..]) {
+                    Poll::Ready(result) => written += result?,
+                    // The kernel will say when there is room; until then these wait here.
+                    Poll::Pending => break,
+                }
+            }
+            self.replay.extend_from_slice(&bytes[written..]);
+            Poll::Ready(io::Result::Ok(bytes.len()))
+        }));
+        match &passed {
+            Ok(n) => self.count_read(*n),
+            Err(error) => Self::note(&mut self.meter, error),
+        }
+        Poll::Ready(passed.map(|n| n > 0))
     }
 
     /// Takes a plain connection apart, for a handshake on it.
@@ -325,13 +373,22 @@ fn take_seen(seen: &mut BytesMut, buf: &mut ReadBuf<'_>) -> bool {
     true
 }
 
-/// Copies between two connections as [`copy_both_ways`]. When either breaks both are reset: an
+/// Copies until both sides have ended; the end of one side is passed on while the other goes on. When either breaks both are reset: an
 /// orderly end would tell the other side that everything has been said.
 ///
 /// # Errors
 /// The first error of either side.
 pub(crate) async fn join(a: &mut Socket, b: &mut Socket) -> io::Result<()> {
-    let result = copy_both_ways(a, b).await;
+    let (mut there, mut back) = (Way::Open, Way::Open);
+    let result = poll_fn(|cx| {
+        let one = poll_way(cx, a, b, &mut there)?;
+        let other = poll_way(cx, b, a, &mut back)?;
+        match one.is_ready() && other.is_ready() {
+            true => Poll::Ready(io::Result::Ok(())),
+            false => Poll::Pending,
+        }
+    })
+    .await;
     if result.is_err() {
         a.reset_when_dropped();
         b.reset_when_dropped();
@@ -339,16 +396,42 @@ pub(crate) async fn join(a: &mut Socket, b: &mut Socket) -> io::Result<()> {
     result
 }
 
-/// Copies until both sides have ended; the end of one side is passed on while the other goes on.
-///
-/// # Errors
-/// The first error of either side.
-pub(crate) async fn copy_both_ways<A, B>(a: &mut A, b: &mut B) -> io::Result<()>
-where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
-    tokio::io::copy_bidirectional_with_sizes(a, b, COPY_BUFFER, COPY_BUFFER)
-        .await
-        .map(|_| ())
+/// One direction of a copy.
+#[derive(PartialEq, Eq)]
+enum Way {
+    Open,
+    /// The end has come and is to be passed on.
+    Ended,
+    Closed,
+}
+
+fn poll_way(
+    cx: &mut Context<'_>,
+    from: &mut Socket,
+    to: &mut Socket,
+    way: &mut Way,
+) -> Poll<io::Result<()>> {
+    loop {
+        while !from.replay.is_empty() {
+            let n = ready!(Pin::new(&mut *to).poll_write(cx, &from.replay))?;
+            from.replay.advance(n);
+        }
+        match way {
+            Way::Closed => return Poll::Ready(Ok(())),
+            Way::Ended => {
+                ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                *way = Way::Closed;
+            }
+            Way::Open => match from.poll_pass(cx, to) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => *way = Way::Ended,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    from.rest();
+                    ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                    return Poll::Pending;
+                }
+            },
+        }
+    }
 }

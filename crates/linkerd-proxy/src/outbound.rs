@@ -87,7 +87,7 @@ pub(crate) async fn serve(
             target.habit.client_first();
             let unused = server.filter(|server| server.socket.seen().is_empty());
             if let (Protocol::Http1, Some(server), Some(dialled)) = (protocol, unused, &dialled) {
-                pool::adopt(&shared, &dialled.endpoint, server).await;
+                pool::adopt(&shared, &dialled.endpoint, server);
             }
             // Requests choose for themselves.
             drop(dialled);

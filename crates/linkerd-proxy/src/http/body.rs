@@ -2,10 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -27,22 +24,14 @@ use crate::{
 pub(crate) struct RequestBody {
     inner: Option<Incoming>,
     route: Arc<Route>,
-    /// Whether the endpoint has had all of it, so that its connection can take another request.
-    finished: Arc<AtomicBool>,
 }
 
 impl RequestBody {
     pub(super) fn new(inner: Incoming, route: Arc<Route>) -> Self {
-        let finished = Arc::new(AtomicBool::new(inner.is_end_stream()));
         Self {
             inner: Some(inner),
             route,
-            finished,
         }
-    }
-
-    pub(super) fn finished(&self) -> Arc<AtomicBool> {
-        self.finished.clone()
     }
 
     /// Takes the body of a request that was not sent; it is not counted.
@@ -71,11 +60,7 @@ impl Body for RequestBody {
         let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
-        if frame.is_none() || inner.is_end_stream() {
-            this.finished.store(true, Relaxed);
-        }
-        Poll::Ready(frame)
+        Pin::new(inner).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -145,7 +130,7 @@ impl ResponseBody {
 }
 
 impl Record {
-    fn close(mut self, broken: bool) {
+    pub(super) fn close(mut self, broken: bool) {
         self.answered();
         let outcome = match broken {
             true => Outcome::Failure,
@@ -165,7 +150,7 @@ impl Record {
         }
     }
 
-    fn answered(&mut self) {
+    pub(super) fn answered(&mut self) {
         if self.first_data.is_none() {
             let now = Instant::now();
             self.first_data = Some(now - self.started);

@@ -40,7 +40,7 @@ pub(super) enum ForwardError {
         service: String,
         census: Census,
         address: std::net::SocketAddr,
-        source: hyper::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -58,7 +58,7 @@ impl ForwardError {
         let Self::Broken { source, .. } = self else {
             return None;
         };
-        let error: &h2::Error = std::error::Error::source(source)?.downcast_ref()?;
+        let error: &h2::Error = source.source()?.downcast_ref()?;
         error
             .reason()
             .filter(|_| error.is_reset() && error.is_remote())

@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Instant};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header, uri};
+use http::{HeaderMap, Method, Request, Response, Uri, Version, header, uri};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use linkerd_names::{NoTls, Tls};
@@ -15,7 +15,7 @@ use super::{
     classify,
     error::ForwardError,
     headers, orig_proto,
-    pool::{self, Checkout},
+    pool::{self, Carries, Checkout, Connection},
 };
 use crate::{
     balance::{self, Pending},
@@ -24,7 +24,6 @@ use crate::{
     discovery::Target,
     endpoint::Endpoint,
     endpoints::Endpoints,
-    io::copy_both_ways,
     metrics::{Direction, Route, RouteKey, TlsLabel},
     shared::Shared,
     tap::{Origin, Tapped},
@@ -49,7 +48,7 @@ pub(crate) enum Destination {
 }
 
 impl Destination {
-    fn direction(&self) -> Direction {
+    pub(super) fn direction(&self) -> Direction {
         match self {
             Self::Target(_) => Direction::Outbound,
             Self::Application(..) => Direction::Inbound,
@@ -74,12 +73,11 @@ impl Forward {
         let started = Instant::now();
         let is_grpc = is_grpc(request.headers());
         let is_http2 = request.version() == Version::HTTP_2;
-        let wants_upgrade = headers::wants_upgrade(&request);
         let is_connect = request.method() == Method::CONNECT;
-        let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
-        let source = self.source(request.headers());
+        let client = is_connect.then(|| hyper::upgrade::on(&mut request));
+        let source = self.source(headers::is_probe(request.headers()));
         let carried = self.destination.is_mesh_client() && orig_proto::unpack(&mut request);
-        headers::strip_request(request.headers_mut(), wants_upgrade);
+        headers::strip_request(request.headers_mut());
         let authority = self.authority(&mut request);
         let taps = &self.shared.taps;
         let mut tapped = taps.begin(&request, &authority, || self.origin(source, started));
@@ -94,13 +92,11 @@ impl Forward {
                 lease,
             }) => {
                 let status = response.status();
-                let upgraded = status == StatusCode::SWITCHING_PROTOCOLS
-                    || (is_connect && status.is_success());
-                if let (true, Some(client)) = (upgraded, client) {
+                if let (true, Some(client)) = (status.is_success(), client) {
                     self.tunnel(client, hyper::upgrade::on(&mut response));
                 }
                 let (mut parts, body) = response.into_parts();
-                headers::strip_response(&mut parts.headers, upgraded);
+                headers::strip_response(&mut parts.headers);
                 if carried {
                     orig_proto::pack(&mut parts);
                 }
@@ -116,8 +112,7 @@ impl Forward {
                     pending,
                     tapped,
                 };
-                let lease = lease.filter(|_| !upgraded);
-                let body = ResponseBody::new(body, record, lease);
+                let body = ResponseBody::new(body, record, Some(lease));
                 Ok(Response::from_parts(parts, body))
             }
             Err(Failed { error, route }) => {
@@ -150,17 +145,15 @@ impl Forward {
     }
 
     /// What became of TLS between the client and us.
-    fn source(&self, headers: &HeaderMap) -> TlsLabel {
+    pub(super) fn source(&self, is_probe: bool) -> TlsLabel {
         match &self.destination {
-            Destination::Application(_, Tls::Off(_)) if headers::is_probe(headers) => {
-                TlsLabel::Off(NoTls::Probe)
-            }
+            Destination::Application(_, Tls::Off(_)) if is_probe => TlsLabel::Off(NoTls::Probe),
             Destination::Application(_, source) => TlsLabel::from(source),
             Destination::Target(_) => TlsLabel::Off(NoTls::Loopback),
         }
     }
 
-    fn origin(&self, source: TlsLabel, began: Instant) -> Origin {
+    pub(super) fn origin(&self, source: TlsLabel, began: Instant) -> Origin {
         let tls = match (&self.destination, source) {
             (_, TlsLabel::Off(reason)) => Tls::Off(reason),
             (Destination::Application(_, source), _) => source.clone(),
@@ -205,62 +198,36 @@ impl Forward {
         started: Instant,
         tapped: &mut Option<Box<Tapped>>,
     ) -> Result<Sent, Failed> {
-        let limits = &self.shared.config.limits;
-        let direction = self.destination.direction();
-        let deadline = Deadline::from_std(started + limits.bind_timeout);
-        let protocol = match request.version() {
-            Version::HTTP_2 => Protocol::Http2,
-            _ => Protocol::Http1,
+        let carries = match request.version() {
+            Version::HTTP_2 => Carries::Http2,
+            _ => Carries::OrigProto,
         };
         let endpoints = self.endpoints().await;
-        let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        let mut last: Option<ConnectError> = None;
+        let mut attempts = Attempts::new(self, carries, endpoints, started);
         loop {
-            let next = if tried.len() < limits.attempts_max {
-                balance::pick(&endpoints.list, &tried, Instant::now(), |n| {
-                    rand::random_range(0..n)
-                })
-            } else {
-                None
-            };
-            let Some(mut pending) = next else {
-                return Err(self.failed(&endpoints, &tried, last, authority, source));
-            };
-            let endpoint = pending.endpoint.clone();
-            let checkout = pool::checkout(&self.shared, direction, &endpoint, protocol);
-            let checkout = match timeout_at(deadline, checkout).await {
-                Ok(Ok(checkout)) => checkout,
-                Ok(Err(error)) => {
-                    debug!(endpoint = %endpoint.address, %error, "trying another endpoint");
-                    self.note(&mut pending, &error);
-                    tried.push(endpoint);
-                    last = Some(error);
-                    continue;
-                }
-                Err(_) => {
-                    let error = ForwardError::Timeout {
-                        service: endpoints.service.to_string(),
-                        census: endpoints.census(Instant::now()),
-                        bound: limits.bind_timeout,
-                        address: endpoint.address,
-                        last,
-                    };
-                    let route = self.route(authority, source, Some(&endpoint), None);
+            let (mut pending, checkout) = match self.reach(&mut attempts).await {
+                Ok(reached) => reached,
+                Err(error) => {
+                    let route = self.route(authority, source, attempts.last(), None);
                     return Err(Failed { error, route });
                 }
             };
-            pending.connected(Instant::now());
-            let reused = checkout.reused;
-            let route = self.route(authority, source, Some(&endpoint), Some(&checkout));
+            let endpoint = pending.endpoint.clone();
+            let Checkout {
+                tls,
+                reused,
+                connection: Connection::Hyper(connection),
+            } = checkout
+            else {
+                unreachable!("only our own HTTP/1 has connections of its own");
+            };
+            let route = self.route(authority, source, Some(&endpoint), Some(&tls));
             if let Some(tapped) = tapped {
-                tapped.sent(Some(&endpoint), Some(&checkout.tls));
+                tapped.sent(Some(&endpoint), Some(&tls));
             }
             pending.sent(Instant::now());
             let outgoing = request.map(|body| RequestBody::new(body, route.clone()));
-            match checkout
-                .send(outgoing, &endpoint, limits.idle_connections_max)
-                .await
-            {
+            match connection.send(outgoing, &endpoint).await {
                 Ok((response, lease)) => {
                     return Ok(Sent {
                         response,
@@ -276,14 +243,14 @@ impl Forward {
                     });
                     let source = error.into_error();
                     match unsent {
-                        Some(unsent) if Deadline::now() < deadline => {
+                        Some(unsent) if Deadline::now() < attempts.deadline => {
                             debug!(endpoint = %endpoint.address, error = %source, reused, "not sent; trying again");
                             // A pooled connection that closed says nothing about the endpoint.
                             pending.not_sent();
                             if !reused {
                                 pending.answered(Outcome::Unreachable, Instant::now());
-                                tried.push(endpoint);
-                                last = Some(ConnectError::Tcp(io::Error::other(source)));
+                                attempts.tried.push(endpoint);
+                                attempts.last = Some(ConnectError::Tcp(io::Error::other(source)));
                             }
                             request = unsent;
                         }
@@ -292,12 +259,7 @@ impl Forward {
                             if !source.is_user() && !source.is_canceled() {
                                 pending.answered(Outcome::Failure, Instant::now());
                             }
-                            let error = ForwardError::Broken {
-                                service: endpoints.service.to_string(),
-                                census: endpoints.census(Instant::now()),
-                                address: endpoint.address,
-                                source,
-                            };
+                            let error = attempts.broken(endpoint.address, source.into());
                             return Err(Failed { error, route });
                         }
                     }
@@ -306,7 +268,59 @@ impl Forward {
         }
     }
 
-    async fn endpoints(&self) -> Endpoints {
+    /// A connection to an endpoint; those that cannot be reached are added to the ones tried.
+    pub(super) async fn reach(
+        &self,
+        attempts: &mut Attempts,
+    ) -> Result<(Pending, Checkout), ForwardError> {
+        let limits = &self.shared.config.limits;
+        let direction = self.destination.direction();
+        loop {
+            let Attempts {
+                carries,
+                endpoints,
+                tried,
+                ..
+            } = attempts;
+            let next = if tried.len() < limits.attempts_max {
+                balance::pick(&endpoints.list, tried, Instant::now(), |n| {
+                    rand::random_range(0..n)
+                })
+            } else {
+                None
+            };
+            let Some(mut pending) = next else {
+                return Err(attempts.failed());
+            };
+            let endpoint = pending.endpoint.clone();
+            let checkout = pool::checkout(&self.shared, direction, &endpoint, *carries);
+            match timeout_at(attempts.deadline, checkout).await {
+                Ok(Ok(checkout)) => {
+                    pending.connected(Instant::now());
+                    return Ok((pending, checkout));
+                }
+                Ok(Err(error)) => {
+                    debug!(endpoint = %endpoint.address, %error, "trying another endpoint");
+                    self.note(&mut pending, &error);
+                    attempts.tried.push(endpoint);
+                    attempts.last = Some(error);
+                }
+                Err(_) => {
+                    let address = endpoint.address;
+                    attempts.tried.push(endpoint);
+                    return Err(ForwardError::Timeout {
+                        service: attempts.endpoints.service.to_string(),
+                        census: attempts.endpoints.census(Instant::now()),
+                        bound: limits.bind_timeout,
+                        address,
+                        last: attempts.last.take(),
+                    });
+                }
+            }
+        }
+    }
+
+    pub(super) async fn endpoints(&self) -> Endpoints {
         match &self.destination {
             Destination::Target(target) => {
                 target
@@ -327,18 +341,18 @@ impl Forward {
     }
 
     /// The counters: with the outcome of TLS on the way, if it came to that.
-    fn route(
+    pub(super) fn route(
         &self,
         authority: &Arc<str>,
         source: TlsLabel,
-        endpoint: Option<&Endpoint>,
-        checkout: Option<&Checkout>,
+        endpoint: Option<&Arc<Endpoint>>,
+        tls: Option<&Tls>,
     ) -> Arc<Route> {
         let (destination, tls) = match &self.destination {
             Destination::Application(..) => ("".into(), source),
             Destination::Target(_) => (
                 endpoint.map_or_else(|| "".into(), |endpoint| endpoint.labels.rendered.clone()),
-                checkout.map_or(TlsLabel::Unknown, |checkout| TlsLabel::from(&checkout.tls)),
+                tls.map_or(TlsLabel::Unknown, TlsLabel::from),
             ),
         };
         self.shared.metrics.http.route(RouteKey {
@@ -349,47 +363,18 @@ impl Forward {
         })
     }
 
-    fn failed(
-        &self,
-        endpoints: &Endpoints,
-        tried: &[Arc<Endpoint>],
-        last: Option<ConnectError>,
-        authority: &Arc<str>,
-        source: TlsLabel,
-    ) -> Failed {
-        let service = endpoints.service.to_string();
-        let census = endpoints.census(Instant::now());
-        let endpoint = tried.last();
-        let route = self.route(
-            authority,
-            source,
-            endpoint.map(|endpoint| &**endpoint),
-            None,
-        );
-        let error = match (endpoint, last) {
-            (Some(endpoint), Some(source)) => ForwardError::Connect {
-                service,
-                census,
-                tried: tried.len(),
-                address: endpoint.address,
-                source,
-            },
-            _ => ForwardError::NoEndpoints { service, census },
-        };
-        Failed { error, route }
-    }
-
-    /// Joins both connections after an upgrade.
+    /// Joins both streams after CONNECT.
     fn tunnel(&self, client: OnUpgrade, server: OnUpgrade) {
         self.shared.tasks.spawn(async move {
             match tokio::try_join!(client, server) {
                 Ok((client, server)) => {
                     let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-                    if let Err(error) = copy_both_ways(&mut client, &mut server).await {
-                        debug!(%error, "an upgraded connection broke");
+                    let joined = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                    if let Err(error) = joined {
+                        debug!(%error, "a tunnel broke");
                     }
                 }
-                Err(error) => debug!(%error, "cannot upgrade"),
+                Err(error) => debug!(%error, "cannot open a tunnel"),
             }
         });
     }
@@ -399,7 +384,68 @@ struct Sent {
     response: Response<Incoming>,
     route: Arc<Route>,
     pending: Pending,
-    lease: Option<pool::Lease>,
+    lease: pool::Lease,
+}
+
+/// The endpoints of one request, and what became of those that were tried.
+pub(super) struct Attempts {
+    carries: Carries,
+    endpoints: Endpoints,
+    tried: Vec<Arc<Endpoint>>,
+    last: Option<ConnectError>,
+    deadline: Deadline,
+}
+
+impl Attempts {
+    pub(super) fn new(
+        forward: &Forward,
+        carries: Carries,
+        endpoints: Endpoints,
+        started: Instant,
+    ) -> Self {
+        let limits = &forward.shared.config.limits;
+        Self {
+            carries,
+            endpoints,
+            tried: Vec::new(),
+            last: None,
+            deadline: Deadline::from_std(started + limits.bind_timeout),
+        }
+    }
+
+    /// The endpoint that was tried last.
+    pub(super) fn last(&self) -> Option<&Arc<Endpoint>> {
+        self.tried.last()
+    }
+
+    fn failed(&mut self) -> ForwardError {
+        let service = self.endpoints.service.to_string();
+        let census = self.endpoints.census(Instant::now());
+        match (self.tried.last(), self.last.take()) {
+            (Some(endpoint), Some(source)) => ForwardError::Connect {
+                service,
+                census,
+                tried: self.tried.len(),
+                address: endpoint.address,
+                source,
+            },
+            _ => ForwardError::NoEndpoints { service, census },
+        }
+    }
+
+    /// The endpoint at `address` took the request and broke off.
+    pub(super) fn broken(
+        &self,
+        address: SocketAddr,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    ) -> ForwardError {
+        ForwardError::Broken {
+            service: self.endpoints.service.to_string(),
+            census: self.endpoints.census(Instant::now()),
+            address,
+            source,
+        }
+    }
 }
 
 struct Failed {

@@ -1,40 +1,32 @@
 //! Headers that belong to one connection only, and those of the proxies' own.
 
-use http::{HeaderMap, HeaderName, Method, Request, Version, header};
+use http::{HeaderMap, HeaderName, header};
 
 /// Prefix of the proxies' own headers; a client's are not believed.
-const OWN_PREFIX: &str = "l5d-";
+pub(super) const OWN_PREFIX: &str = "l5d-";
 /// Tells the client's user why a proxy could not do what was asked. Stays in responses.
 pub(super) const ERROR: HeaderName = HeaderName::from_static("l5d-proxy-error");
 
-/// Whether the request asks to turn its connection into something else.
-pub(super) fn wants_upgrade<B>(request: &Request<B>) -> bool {
-    let has_header =
-        request.version() <= Version::HTTP_11 && request.headers().contains_key(header::UPGRADE);
-    has_header || request.method() == Method::CONNECT
-}
+/// How the user agent of a kubelet's probe begins.
+pub(super) const PROBE_AGENT: &[u8] = b"kube-probe/";
 
 /// Whether kubelet asks how the application is. It says so itself, and nothing but a label of metrics
 /// depends on it.
 pub(super) fn is_probe(headers: &HeaderMap) -> bool {
     headers
         .get(header::USER_AGENT)
-        .is_some_and(|agent| agent.as_bytes().starts_with(b"kube-probe/"))
+        .is_some_and(|agent| agent.as_bytes().starts_with(PROBE_AGENT))
 }
 
-/// Removes what must not go on: headers of the connection (unless it is to be upgraded) and our own.
-pub(super) fn strip_request(headers: &mut HeaderMap, upgrade: bool) {
-    if !upgrade {
-        strip_connection(headers);
-    }
+/// Removes what must not go on: headers of the connection, and our own.
+pub(super) fn strip_request(headers: &mut HeaderMap) {
+    strip_connection(headers);
     strip_own(headers, false);
 }
 
 /// As [`strip_request`], for responses: our word about errors stays.
-pub(super) fn strip_response(headers: &mut HeaderMap, upgrade: bool) {
-    if !upgrade {
-        strip_connection(headers);
-    }
+pub(super) fn strip_response(headers: &mut HeaderMap) {
+    strip_connection(headers);
     strip_own(headers, true);
 }
 
@@ -104,16 +96,9 @@ mod tests {
             ("l5d-client-id", "spoofed"),
             ("l5d-proxy-error", "spoofed"),
         ]);
-        strip_request(&mut map, false);
+        strip_request(&mut map);
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["host", "te"]);
-    }
-
-    #[test]
-    fn an_upgrade_keeps_its_headers() {
-        let mut map = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
-        strip_request(&mut map, true);
-        assert_eq!(map.len(), 2);
     }
 }

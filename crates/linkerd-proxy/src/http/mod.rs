@@ -5,6 +5,7 @@ pub(crate) mod body;
 mod classify;
 mod error;
 pub(crate) mod forward;
+mod h1;
 mod headers;
 mod orig_proto;
 pub(crate) mod pool;

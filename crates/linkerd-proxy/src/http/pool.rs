@@ -6,9 +6,10 @@ use std::{
     future::poll_fn,
     pin::pin,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
@@ -38,11 +39,14 @@ use crate::{
 /// A PING that is not answered within the sum of both means that the peer is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Idle connections for HTTP/1 that comes inside of HTTP/2.
+const CARRIERS_MAX: usize = 64;
 
 /// The connections of one endpoint.
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: Mutex<Vec<Idle>>,
+    carriers: Mutex<Vec<Carrier>>,
     shared: Mutex<Vec<Http2>>,
     /// Held while a shared connection is dialled, so that it is dialled once.
     dialling: tokio::sync::Mutex<()>,
@@ -53,13 +57,22 @@ struct Idle {
     since: Instant,
 }
 
-struct Http1 {
-    sender: http1::SendRequest<RequestBody>,
+/// A connection that carries one exchange after the other.
+pub(super) struct Http1 {
+    pub(super) socket: Socket,
     made: Made,
 }
 
+impl Http1 {
+    /// Whether its peer has neither closed it nor said anything.
+    fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.socket.poll_fill(&mut cx).is_pending()
+    }
+}
+
 #[derive(Clone)]
-struct Http2 {
+pub(super) struct Http2 {
     sender: http2::SendRequest<RequestBody>,
     made: Made,
     /// One more for each request under way.
@@ -100,6 +113,7 @@ impl Pool {
     /// Drops every connection that is not in use.
     pub(crate) fn clear(&self) {
         self.idle.lock().clear();
+        self.carriers.lock().clear();
         self.shared.lock().clear();
     }
 
@@ -118,12 +132,48 @@ impl Pool {
             .position(|i| now - i.since < age_max)
             .unwrap_or(idle.len());
         idle.drain(..fresh);
-        while let Some(Idle { connection, .. }) = idle.pop() {
-            if !connection.sender.is_closed() && connection.made.is_best(shared, now) {
+        while let Some(Idle { mut connection, .. }) = idle.pop() {
+            if connection.is_quiet() && connection.made.is_best(shared, now) {
                 return Some(connection);
             }
         }
         None
+    }
+}
+
+/// Keeps a connection for the next request.
+pub(super) fn give_back(shared: &Shared, endpoint: &Arc<Endpoint>, mut connection: Http1) {
+    if endpoint.is_gone() || !connection.socket.seen().is_empty() {
+        return;
+    }
+    connection.socket.rest();
+    let mut idle = endpoint.pool.idle.lock();
+    if idle.len() >= shared.config.limits.idle_connections_max {
+        return;
+    }
+    let since = Instant::now();
+    idle.push(Idle { connection, since });
+    if idle.len() == 1 {
+        let age_max = shared.config.limits.idle_connection_age;
+        // Ends when nothing is idle any more.
+        tokio::spawn(sweep(Arc::downgrade(endpoint), age_max));
+    }
+}
+
+/// Closes what nobody has used for long, or what its peer has closed.
+async fn sweep(endpoint: Weak<Endpoint>, age_max: Duration) {
+    loop {
+        tokio::time::sleep(age_max).await;
+        let Some(endpoint) = endpoint.upgrade() else {
+            return;
+        };
+        let now = Instant::now();
+        let mut idle = endpoint.pool.idle.lock();
+        idle.retain_mut(|i| now - i.since < age_max && i.connection.is_quiet());
+        if idle.is_empty() {
+            idle.shrink_to_fit();
+            return;
+        }
     }
 }
 
@@ -132,52 +182,56 @@ pub(super) struct Checkout {
     pub(super) tls: Tls,
     /// It has served before, so it may be closing under our hands.
     pub(super) reused: bool,
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
-enum Connection {
+pub(super) enum Connection {
+    /// For our own HTTP/1.
     Http1(Http1),
+    /// For requests that came as HTTP/2.
+    Hyper(Hyper),
+}
+
+/// What a connection is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carries {
+    Http1,
+    Http2,
+    /// HTTP/1 that has come inside of HTTP/2.
+    OrigProto,
+}
+
+/// A connection that hyper drives.
+pub(super) enum Hyper {
     Http2(Http2),
+    Carrier(Carrier),
 }
 
-/// What one request holds of a connection until its response has ended.
+/// An HTTP/1 connection for one request at a time that has come inside of HTTP/2.
+pub(crate) struct Carrier {
+    sender: http1::SendRequest<RequestBody>,
+    made: Made,
+}
+
+/// What a request holds of its connection until the response has ended.
 pub(crate) enum Lease {
+    /// One stream.
+    Http2(#[expect(dead_code, reason = "it is counted")] Arc<()>),
     /// The whole connection.
-    Http1(Http1Lease),
-    /// One of its streams.
-    Http2(Arc<()>),
-}
-
-/// An HTTP/1 connection in use by one request.
-pub(crate) struct Http1Lease {
-    connection: Http1,
-    endpoint: Arc<Endpoint>,
-    idle_max: usize,
-    /// The request's body has been sent.
-    finished: Arc<AtomicBool>,
+    Carrier(Carrier, Arc<Endpoint>),
 }
 
 impl Lease {
-    /// The response has ended: the connection is for the next request, if it can take one.
+    /// The response has ended: the connection is for the next request.
     pub(super) fn give_back(self) {
-        let Http1Lease {
-            connection,
-            endpoint,
-            idle_max,
-            finished,
-        } = match self {
-            Self::Http1(lease) => lease,
-            Self::Http2(stream) => return drop(stream),
-        };
-        if connection.sender.is_closed() || !finished.load(Relaxed) || endpoint.is_gone() {
-            return;
-        }
-        let mut idle = endpoint.pool.idle.lock();
-        if idle.len() < idle_max {
-            idle.push(Idle {
-                connection,
-                since: Instant::now(),
-            });
+        if let Self::Carrier(carrier, endpoint) = self
+            && !carrier.sender.is_closed()
+            && !endpoint.is_gone()
+        {
+            let mut carriers = endpoint.pool.carriers.lock();
+            if carriers.len() < CARRIERS_MAX {
+                carriers.push(carrier);
+            }
         }
     }
 }
@@ -190,49 +244,71 @@ pub(super) async fn checkout(
     shared: &Shared,
     direction: Direction,
     endpoint: &Arc<Endpoint>,
-    protocol: Protocol,
+    carries: Carries,
 ) -> Result<Checkout, ConnectError> {
-    match protocol {
-        Protocol::Http2 => checkout_http2(shared, direction, endpoint).await,
-        Protocol::Http1 | Protocol::Opaque => {
-            while let Some(mut connection) = endpoint.pool.take_idle(shared) {
-                if connection.sender.ready().await.is_ok() {
-                    let tls = connection.made.tls.clone();
-                    let connection = Connection::Http1(connection);
-                    return Ok(Checkout {
-                        tls,
-                        reused: true,
-                        connection,
-                    });
+    match carries {
+        Carries::Http2 => checkout_http2(shared, direction, endpoint).await,
+        Carries::OrigProto => checkout_carrier(shared, direction, endpoint).await,
+        Carries::Http1 => {
+            let (connection, reused) = match endpoint.pool.take_idle(shared) {
+                Some(connection) => (connection, true),
+                None => {
+                    let verdict = Verdict::Known(Protocol::Http1);
+                    let connected = connect(shared, direction, endpoint, verdict).await?;
+                    (http1(connected), false)
                 }
-            }
-            let verdict = Verdict::Known(Protocol::Http1);
-            let connected = connect(shared, direction, endpoint, verdict).await?;
-            let connection = http1(shared, connected).await?;
-            let tls = connection.made.tls.clone();
+            };
             Ok(Checkout {
-                tls,
-                reused: false,
+                tls: connection.made.tls.clone(),
+                reused,
                 connection: Connection::Http1(connection),
             })
         }
     }
 }
 
-/// Puts a connection that was dialled before the client spoke into the pool.
-pub(crate) async fn adopt(shared: &Shared, endpoint: &Arc<Endpoint>, connected: Connected) {
-    match http1(shared, connected).await {
-        Ok(connection) => {
-            let mut idle = endpoint.pool.idle.lock();
-            if idle.len() < shared.config.limits.idle_connections_max {
-                idle.push(Idle {
-                    connection,
-                    since: Instant::now(),
-                });
-            }
+async fn checkout_carrier(
+    shared: &Shared,
+    direction: Direction,
+    endpoint: &Arc<Endpoint>,
+) -> Result<Checkout, ConnectError> {
+    let usable = || {
+        let now = Instant::now();
+        let mut carriers = endpoint.pool.carriers.lock();
+        carriers.retain(|c| c.sender.is_ready() && c.made.is_best(shared, now));
+        carriers.pop()
+    };
+    let (carrier, reused) = match usable() {
+        Some(carrier) => (carrier, true),
+        None => {
+            let verdict = Verdict::Known(Protocol::Http1);
+            let Http1 { socket, made } =
+                http1(connect(shared, direction, endpoint, verdict).await?);
+            let (sender, connection) = http1::Builder::new()
+                .preserve_header_case(true)
+                .max_buf_size(shared.config.limits.h1_head_bytes_max)
+                .handshake(TokioIo::new(socket))
+                .await
+                .map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))?;
+            // It ends when the sender is dropped or the peer closes.
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    debug!(%error, "an HTTP/1 connection has ended");
+                }
+            });
+            (Carrier { sender, made }, false)
         }
-        Err(error) => debug!(%error, "an early connection was not usable"),
-    }
+    };
+    Ok(Checkout {
+        tls: carrier.made.tls.clone(),
+        reused,
+        connection: Connection::Hyper(Hyper::Carrier(carrier)),
+    })
+}
+
+/// Puts a connection that was dialled before the client spoke into the pool.
+pub(crate) fn adopt(shared: &Shared, endpoint: &Arc<Endpoint>, connected: Connected) {
+    give_back(shared, endpoint, http1(connected));
 }
 
 async fn checkout_http2(
@@ -258,7 +334,7 @@ async fn checkout_http2(
     let checkout = |connection: Http2, reused| Checkout {
         tls: connection.made.tls.clone(),
         reused,
-        connection: Connection::Http2(connection),
+        connection: Connection::Hyper(Hyper::Http2(connection)),
     };
     if let Some(connection) = usable() {
         return Ok(checkout(connection, true));
@@ -324,59 +400,38 @@ async fn watch_limit(connection: Http2Connection, limit: Arc<AtomicUsize>) -> hy
     .await
 }
 
-async fn http1(shared: &Shared, connected: Connected) -> Result<Http1, ConnectError> {
+fn http1(connected: Connected) -> Http1 {
     let Connected {
         socket,
         tls,
         generation,
         retry_tls_at,
     } = connected;
-    let (sender, connection) = http1::Builder::new()
-        .preserve_header_case(true)
-        .max_buf_size(shared.config.limits.h1_head_bytes_max)
-        .handshake(TokioIo::new(socket))
-        .await
-        .map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))?;
-    // It ends when the sender is dropped or the peer closes.
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            debug!(%error, "an HTTP/1 connection has ended");
-        }
-    });
-    Ok(Http1 {
-        sender,
+    Http1 {
+        socket,
         made: Made {
             tls,
             generation,
             retry_tls_at,
         },
-    })
+    }
 }
 
-impl Checkout {
+impl Hyper {
     /// Sends the request. The lease is to be given back when the response has ended.
     pub(super) async fn send(
         self,
         request: Request<RequestBody>,
         endpoint: &Arc<Endpoint>,
-        idle_max: usize,
-    ) -> Result<(Response<Incoming>, Option<Lease>), TrySendError<Request<RequestBody>>> {
-        match self.connection {
-            Connection::Http2(mut connection) => {
+    ) -> Result<(Response<Incoming>, Lease), TrySendError<Request<RequestBody>>> {
+        match self {
+            Self::Http2(mut connection) => {
                 let response = connection.sender.try_send_request(request).await?;
-                Ok((response, Some(Lease::Http2(connection.streams))))
+                Ok((response, Lease::Http2(connection.streams)))
             }
-            Connection::Http1(mut connection) => {
-                let finished = request.body().finished();
-                let response = connection.sender.try_send_request(request).await?;
-                let endpoint = endpoint.clone();
-                let lease = Http1Lease {
-                    connection,
-                    endpoint,
-                    idle_max,
-                    finished,
-                };
-                Ok((response, Some(Lease::Http1(lease))))
+            Self::Carrier(mut carrier) => {
+                let response = carrier.sender.try_send_request(request).await?;
+                Ok((response, Lease::Carrier(carrier, endpoint.clone())))
             }
         }
     }

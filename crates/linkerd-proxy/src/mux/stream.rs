@@ -29,23 +29,21 @@ impl Stream {
         self.hub.peer
     }
 
-    /// Appends what has come to `buffer`; without a copy when it is empty. 0 = the end.
+    /// Appends what has come to `buffer`, without a copy when it is empty; nothing at the end.
     pub(crate) fn poll_fill(
         &mut self,
         cx: &Context<'_>,
         buffer: &mut BytesMut,
-    ) -> Poll<io::Result<usize>> {
-        let read = ready!(self.hub.poll_read(self.number, cx, |inbox| {
-            let n = inbox.len();
+    ) -> Poll<io::Result<()>> {
+        ready!(self.hub.poll_read(self.number, cx, |inbox| {
             if buffer.is_empty() {
                 *buffer = std::mem::take(inbox);
             } else {
                 buffer.extend_from_slice(inbox);
                 inbox.clear();
             }
-            n
         }))?;
-        Poll::Ready(Ok(read.unwrap_or(0)))
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -44,6 +44,12 @@ impl Taps {
         })
     }
 
+    /// Whether anybody watches.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.active.load(Relaxed) > 0
+    }
+
     /// Notes a request that has just come; none when nobody watches.
     #[inline]
     pub(crate) fn begin<B>(
@@ -52,7 +58,7 @@ impl Taps {
         authority: &str,
         origin: impl FnOnce() -> Origin,
     ) -> Option<Box<Tapped>> {
-        if self.active.load(Relaxed) == 0 {
+        if !self.is_watched() {
             return None;
         }
         let sessions = self.sessions.read();

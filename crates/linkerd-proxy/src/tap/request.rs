@@ -134,6 +134,11 @@ impl Tapped {
         }
     }
 
+    /// So many bytes of the response's body have come.
+    pub(crate) fn body(&mut self, bytes: u64) {
+        self.response_bytes = bytes;
+    }
+
     /// The response has come to its end.
     pub(crate) fn ended(mut self: Box<Self>, grpc_status: Option<u16>) {
         let end = grpc_status.map(|status| eos::End::GrpcStatusCode(status.into()));
@@ -141,7 +146,7 @@ impl Tapped {
     }
 
     /// The response broke off.
-    pub(crate) fn broken(mut self: Box<Self>, error: &hyper::Error) {
+    pub(crate) fn broken(mut self: Box<Self>, error: &(dyn Error + 'static)) {
         let mut source = error.source();
         let mut reason = None;
         while let Some(error) = source {

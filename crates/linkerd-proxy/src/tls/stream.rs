@@ -107,6 +107,28 @@ impl TlsStream {
         Poll::Ready(received)
     }
 
+    /// Appends what comes to `buffer`; nothing at the end.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.len();
+        loop {
+            let received = ready!(self.poll_receive(cx, |bytes| {
+                buffer.extend_from_slice(bytes);
+                Ok(())
+            }))?;
+            // Answers of TLS itself; what the kernel does not take now goes with the next write.
+            if let Poll::Ready(Err(error)) = self.poll_send(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if received == Received::End || buffer.len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
     /// After a fault of the peer: the alert goes out as far as the kernel takes it at once.
     fn tell(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
