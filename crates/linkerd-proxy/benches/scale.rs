@@ -146,6 +146,8 @@ async fn measure(scale: Scale) {
         "| processor time of a request on a new connection, {rate:.0} a second | {cpu_us:.0} µs |"
     );
     println!("| memory after that | {:.1} MB |", mb(proxy.rss_kb()));
+    tokio::time::sleep(REST).await;
+    println!("| memory {REST:?} later | {:.1} MB |", mb(proxy.rss_kb()));
 
     let started = Instant::now();
     let metrics = get("127.0.0.1:4191", "/metrics").await.unwrap();

@@ -140,7 +140,9 @@ impl World {
                 }
             }
         };
-        timeout(LOADED_PATIENCE, wait).await.expect("the share in time");
+        timeout(LOADED_PATIENCE, wait)
+            .await
+            .expect("the share in time");
     }
 }
 
