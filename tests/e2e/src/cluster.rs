@@ -31,6 +31,10 @@ pub struct Cluster {
     pub image: String,
     /// Image of Debian's servers.
     pub servers_image: String,
+    /// Namespace of the control plane that a test is about.
+    pub control_plane_namespace: String,
+    /// Flags of `linkerd inject`.
+    pub inject_flags: Vec<&'static str>,
 }
 
 /// Runs `test` in a namespace of its own, `e2e-<name>`, which is removed afterwards. When the test
@@ -94,6 +98,8 @@ impl Cluster {
             xtask: path("E2E_XTASK").ok(),
             image: image("E2E_IMAGE", "localhost/linkerd/emojivoto:v1"),
             servers_image: image("E2E_SERVERS_IMAGE", "localhost/linkerd/servers:v1"),
+            control_plane_namespace: "linkerd".to_owned(),
+            inject_flags: vec!["--tls=optional"],
         })
     }
 
@@ -128,8 +134,9 @@ impl Cluster {
     /// When it cannot be started or hangs.
     pub fn linkerd(&self, args: &[&str], input: &str) -> Result<Output> {
         let mut command = Command::new(&self.linkerd);
-        command.env("KUBECONFIG", &self.kubeconfig).args(args);
-        run(&mut command, input, COMMAND_TIMEOUT)
+        command.env("KUBECONFIG", &self.kubeconfig);
+        command.args(["--linkerd-namespace", &self.control_plane_namespace]);
+        run(command.args(args), input, COMMAND_TIMEOUT)
             .with_context(|| format!("linkerd {}", args.join(" ")))
     }
 
@@ -163,7 +170,8 @@ impl Cluster {
     /// # Errors
     /// When `linkerd inject` refuses them.
     pub fn inject(&self, manifests: &str) -> Result<String> {
-        let output = self.linkerd(&["inject", "--tls=optional", "-"], manifests)?;
+        let args = [&["inject"], self.inject_flags.as_slice(), &["-"]].concat();
+        let output = self.linkerd(&args, manifests)?;
         let injected = output.ok().context("linkerd inject")?;
         ensure!(
             injected.contains("linkerd-proxy"),

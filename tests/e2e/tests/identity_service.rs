@@ -1,0 +1,136 @@
+//! `--identity=service` in a control plane of its own: no Secret has a key, everything is over TLS,
+//! certificates are renewed, and nothing is lost while the service is away.
+
+use std::{thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{Cluster, Emojivoto, Load, Namespace, eventually, find, on_cluster, report, rows};
+
+const PLANE: &str = "e2e-identity-plane";
+const COMPONENTS: [&str; 4] = [
+    "linkerd-ca",
+    "linkerd-destination",
+    "linkerd-api",
+    "linkerd-prometheus",
+];
+/// How long a certificate is valid: so short that renewals are seen.
+const LIFETIME: &str = "--set=ca.leafLifetime=60s";
+/// How long the load goes on after the service has gone.
+const AFTERWARDS: Duration = Duration::from_secs(20);
+
+#[test]
+fn keys_stay_in_the_pods_and_everything_is_over_tls() -> Result<()> {
+    on_cluster("identity-service", |cluster| {
+        let cluster = Cluster {
+            control_plane_namespace: PLANE.to_owned(),
+            inject_flags: vec!["--tls=optional", "--identity=service"],
+            ..cluster.clone()
+        };
+        let manifests = manifests(&cluster)?;
+        let outcome = install(&cluster, &manifests).and_then(|plane| {
+            let namespace = Namespace::create(&cluster, "e2e-identity")?;
+            let outcome = test(&plane, &namespace);
+            if outcome.is_err() {
+                report(&(namespace.describe() + &plane.describe()));
+            }
+            namespace.delete()?;
+            outcome
+        });
+        let args = ["delete", "--ignore-not-found", "--wait=false", "-f", "-"];
+        cluster.kubectl_with(&args, &manifests)?;
+        outcome
+    })
+}
+
+/// The control plane, with the image of Prometheus that the cluster has already.
+fn manifests(cluster: &Cluster) -> Result<String> {
+    let image = cluster.kubectl(&[
+        "get",
+        "deployment",
+        "-n",
+        "linkerd",
+        "linkerd-prometheus",
+        "-o",
+        "jsonpath={.spec.template.spec.containers[0].image}",
+    ])?;
+    let args = [
+        "install",
+        "--tls=optional",
+        "--identity=service",
+        "--prometheus-image",
+        image.trim(),
+        LIFETIME,
+    ];
+    cluster.linkerd(&args, "")?.ok().context("linkerd install")
+}
+
+fn install(cluster: &Cluster, manifests: &str) -> Result<Namespace> {
+    let plane = Namespace::create(cluster, PLANE)?;
+    plane.apply(manifests)?;
+    plane.wait_until_ready(&COMPONENTS)?;
+    Ok(plane)
+}
+
+fn test(plane: &Namespace, namespace: &Namespace) -> Result<()> {
+    let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
+    all_tls(namespace, &app)?;
+    ensure!(
+        workload_secrets(namespace)?.is_empty(),
+        "a Secret of a workload"
+    );
+    ensure!(
+        workload_secrets(plane)?.is_empty(),
+        "a Secret of the control plane"
+    );
+
+    let url = format!("http://{}/api/list", app.authority("web-svc", 80));
+    let load = Load::start(namespace, &[&url, "--rate", "20", "--fresh"], None)?;
+    let before = load.totals()?;
+    let selector = "linkerd.io/control-plane-component=linkerd-destination";
+    plane.kubectl(&[
+        "delete",
+        "pod",
+        "--force",
+        "--grace-period=0",
+        "-l",
+        selector,
+    ])?;
+    plane.wait_until_ready(&["linkerd-destination"])?;
+    thread::sleep(AFTERWARDS);
+    let after = eventually("the load pod can be asked", || load.totals())?;
+    let (ok, failed) = (after.ok - before.ok, after.failed - before.failed);
+    report(&format!("  {ok} requests answered, {failed} failed"));
+    ensure!(failed == 0, "{:?}", after.reasons);
+
+    let renewals = eventually("the certificate is renewed twice", || {
+        let metrics = namespace.proxy_metrics("web")?;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("tls_config_reload_total{status=\"reloaded\"} "));
+        let count: u32 = line.context("no certificate")?.parse()?;
+        ensure!(count >= 3, "{count}");
+        Ok(count)
+    })?;
+    report(&format!("  {renewals} certificates for one pod"));
+    all_tls(namespace, &app)
+}
+
+fn all_tls(namespace: &Namespace, app: &Emojivoto<'_>) -> Result<()> {
+    eventually("TLS 100 %", || {
+        let rows = rows(&namespace.cluster, &["authority", "-n", &namespace.name])?;
+        for (service, port) in [("emoji-svc", 8080), ("voting-svc", 8080), ("web-svc", 80)] {
+            let row = find(&rows, &app.authority(service, port))?;
+            ensure!(row.rps > Some(0.5) && row.tls > Some(0.9999), "{row:?}");
+        }
+        Ok(())
+    })
+}
+
+/// Names of the Secrets that hold a workload's key.
+fn workload_secrets(namespace: &Namespace) -> Result<String> {
+    let names = namespace.kubectl(&["get", "secrets", "-o", "name"])?;
+    let ours = names
+        .lines()
+        .filter(|name| name.ends_with("-tls-linkerd-io"));
+    Ok(ours.collect::<Vec<_>>().join(" "))
+}
