@@ -36,7 +36,7 @@ pub(crate) fn detect(bytes: &[u8], bytes_max: usize) -> Option<Protocol> {
         return None;
     }
     // RFC 9112 section 2.2: a server ignores empty lines before the request line.
-    let line = skip_empty_lines(bytes);
+    let line = skip_empty_lines(&bytes[..bytes.len().min(bytes_max)]);
     match line.iter().position(|byte| *byte == b'\n') {
         Some(end) if is_request_line(&line[..end]) => Some(Protocol::Http1),
         Some(_) => Some(Protocol::Opaque),

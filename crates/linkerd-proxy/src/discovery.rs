@@ -124,22 +124,6 @@ impl Discovery {
         target
     }
 
-    /// Closes idle connections to endpoints that nobody asks again. Never returns.
-    pub(crate) async fn sweep(self: Arc<Self>) {
-        let age_max = self.shared.config.limits.idle_connection_age;
-        loop {
-            tokio::time::sleep(age_max).await;
-            let targets: Vec<Arc<Target>> = self.targets.lock().values().cloned().collect();
-            for target in targets {
-                let endpoints = target.endpoints();
-                let now = Instant::now();
-                endpoints.list.iter().for_each(|e| e.sweep(now, age_max));
-                // There may be many.
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-
     /// Every target that is a Service, as it is now.
     pub(crate) fn balanced(&self, now: Instant) -> Vec<Balanced> {
         let targets: Vec<Arc<Target>> = self.targets.lock().values().cloned().collect();

@@ -144,13 +144,6 @@ impl Endpoint {
         }
     }
 
-    /// Closes connections that were idle for too long.
-    pub(crate) fn sweep(&self, now: Instant, age_max: Duration) {
-        if let Some(pool) = LazyLock::get(&self.pool) {
-            pool.sweep(now, age_max);
-        }
-    }
-
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Relaxed)
     }

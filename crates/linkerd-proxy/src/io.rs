@@ -4,6 +4,7 @@
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
+    mem::MaybeUninit,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -12,6 +13,7 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -144,6 +146,15 @@ impl Socket {
             Err(error) => Self::note(&mut self.meter, error),
         }
         Poll::Ready(passed.map(|n| n > 0))
+    }
+
+    /// Asks the kernel whether nothing has come, not even the end.
+    pub(crate) fn is_silent(&self) -> bool {
+        let Some(tcp) = self.tcp() else {
+            return true;
+        };
+        let peeked = SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Takes a plain connection apart, for a handshake on it.

@@ -47,7 +47,10 @@ use listener::Listener;
 use metrics::Metrics;
 use shared::Shared;
 use tap::Taps;
-use tls::{credentials::Store, renewal::Renewal};
+use tls::{
+    credentials::{Store, Watch},
+    renewal::Renewal,
+};
 
 /// The proxy.
 pub struct Proxy;
@@ -154,7 +157,10 @@ impl Bound {
             (Some(store), Some(TlsSource::Files(files))) => {
                 let poll = shared.config.limits.credentials_poll;
                 let (store, metrics) = (store.clone(), shared.metrics.clone());
-                background.spawn(store.watch(files.clone(), metrics, poll, end.clone()));
+                let mut watch = Watch::new(store, files.clone(), metrics);
+                // Before any connection is served: what is there already is used for the first one.
+                watch.look().await;
+                background.spawn(watch.run(poll, end.clone()));
             }
             (Some(store), Some(TlsSource::Service(service))) => {
                 let renewal = Renewal {
@@ -176,9 +182,6 @@ impl Bound {
             background.spawn(control.clone().run(end.clone()));
         }
         let discovery = Discovery::new(shared.clone(), control);
-
-        let sweep = discovery.clone().sweep();
-        background.spawn(end.clone().run_until_cancelled_owned(sweep));
 
         let admin = Admin::new(shared.clone(), discovery.clone(), readiness);
         let serve = move |client| admin.clone().serve(client);

@@ -39,6 +39,9 @@ use crate::{
 /// A PING that is not answered within the sum of both means that the peer is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// What the kernel knows of a connection may be this much ahead of what it has told us; asking costs a
+/// system call.
+const NEWS_AFTER: Duration = Duration::from_millis(1);
 /// Idle connections for HTTP/1 that comes inside of HTTP/2.
 const CARRIERS_MAX: usize = 64;
 
@@ -65,9 +68,10 @@ pub(super) struct Http1 {
 
 impl Http1 {
     /// Whether its peer has neither closed it nor said anything.
-    fn is_quiet(&mut self) -> bool {
+    fn is_quiet(&mut self, idle: Duration) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         self.socket.poll_fill(&mut cx).is_pending()
+            && (idle < NEWS_AFTER || self.socket.is_silent())
     }
 }
 
@@ -117,11 +121,6 @@ impl Pool {
         self.shared.lock().clear();
     }
 
-    /// Closes connections that were idle for too long, although nobody asks for one.
-    pub(crate) fn sweep(&self, now: Instant, age_max: Duration) {
-        self.idle.lock().retain(|idle| now - idle.since < age_max);
-    }
-
     fn take_idle(&self, shared: &Shared) -> Option<Http1> {
         let now = Instant::now();
         let age_max = shared.config.limits.idle_connection_age;
@@ -132,8 +131,12 @@ impl Pool {
             .position(|i| now - i.since < age_max)
             .unwrap_or(idle.len());
         idle.drain(..fresh);
-        while let Some(Idle { mut connection, .. }) = idle.pop() {
-            if connection.is_quiet() && connection.made.is_best(shared, now) {
+        while let Some(Idle {
+            mut connection,
+            since,
+        }) = idle.pop()
+        {
+            if connection.is_quiet(now - since) && connection.made.is_best(shared, now) {
                 return Some(connection);
             }
         }
@@ -169,7 +172,10 @@ async fn sweep(endpoint: Weak<Endpoint>, age_max: Duration) {
         };
         let now = Instant::now();
         let mut idle = endpoint.pool.idle.lock();
-        idle.retain_mut(|i| now - i.since < age_max && i.connection.is_quiet());
+        idle.retain_mut(|i| {
+            let age = now - i.since;
+            age < age_max && i.connection.is_quiet(age)
+        });
         if idle.is_empty() {
             idle.shrink_to_fit();
             return;

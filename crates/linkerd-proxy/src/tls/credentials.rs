@@ -1,4 +1,4 @@
-//! The proxy's certificate, key and trust: checked together, published whole. Entry: [`Store::watch`] when
+//! The proxy's certificate, key and trust: checked together, published whole. Entry: [`Watch`] when
 //! they are files; `renewal.rs` publishes those of the identity service. Old credentials stay in force when new ones are bad.
 
 use std::{
@@ -57,6 +57,44 @@ impl Credentials {
     /// The settings of a handshake that announces `verdict`.
     pub(super) fn client(&self, verdict: Verdict) -> Arc<ClientConfig> {
         self.clients[verdict.index()].clone()
+    }
+}
+
+/// Looks at the files of credentials.
+pub(crate) struct Watch {
+    store: Arc<Store>,
+    files: TlsFiles,
+    metrics: Arc<Metrics>,
+    last: Last,
+}
+
+impl Watch {
+    pub(crate) fn new(store: Arc<Store>, files: TlsFiles, metrics: Arc<Metrics>) -> Self {
+        Self {
+            store,
+            files,
+            metrics,
+            last: Last::default(),
+        }
+    }
+
+    /// Polls the files and publishes every valid change, until `shutdown`.
+    pub(crate) async fn run(mut self, poll: Duration, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(poll) => self.look().await,
+            }
+        }
+    }
+
+    /// Reads the files once and publishes what is new and valid.
+    pub(crate) async fn look(&mut self) {
+        let paths = self.files.clone();
+        match tokio::task::spawn_blocking(move || files::read(&paths)).await {
+            Ok(read) => self.store.consider(read, &mut self.last, &self.metrics),
+            Err(error) => warn!(%error, "cannot read the credentials"),
+        }
     }
 }
 
@@ -124,29 +162,6 @@ impl Store {
     pub(crate) async fn loaded(&self) {
         // The sender lives in self, so it cannot be gone.
         drop(self.loaded.subscribe().wait_for(|loaded| *loaded).await);
-    }
-
-    /// Polls the files and publishes every valid change, until `shutdown`.
-    pub(crate) async fn watch(
-        self: Arc<Self>,
-        files: TlsFiles,
-        metrics: Arc<Metrics>,
-        poll: Duration,
-        shutdown: CancellationToken,
-    ) {
-        let mut last = Last::default();
-        while !shutdown.is_cancelled() {
-            let paths = files.clone();
-            let read = tokio::task::spawn_blocking(move || files::read(&paths)).await;
-            match read {
-                Ok(read) => self.consider(read, &mut last, &metrics),
-                Err(error) => warn!(%error, "cannot read the credentials"),
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(poll) => {}
-            }
-        }
     }
 
     fn consider(&self, read: Result<Contents, ReadError>, last: &mut Last, metrics: &Metrics) {

@@ -25,3 +25,4 @@ mod slow;
 mod smuggling;
 mod talk;
 mod tcp;
+mod transparent;

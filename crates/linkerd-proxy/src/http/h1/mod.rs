@@ -176,7 +176,7 @@ impl Connection {
     fn poll_timer(&mut self, cx: &mut Context<'_>, is_idle: bool) -> Poll<Arrived> {
         let limits = &self.forward.shared.config.limits;
         let bound = match (is_idle, &self.application) {
-            (false, _) => limits.h1_partial_head_timeout,
+            (false, _) => limits.h1_partial_head_timeout.min(limits.h1_head_timeout),
             (true, Some(_)) => limits.h1_head_timeout,
             // Applications of this pod may keep their connections as long as they like.
             (true, None) => return Poll::Pending,
