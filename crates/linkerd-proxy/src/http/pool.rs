@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Waker},
     time::{Duration, Instant},
@@ -39,6 +39,8 @@ use crate::{
 /// A PING that is not answered within the sum of both means that the peer is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between two looks at idle connections.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// What the kernel knows of a connection may be this much ahead of what it has told us; asking costs a
 /// system call.
 const NEWS_AFTER: Duration = Duration::from_millis(1);
@@ -49,6 +51,8 @@ const CARRIERS_MAX: usize = 64;
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: Mutex<Vec<Idle>>,
+    /// Somebody looks after the idle ones.
+    swept: AtomicBool,
     carriers: Mutex<Vec<Carrier>>,
     shared: Mutex<Vec<Http2>>,
     /// Held while a shared connection is dialled, so that it is dialled once.
@@ -156,17 +160,17 @@ pub(super) fn give_back(shared: &Shared, endpoint: &Arc<Endpoint>, mut connectio
     }
     let since = Instant::now();
     idle.push(Idle { connection, since });
-    if idle.len() == 1 {
+    if !endpoint.pool.swept.swap(true, Relaxed) {
         let age_max = shared.config.limits.idle_connection_age;
         // Ends when nothing is idle any more.
         tokio::spawn(sweep(Arc::downgrade(endpoint), age_max));
     }
 }
 
-/// Closes what nobody has used for long, or what its peer has closed.
+/// Closes what nobody has used for long, and what its peer has closed.
 async fn sweep(endpoint: Weak<Endpoint>, age_max: Duration) {
     loop {
-        tokio::time::sleep(age_max).await;
+        tokio::time::sleep(SWEEP_INTERVAL.min(age_max)).await;
         let Some(endpoint) = endpoint.upgrade() else {
             return;
         };
@@ -178,6 +182,7 @@ async fn sweep(endpoint: Weak<Endpoint>, age_max: Duration) {
         });
         if idle.is_empty() {
             idle.shrink_to_fit();
+            endpoint.pool.swept.store(false, Relaxed);
             return;
         }
     }
