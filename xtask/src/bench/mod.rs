@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: what our data plane costs beside no data plane and beside others, measured
-//! in one run on this machine. Entries: [`run`], and [`smoke`] for `cargo xtask test`.
+//! in one run on this machine. Entries: [`run`], and [`smoke()`] for `cargo xtask test`.
 //! `docs/performance.md` says what the figures mean.
 
 mod chart;
