@@ -24,7 +24,7 @@ use crate::{
         forward::{Destination, Forward},
         pool, server,
     },
-    io::{Socket, Transport, join},
+    io::{Connection, Socket, Transport, join},
     listener::original_destination,
     metrics::{Direction, Peer},
     mux,
@@ -71,12 +71,30 @@ impl Inbound {
     }
 
     /// Serves one connection.
-    pub(crate) async fn serve(self: Arc<Self>, mut client: Socket, drain: CancellationToken) {
+    pub(crate) fn serve(
+        self: Arc<Self>,
+        client: Socket,
+        drain: CancellationToken,
+    ) -> impl Future<Output = ()> + Send {
+        let begun = Box::pin(self.begin(client, drain));
+        async move {
+            if let Some(rest) = begun.await {
+                rest.await;
+            }
+        }
+    }
+
+    /// Finds out what the client speaks; none when that was the end of it.
+    async fn begin(
+        self: Arc<Self>,
+        mut client: Socket,
+        drain: CancellationToken,
+    ) -> Option<Connection> {
         let opened = Instant::now();
         let shared = &self.shared;
         let forward = shared.config.inbound_forward;
         let Some(address) = original_destination(&client, shared, forward) else {
-            return Box::pin(self.direct(client, opened, &drain)).await;
+            return Box::pin(self.direct(client, opened, drain)).await;
         };
         let port = self.port(address);
         let limits = &shared.config.limits;
@@ -101,7 +119,7 @@ impl Inbound {
             },
             http2_grace: limits.http2_grace,
         };
-        let first = Box::pin(who_speaks(&mut client, opening, self.dial(&port), &bounds)).await;
+        let first = who_speaks(&mut client, opening, self.dial(&port), &bounds).await;
         let plain = Tls::Off(match shared.credentials {
             Some(_) => NoTls::PeerSentPlaintext,
             None => NoTls::Disabled,
@@ -114,7 +132,7 @@ impl Inbound {
                 port.habit.client_first();
                 // A server that was dialled for a silent client and has not spoken is of no use now.
                 drop(server);
-                Box::pin(self.mesh(client, &name, &port, opened, &drain)).await;
+                Box::pin(self.mesh(client, &name, port, opened, drain)).await
             }
             Ok(First::Client {
                 verdict: Some(Opening::Plain(protocol)),
@@ -122,24 +140,28 @@ impl Inbound {
             }) => {
                 port.habit.client_first();
                 let client = self.metered(client, &plain, opened);
-                self.forward(client, protocol, &port, plain, server, &drain)
-                    .await;
+                Some(self.forward(client, protocol, port, plain, server, drain))
             }
             Ok(First::Client {
                 verdict: None,
                 server,
             }) => {
                 let client = self.metered(client, &plain, opened);
-                self.forward(client, Protocol::Opaque, &port, plain, server, &drain)
-                    .await;
+                Some(self.forward(client, Protocol::Opaque, port, plain, server, drain))
             }
             Ok(First::Server(server)) => {
                 port.habit.server_first();
                 let client = self.metered(client, &plain, opened);
-                copy(client, server, address).await;
+                Some(Box::pin(copy(client, server, address)))
             }
-            Ok(First::Unreachable(error)) => refuse_client(&client, address, &error),
-            Err(error) => debug!(%address, %error, "the client has gone"),
+            Ok(First::Unreachable(error)) => {
+                refuse_client(&client, address, &error);
+                None
+            }
+            Err(error) => {
+                debug!(%address, %error, "the client has gone");
+                None
+            }
         }
     }
 
@@ -148,20 +170,22 @@ impl Inbound {
         self: &Arc<Self>,
         mut client: Socket,
         name: &str,
-        port: &Arc<Port>,
+        port: Arc<Port>,
         opened: Instant,
-        drain: &CancellationToken,
-    ) {
+        drain: CancellationToken,
+    ) -> Option<Connection> {
         let address = port.endpoint.address;
         let credentials = match judge(name, self.shared.credentials.as_deref()) {
             Judgement::Accept(credentials) => credentials,
             Judgement::NoCredentials => {
                 debug!(%address, name, "no credentials for a mesh handshake");
-                return refuse(&mut client, Alert::HandshakeFailure).await;
+                refuse(&mut client, Alert::HandshakeFailure).await;
+                return None;
             }
             Judgement::NotUs => {
                 info!(%address, name, "mesh handshake for another workload: refused");
-                return refuse(&mut client, Alert::UnrecognizedName).await;
+                refuse(&mut client, Alert::UnrecognizedName).await;
+                return None;
             }
         };
         let limits = &self.shared.config.limits;
@@ -171,7 +195,7 @@ impl Inbound {
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
                 info!(%address, %error, source, "mesh handshake not completed");
-                return;
+                return None;
             }
         };
         let tls = Tls::On(accepted.peer);
@@ -179,36 +203,44 @@ impl Inbound {
             Carries::Headed => {
                 let socket = Socket::new(Transport::Tls(Box::new(accepted.stream)));
                 let client = self.metered(socket, &tls, opened);
-                self.headed(client, address, tls, drain).await;
+                self.headed(client, address, tls, drain).await
             }
             _ if headed::is_own(address, &self.shared.own) => {
                 info!(%address, "inbound connection to the proxy itself: refused");
+                None
             }
             Carries::One(verdict) => {
                 let socket = Socket::new(Transport::Tls(Box::new(accepted.stream)));
                 let client = self.metered(socket, &tls, opened);
-                self.carried(client, verdict, port, tls, drain).await;
+                self.carried(client, verdict, port, tls, drain).await
             }
-            Carries::Streams => self.streams(accepted.stream, port, &tls, drain).await,
+            Carries::Streams => {
+                let streams = self.clone().streams(accepted.stream, port, tls, drain);
+                Some(Box::pin(streams))
+            }
         }
     }
 
     /// A connection of a peer's proxy that carries the streams of many clients.
     async fn streams(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         connection: TlsStream,
-        port: &Arc<Port>,
-        tls: &Tls,
-        drain: &CancellationToken,
+        port: Arc<Port>,
+        tls: Tls,
+        drain: CancellationToken,
     ) {
         let peer = connection.tcp().peer_addr().ok();
-        let served = mux::serve(connection, peer, drain, |stream, verdict| {
+        let served = mux::serve(connection, peer, &drain, |stream, verdict| {
             let (this, port, tls, drain) = (self.clone(), port.clone(), tls.clone(), drain.clone());
             let socket = Socket::new(Transport::Shared(stream));
             let client = self.metered(socket, &tls, Instant::now());
-            self.shared
-                .tasks
-                .spawn(async move { this.carried(client, verdict, &port, tls, &drain).await });
+            let begun =
+                Box::pin(async move { this.carried(client, verdict, port, tls, drain).await });
+            self.shared.tasks.spawn(async move {
+                if let Some(rest) = begun.await {
+                    rest.await;
+                }
+            });
         });
         if let Err(error) = served.await {
             debug!(address = %port.endpoint.address, %error, "a shared connection broke");
@@ -220,10 +252,10 @@ impl Inbound {
         &self,
         mut client: Socket,
         verdict: Verdict,
-        port: &Arc<Port>,
+        port: Arc<Port>,
         tls: Tls,
-        drain: &CancellationToken,
-    ) {
+        drain: CancellationToken,
+    ) -> Option<Connection> {
         let address = port.endpoint.address;
         let limits = &self.shared.config.limits;
         let protocol = match verdict {
@@ -239,24 +271,23 @@ impl Inbound {
                     http2_grace: limits.http2_grace,
                 };
                 let judge = |bytes: &[u8]| detect(bytes, limits.detect_bytes_max);
-                match who_speaks(&mut client, judge, self.dial(port), &bounds).await {
+                match who_speaks(&mut client, judge, self.dial(&port), &bounds).await {
                     Ok(First::Client { verdict, server }) => {
                         port.inner_habit.client_first();
                         let protocol = verdict.unwrap_or(Protocol::Opaque);
-                        return self
-                            .forward(client, protocol, port, tls, server, drain)
-                            .await;
+                        return Some(self.forward(client, protocol, port, tls, server, drain));
                     }
                     Ok(First::Server(server)) => {
                         port.inner_habit.server_first();
-                        return copy(client, server, address).await;
+                        return Some(Box::pin(copy(client, server, address)));
                     }
                     Ok(First::Unreachable(error)) => {
-                        return refuse_client(&client, address, &error);
+                        refuse_client(&client, address, &error);
+                        return None;
                     }
                     Err(error) => {
                         debug!(%address, %error, "the client has gone");
-                        return;
+                        return None;
                     }
                 }
             }
@@ -267,19 +298,19 @@ impl Inbound {
             .inbound_opaque_ports
             .contains(&address.port());
         let protocol = if opaque { Protocol::Opaque } else { protocol };
-        self.forward(client, protocol, port, tls, None, drain).await;
+        Some(self.forward(client, protocol, port, tls, None, drain))
     }
 
     /// Requests or bytes to the application; `server` was dialled already.
-    async fn forward(
+    fn forward(
         &self,
         client: Socket,
         protocol: Protocol,
-        port: &Arc<Port>,
+        port: Arc<Port>,
         tls: Tls,
         server: Option<Connected>,
-        drain: &CancellationToken,
-    ) {
+        drain: CancellationToken,
+    ) -> Connection {
         match (protocol, server) {
             (Protocol::Http1 | Protocol::Http2, server) => {
                 let unused = server.filter(|server| server.socket.seen().is_empty());
@@ -293,24 +324,17 @@ impl Inbound {
                     client: client.peer(),
                     destination,
                 };
-                server::serve(client, forward, drain).await;
+                server::serve(client, forward, drain)
             }
-            (Protocol::Opaque, Some(server)) => copy(client, server, port.endpoint.address).await,
-            (Protocol::Opaque, None) => match self.dial(port).await {
-                Ok(server) => copy(client, server, port.endpoint.address).await,
-                Err(error) => refuse_client(&client, port.endpoint.address, &error),
-            },
+            (Protocol::Opaque, Some(server)) => {
+                Box::pin(copy(client, server, port.endpoint.address))
+            }
+            (Protocol::Opaque, None) => Box::pin(dial_and_copy(client, self.shared.clone(), port)),
         }
     }
 
     async fn dial(&self, port: &Port) -> Result<Connected, ConnectError> {
-        connect(
-            &self.shared,
-            Direction::Inbound,
-            &port.endpoint,
-            Verdict::Detect,
-        )
-        .await
+        dial(&self.shared, port).await
     }
 
     fn metered(&self, client: Socket, tls: &Tls, opened: Instant) -> Socket {
@@ -351,6 +375,18 @@ impl Inbound {
 fn refuse_client(client: &Socket, address: SocketAddr, error: &ConnectError) {
     debug!(%address, %error, "the application cannot be reached");
     client.reset_when_dropped();
+}
+
+async fn dial(shared: &Shared, port: &Port) -> Result<Connected, ConnectError> {
+    let verdict = Verdict::Detect;
+    connect(shared, Direction::Inbound, &port.endpoint, verdict).await
+}
+
+async fn dial_and_copy(client: Socket, shared: Arc<Shared>, port: Arc<Port>) {
+    match Box::pin(dial(&shared, &port)).await {
+        Ok(server) => copy(client, server, port.endpoint.address).await,
+        Err(error) => refuse_client(&client, port.endpoint.address, &error),
+    }
 }
 
 async fn copy(mut client: Socket, mut server: Connected, address: SocketAddr) {

@@ -26,6 +26,10 @@ use crate::{
     tls::stream::TlsStream,
 };
 
+/// The rest of a connection's life. Boxed for itself, so that a connection that is idle for long does
+/// not keep room for how it began.
+pub(crate) type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What carries the bytes.
 pub(crate) enum Transport {
     Tcp(TcpStream),

@@ -23,7 +23,7 @@ use crate::{
         forward::{Destination, Forward},
         pool, server,
     },
-    io::{Socket, join},
+    io::{Connection, Socket, join},
     listener::original_destination,
     metrics::{Direction, Peer, TlsLabel},
     shared::Shared,
@@ -34,17 +34,32 @@ use crate::{
 };
 
 /// Serves one connection of the application.
-pub(crate) async fn serve(
+pub(crate) fn serve(
     client: Socket,
     shared: Arc<Shared>,
     discovery: Arc<Discovery>,
     drain: CancellationToken,
-) {
+) -> impl Future<Output = ()> + Send {
+    let begun = Box::pin(begin(client, shared, discovery, drain));
+    async move {
+        if let Some(rest) = begun.await {
+            rest.await;
+        }
+    }
+}
+
+/// Finds out where the client was going and what it speaks; none when that was the end of it.
+async fn begin(
+    client: Socket,
+    shared: Arc<Shared>,
+    discovery: Arc<Discovery>,
+    drain: CancellationToken,
+) -> Option<Connection> {
     let opened = Instant::now();
     let Some(address) = original_destination(&client, &shared, shared.config.outbound_forward)
     else {
         info!("outbound connection to the proxy itself: refused");
-        return;
+        return None;
     };
     let tls = TlsLabel::from(&Tls::Off(NoTls::Loopback));
     let series = shared
@@ -59,7 +74,7 @@ pub(crate) async fn serve(
         .outbound_opaque_ports
         .contains(&address.port())
     {
-        return forward_bytes(client, &shared, &target).await;
+        return Some(Box::pin(forward_bytes(client, shared, target)));
     }
     let limits = &shared.config.limits;
     let bounds = Bounds {
@@ -78,7 +93,7 @@ pub(crate) async fn serve(
         dialled = Some(pending);
         Ok::<_, DialError>(connected)
     };
-    let first = Box::pin(who_speaks(&mut client, judge, dial, &bounds)).await;
+    let first = who_speaks(&mut client, judge, dial, &bounds).await;
     match first {
         Ok(First::Client {
             verdict: Some(protocol @ (Protocol::Http1 | Protocol::Http2)),
@@ -98,34 +113,39 @@ pub(crate) async fn serve(
                 client: client.peer(),
                 destination,
             };
-            server::serve(client, forward, &drain).await;
+            Some(server::serve(client, forward, drain))
         }
         Ok(First::Client {
             verdict: _,
             server: None,
         }) => {
             target.habit.client_first();
-            forward_bytes(client, &shared, &target).await;
+            Some(Box::pin(forward_bytes(client, shared, target)))
         }
         Ok(First::Client {
             verdict: _,
             server: Some(server),
-        }) => {
-            copy(client, server, dialled, address).await;
-        }
+        }) => Some(Box::pin(copy(client, server, dialled, address))),
         Ok(First::Server(server)) => {
             target.habit.server_first();
-            copy(client, server, dialled, address).await;
+            Some(Box::pin(copy(client, server, dialled, address)))
         }
-        Ok(First::Unreachable(error)) => refuse(&client, &shared, address, &error),
-        Err(error) => debug!(%address, %error, "the client has gone"),
+        Ok(First::Unreachable(error)) => {
+            refuse(&client, &shared, address, &error);
+            None
+        }
+        Err(error) => {
+            debug!(%address, %error, "the client has gone");
+            None
+        }
     }
 }
 
-async fn forward_bytes(client: Socket, shared: &Shared, target: &Target) {
-    match dial(shared, target, Verdict::Known(Protocol::Opaque)).await {
+async fn forward_bytes(client: Socket, shared: Arc<Shared>, target: Arc<Target>) {
+    let dialled = dial(&shared, &target, Verdict::Known(Protocol::Opaque));
+    match Box::pin(dialled).await {
         Ok((pending, server)) => copy(client, server, Some(pending), target.address).await,
-        Err(error) => refuse(&client, shared, target.address, &error),
+        Err(error) => refuse(&client, &shared, target.address, &error),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hyper::{server::conn::http2, service::service_fn};
+use hyper::{server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -11,13 +11,20 @@ use super::{
     forward::{Destination, Forward},
     h1,
 };
-use crate::{detect::Protocol, io::Socket};
+use crate::{
+    detect::Protocol,
+    io::{Connection, Socket},
+};
 
 /// Serves requests until the client closes, or after `drain` until those under way are done.
-pub(crate) async fn serve(socket: Socket, forward: Forward, drain: &CancellationToken) {
-    if forward.protocol != Protocol::Http2 {
-        return h1::serve(socket, forward, drain).await;
+pub(crate) fn serve(socket: Socket, forward: Forward, drain: CancellationToken) -> Connection {
+    match forward.protocol {
+        Protocol::Http2 => Box::pin(http2(socket, forward, drain)),
+        Protocol::Http1 | Protocol::Opaque => Box::pin(h1::serve(socket, forward, drain)),
     }
+}
+
+async fn http2(socket: Socket, forward: Forward, drain: CancellationToken) {
     let limits = forward.shared.config.limits.clone();
     let is_inbound = matches!(forward.destination, Destination::Application(..));
     let forward = Arc::new(forward);
@@ -25,7 +32,7 @@ pub(crate) async fn serve(socket: Socket, forward: Forward, drain: &Cancellation
         let forward = forward.clone();
         async move { Box::pin(forward.handle(request)).await }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let connection = conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .enable_connect_protocol()

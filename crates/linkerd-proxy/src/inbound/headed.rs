@@ -10,7 +10,7 @@ use tracing::{debug, info};
 
 use super::Inbound;
 use crate::{
-    io::Socket,
+    io::{Connection, Socket},
     listener,
     tls::{
         Verdict,
@@ -26,22 +26,22 @@ impl Inbound {
         self: Arc<Self>,
         mut client: Socket,
         opened: Instant,
-        drain: &CancellationToken,
-    ) {
+        drain: CancellationToken,
+    ) -> Option<Connection> {
         let bound = self.shared.config.limits.client_hello_timeout;
         let name = match timeout(bound, self.mesh_name(&mut client)).await {
             Ok(Some(name)) => name,
             Ok(None) | Err(_) => {
                 info!("inbound connection to the proxy itself: refused");
-                return;
+                return None;
             }
         };
         let Some(address) = listener::arrived_at(&client) else {
             debug!("the client has gone");
-            return;
+            return None;
         };
         let port = self.port(address);
-        self.mesh(client, &name, &port, opened, drain).await;
+        self.mesh(client, &name, port, opened, drain).await
     }
 
     async fn mesh_name(&self, client: &mut Socket) -> Option<String> {
@@ -65,26 +65,26 @@ impl Inbound {
         mut client: Socket,
         arrived_at: SocketAddr,
         tls: Tls,
-        drain: &CancellationToken,
-    ) {
+        drain: CancellationToken,
+    ) -> Option<Connection> {
         let bound = self.shared.config.limits.accept_timeout;
         let header = match transport_header::read(&mut client, bound).await {
             Ok(header) => header,
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
                 info!(%arrived_at, %error, source, "a transport header is not valid");
-                return;
+                return None;
             }
         };
         let address = SocketAddr::new(arrived_at.ip(), header.port);
         // Whoever comes from within the pod may do more, and through us everybody would.
         if is_own(address, &self.shared.own) {
             info!(%address, "inbound connection to the proxy itself: refused");
-            return;
+            return None;
         }
         let port = self.port(address);
         let verdict = Verdict::Known(header.protocol);
-        self.carried(client, verdict, &port, tls, drain).await;
+        self.carried(client, verdict, port, tls, drain).await
     }
 }
 

@@ -79,12 +79,16 @@ enum Arrived {
 }
 
 /// Serves requests until the client closes, or after `drain` until the one under way is done.
-pub(super) async fn serve(client: Socket, forward: Forward, drain: &CancellationToken) {
+pub(super) fn serve(
+    client: Socket,
+    forward: Forward,
+    drain: CancellationToken,
+) -> impl Future<Output = ()> + Send {
     let application = match &forward.destination {
         Destination::Application(endpoint, _) => Some(Endpoints::original(endpoint.clone())),
         Destination::Target(_) => None,
     };
-    let mut connection = Connection {
+    let connection = Connection {
         client,
         forward,
         application,
@@ -93,20 +97,24 @@ pub(super) async fn serve(client: Socket, forward: Forward, drain: &Cancellation
         idle_since: Instant::now(),
         timer: None,
     };
+    run(connection, drain)
+}
+
+async fn run(mut connection: Connection, drain: CancellationToken) {
     let mut drained = pin!(drain.cancelled());
     loop {
         let arrived = poll_fn(|cx| connection.poll_request(cx, drained.as_mut())).await;
         let next = match arrived {
             Arrived::Request(request) => {
                 // Boxed, so that an idle connection does not keep room for it.
-                Box::pin(connection.exchange(request, drain)).await
+                Box::pin(connection.exchange(request, &drain)).await
             }
-            Arrived::Refused(status) => connection.refuse(status).await,
+            Arrived::Refused(status) => Box::pin(connection.refuse(status)).await,
             Arrived::Nothing => return,
         };
         match next {
             Next::Request => {}
-            Next::Close => return connection.linger().await,
+            Next::Close => return Box::pin(connection.linger()).await,
             Next::Drop => return,
         }
     }
@@ -211,7 +219,7 @@ impl Connection {
     }
 
     /// Ends our side and waits a little for the client to end its own.
-    async fn linger(mut self) {
+    async fn linger(&mut self) {
         let end = async {
             self.client.shutdown().await?;
             loop {
