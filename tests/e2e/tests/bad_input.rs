@@ -24,13 +24,12 @@ fn a_resource_that_does_not_exist_is_named() -> Result<()> {
 #[test]
 fn a_missing_control_plane_is_named() -> Result<()> {
     in_namespace("no-plane", |namespace| {
-        let args = ["--linkerd-namespace", &namespace.name, "stat", "authority"];
-        refused(
-            &namespace.cluster,
-            &args,
-            "",
-            &[&namespace.name, "linkerd check"],
-        )
+        let cluster = Cluster {
+            control_plane_namespace: namespace.name.clone(),
+            ..namespace.cluster.clone()
+        };
+        let words = [&*namespace.name, "linkerd check"];
+        refused(&cluster, &["stat", "authority"], "", &words)
     })
 }
 
