@@ -19,9 +19,12 @@ const DEVICE: &str = "bench0";
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Settings of both namespaces: ports for many short connections, and conntrack that forgets soon.
-const SETTINGS: [(&str, &str); 4] = [
+/// Connections in TIME_WAIT are few, because each makes the kernel's search for a free port longer:
+/// with the 50,000 that one measure leaves, the next one's connections cost 282 µs instead of 170.
+const SETTINGS: [(&str, &str); 5] = [
     ("net/ipv4/ip_local_port_range", "10240 65535"),
     ("net/ipv4/tcp_tw_reuse", "1"),
+    ("net/ipv4/tcp_max_tw_buckets", "2000"),
     ("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "1"),
     ("net/netfilter/nf_conntrack_tcp_timeout_close", "1"),
 ];
