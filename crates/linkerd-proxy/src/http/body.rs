@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use super::{classify, pool::Lease};
 use crate::{
@@ -23,28 +24,102 @@ use crate::{
 /// A request's body. Counts the request when it ends or is dropped.
 pub(crate) struct RequestBody {
     inner: Option<Incoming>,
+    /// Read in vain before, and to be sent before the rest.
+    first: Option<Bytes>,
+    keep: Option<Keep>,
     route: Arc<Route>,
 }
 
+/// A body of which nothing was sent, or nothing that counts.
+pub(super) struct Unsent {
+    inner: Incoming,
+    first: Option<Bytes>,
+}
+
+impl From<Incoming> for Unsent {
+    fn from(inner: Incoming) -> Self {
+        Self { inner, first: None }
+    }
+}
+
+/// What brings a body back that may have to be sent again.
+struct Keep {
+    back: oneshot::Sender<RequestBody>,
+    first: Option<Bytes>,
+    bytes_max: usize,
+}
+
+impl Keep {
+    /// Whether all that was read, with `frame`, can still be sent again.
+    fn takes(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) -> bool {
+        let data = match frame {
+            None => return true,
+            Some(frame) => frame.as_ref().ok().and_then(Frame::data_ref),
+        };
+        match data {
+            Some(data) if data.is_empty() => true,
+            Some(data) if self.first.is_none() && data.len() <= self.bytes_max => {
+                self.first = Some(data.clone());
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 impl RequestBody {
-    pub(super) fn new(inner: Incoming, route: Arc<Route>) -> Self {
+    pub(super) fn new(body: Unsent, route: Arc<Route>) -> Self {
+        let Unsent { inner, first } = body;
         Self {
             inner: Some(inner),
+            first,
+            keep: None,
             route,
         }
     }
 
+    /// The same, and what gives it back whole once nobody sends it any more. The receiver's error means
+    /// that more was read of it than is kept: one frame of data of at most `bytes_max`.
+    pub(super) fn kept(
+        body: Unsent,
+        route: Arc<Route>,
+        bytes_max: usize,
+    ) -> (Self, oneshot::Receiver<Self>) {
+        let (back, kept) = oneshot::channel();
+        let mut body = Self::new(body, route);
+        body.keep = Some(Keep {
+            back,
+            first: None,
+            bytes_max,
+        });
+        (body, kept)
+    }
+
     /// Takes the body of a request that was not sent; it is not counted.
-    pub(super) fn take(mut self) -> Option<Incoming> {
-        self.inner.take()
+    pub(super) fn take(mut self) -> Option<Unsent> {
+        let first = self.first.take();
+        let inner = self.inner.take()?;
+        Some(Unsent { inner, first })
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if self.inner.is_some() {
+        let Some(inner) = self.inner.take() else {
+            return;
+        };
+        let Some(Keep { back, first, .. }) = self.keep.take() else {
             self.route.request_ended();
-        }
+            return;
+        };
+        let whole = Self {
+            inner: Some(inner),
+            first,
+            keep: None,
+            route: self.route.clone(),
+        };
+        // Nobody wants it when there is an answer; it is dropped here then, and counted by that.
+        drop(back.send(whole));
     }
 }
 
@@ -57,20 +132,39 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
         let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
         };
-        Pin::new(inner).poll_frame(cx)
+        let frame = ready!(Pin::new(inner).poll_frame(cx));
+        if this
+            .keep
+            .as_mut()
+            .is_some_and(|keep| !keep.takes(frame.as_ref()))
+        {
+            this.keep = None;
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.first.is_none() && self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner
+        let rest = self
+            .inner
             .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let first = self.first.as_ref().map_or(0, Bytes::len) as u64;
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + first);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + first);
+        }
+        hint
     }
 }
 

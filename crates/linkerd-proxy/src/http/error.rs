@@ -2,7 +2,11 @@
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use super::{body::ResponseBody, headers::ERROR};
+use super::{
+    body::ResponseBody,
+    headers::ERROR,
+    refused::{Refusal, refusal},
+};
 use crate::{endpoints::Census, tls::connect::ConnectError};
 
 /// gRPC status UNAVAILABLE.
@@ -53,11 +57,15 @@ impl ForwardError {
         }
     }
 
-    /// The reason for which the endpoint has reset the request's stream, if it has.
+    /// The reason for which the endpoint has reset the request's stream, if it has. What it has not
+    /// processed before it went away is refused, so that the client may send it again.
     pub(super) fn reset(&self) -> Option<h2::Reason> {
         let Self::Broken { source, .. } = self else {
             return None;
         };
+        if refusal(source.as_ref()) == Some(Refusal::GoAway) {
+            return Some(h2::Reason::REFUSED_STREAM);
+        }
         let error: &h2::Error = source.source()?.downcast_ref()?;
         error
             .reason()

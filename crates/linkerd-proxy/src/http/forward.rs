@@ -1,21 +1,24 @@
 //! One request from the client's connection to an endpoint and its response back. Entry: [`Forward::handle`].
-//! Another endpoint is tried only when nothing of the request was sent.
+//! Another endpoint is tried only when nothing of the request was sent, and once when its endpoint says that
+//! it was not processed.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header, uri};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use linkerd_names::{NoTls, Tls};
-use tokio::time::{Instant as Deadline, timeout_at};
+use tokio::time::timeout_at;
 use tracing::{debug, info};
 
 use super::{
-    body::{Record, RequestBody, ResponseBody},
+    attempts::{Attempts, FailedSend},
+    body::{Record, RequestBody, ResponseBody, Unsent},
     classify,
     error::ForwardError,
     headers, orig_proto,
     pool::{self, Carries, Checkout, Connection},
+    refused::Kept,
 };
 use crate::{
     balance::{self, Pending},
@@ -192,7 +195,7 @@ impl Forward {
 
     async fn send(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         authority: &Arc<str>,
         source: TlsLabel,
         started: Instant,
@@ -204,6 +207,7 @@ impl Forward {
         };
         let endpoints = self.endpoints().await;
         let mut attempts = Attempts::new(self, carries, endpoints, started);
+        let mut request = request.map(Unsent::from);
         loop {
             let (mut pending, checkout) = match self.reach(&mut attempts).await {
                 Ok(reached) => reached,
@@ -226,8 +230,9 @@ impl Forward {
                 tapped.sent(Some(&endpoint), Some(&tls));
             }
             pending.sent(Instant::now());
-            let outgoing = request.map(|body| RequestBody::new(body, route.clone()));
-            match connection.send(outgoing, &endpoint).await {
+            let streams = connection.streams();
+            let (outgoing, kept) = self.outgoing(request, &route, &attempts);
+            let error = match connection.send(outgoing, &endpoint).await {
                 Ok((response, lease)) => {
                     return Ok(Sent {
                         response,
@@ -236,35 +241,37 @@ impl Forward {
                         lease,
                     });
                 }
-                Err(mut error) => {
-                    let unsent = error.take_message().and_then(|message| {
-                        let (parts, body) = message.into_parts();
-                        Some(Request::from_parts(parts, body.take()?))
-                    });
-                    let source = error.into_error();
-                    match unsent {
-                        Some(unsent) if Deadline::now() < attempts.deadline => {
-                            debug!(endpoint = %endpoint.address, error = %source, reused, "not sent; trying again");
-                            // A pooled connection that closed says nothing about the endpoint.
-                            pending.not_sent();
-                            if !reused {
-                                pending.answered(Outcome::Unreachable, Instant::now());
-                                attempts.tried.push(endpoint);
-                                attempts.last = Some(ConnectError::Tcp(io::Error::other(source)));
-                            }
-                            request = unsent;
-                        }
-                        _ => {
-                            // The client's own end is not held against the endpoint.
-                            if !source.is_user() && !source.is_canceled() {
-                                pending.answered(Outcome::Failure, Instant::now());
-                            }
-                            let error = attempts.broken(endpoint.address, source.into());
-                            return Err(Failed { error, route });
-                        }
-                    }
-                }
-            }
+                Err(error) => error,
+            };
+            let failed = FailedSend {
+                pending,
+                reused,
+                streams,
+                kept,
+            };
+            request = match attempts.again(failed, error).await {
+                Ok(request) => request,
+                Err(error) => return Err(Failed { error, route }),
+            };
+        }
+    }
+
+    /// What is sent, and what is kept for the one time that it may be refused.
+    fn outgoing(
+        &self,
+        request: Request<Unsent>,
+        route: &Arc<Route>,
+        attempts: &Attempts,
+    ) -> (Request<RequestBody>, Option<Kept>) {
+        if attempts.carries == Carries::Http2 && !attempts.was_refused {
+            let bytes_max = self.shared.config.limits.h2_kept_bytes_max;
+            let (outgoing, kept) = Kept::of(request, route.clone(), bytes_max);
+            (outgoing, Some(kept))
+        } else {
+            (
+                request.map(|body| RequestBody::new(body, route.clone())),
+                None,
+            )
         }
     }
 
@@ -280,6 +287,7 @@ impl Forward {
                 carries,
                 endpoints,
                 tried,
+                avoid,
                 ..
             } = attempts;
             let next = if tried.len() < limits.attempts_max {
@@ -293,7 +301,7 @@ impl Forward {
                 return Err(attempts.failed());
             };
             let endpoint = pending.endpoint.clone();
-            let checkout = pool::checkout(&self.shared, direction, &endpoint, *carries);
+            let checkout = pool::checkout(&self.shared, direction, &endpoint, *carries, avoid);
             match timeout_at(attempts.deadline, checkout).await {
                 Ok(Ok(checkout)) => {
                     pending.connected(Instant::now());
@@ -385,67 +393,6 @@ struct Sent {
     route: Arc<Route>,
     pending: Pending,
     lease: pool::Lease,
-}
-
-/// The endpoints of one request, and what became of those that were tried.
-pub(super) struct Attempts {
-    carries: Carries,
-    endpoints: Endpoints,
-    tried: Vec<Arc<Endpoint>>,
-    last: Option<ConnectError>,
-    deadline: Deadline,
-}
-
-impl Attempts {
-    pub(super) fn new(
-        forward: &Forward,
-        carries: Carries,
-        endpoints: Endpoints,
-        started: Instant,
-    ) -> Self {
-        let limits = &forward.shared.config.limits;
-        Self {
-            carries,
-            endpoints,
-            tried: Vec::new(),
-            last: None,
-            deadline: Deadline::from_std(started + limits.bind_timeout),
-        }
-    }
-
-    /// The endpoint that was tried last.
-    pub(super) fn last(&self) -> Option<&Arc<Endpoint>> {
-        self.tried.last()
-    }
-
-    fn failed(&mut self) -> ForwardError {
-        let service = self.endpoints.service.to_string();
-        let census = self.endpoints.census(Instant::now());
-        match (self.tried.last(), self.last.take()) {
-            (Some(endpoint), Some(source)) => ForwardError::Connect {
-                service,
-                census,
-                tried: self.tried.len(),
-                address: endpoint.address,
-                source,
-            },
-            _ => ForwardError::NoEndpoints { service, census },
-        }
-    }
-
-    /// The endpoint at `address` took the request and broke off.
-    pub(super) fn broken(
-        &self,
-        address: SocketAddr,
-        source: Box<dyn std::error::Error + Send + Sync>,
-    ) -> ForwardError {
-        ForwardError::Broken {
-            service: self.endpoints.service.to_string(),
-            census: self.endpoints.census(Instant::now()),
-            address,
-            source,
-        }
-    }
 }
 
 struct Failed {

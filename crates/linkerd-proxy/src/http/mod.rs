@@ -1,6 +1,7 @@
 //! HTTP/1 and HTTP/2: a server for the client's connection, clients for the endpoints', and what
 //! lies between. Entry: [`server::serve`].
 
+mod attempts;
 pub(crate) mod body;
 mod classify;
 mod error;
@@ -9,4 +10,5 @@ mod h1;
 mod headers;
 mod orig_proto;
 pub(crate) mod pool;
+mod refused;
 pub(crate) mod server;

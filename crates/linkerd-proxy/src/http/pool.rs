@@ -247,7 +247,7 @@ impl Lease {
     }
 }
 
-/// Finds or makes a connection to `endpoint`.
+/// Finds or makes a connection to `endpoint`; not the one of HTTP/2 with the streams `avoid`.
 ///
 /// # Errors
 /// [`ConnectError`] when a new connection was needed and could not be made.
@@ -256,9 +256,10 @@ pub(super) async fn checkout(
     direction: Direction,
     endpoint: &Arc<Endpoint>,
     carries: Carries,
+    avoid: &Weak<()>,
 ) -> Result<Checkout, ConnectError> {
     match carries {
-        Carries::Http2 => checkout_http2(shared, direction, endpoint).await,
+        Carries::Http2 => checkout_http2(shared, direction, endpoint, avoid).await,
         Carries::OrigProto => checkout_carrier(shared, direction, endpoint).await,
         Carries::Http1 => {
             let (connection, reused) = match endpoint.pool.take_idle(shared) {
@@ -326,13 +327,15 @@ async fn checkout_http2(
     shared: &Shared,
     direction: Direction,
     endpoint: &Arc<Endpoint>,
+    avoid: &Weak<()>,
 ) -> Result<Checkout, ConnectError> {
     let connections_max = shared.config.limits.h2_connections_max;
     let usable = || {
         let now = Instant::now();
         let mut connections = endpoint.pool.shared.lock();
         connections.retain(|c| !c.sender.is_closed() && c.made.is_best(shared, now));
-        let with_room = connections.iter().find(|c| c.has_room());
+        let is_avoided = |c: &Http2| std::ptr::eq(Arc::as_ptr(&c.streams), avoid.as_ptr());
+        let with_room = connections.iter().find(|c| c.has_room() && !is_avoided(c));
         let full = connections.len() >= connections_max;
         // Beyond the limit requests wait for a stream of the least busy connection.
         let waiting = || {
@@ -429,6 +432,14 @@ fn http1(connected: Connected) -> Http1 {
 }
 
 impl Hyper {
+    /// By which this connection can be avoided.
+    pub(super) fn streams(&self) -> Weak<()> {
+        match self {
+            Self::Http2(connection) => Arc::downgrade(&connection.streams),
+            Self::Carrier(_) => Weak::new(),
+        }
+    }
+
     /// Sends the request. The lease is to be given back when the response has ended.
     pub(super) async fn send(
         self,

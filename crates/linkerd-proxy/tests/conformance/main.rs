@@ -19,6 +19,7 @@ mod http1_ends;
 mod http1_upgrades;
 mod http2;
 mod http2_floods;
+mod http2_refusals;
 mod message;
 mod responses;
 mod slow;

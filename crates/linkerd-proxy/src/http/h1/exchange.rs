@@ -25,10 +25,11 @@ use crate::{
     breaker::Outcome,
     endpoint::Endpoint,
     http::{
+        attempts::Attempts,
         body::Record,
         classify,
         error::ForwardError,
-        forward::{Attempts, Destination},
+        forward::Destination,
         pool::{self, Carries, Checkout, Http1},
     },
     io::{Socket, join},
