@@ -75,7 +75,7 @@ impl ForwardError {
     /// The answer to the client.
     pub(super) fn response(&self, is_grpc: bool) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::empty());
-        let text = header_text(&self.to_string());
+        let text = self.to_string();
         if is_grpc {
             let headers: &mut HeaderMap = response.headers_mut();
             headers.insert(
@@ -83,13 +83,31 @@ impl ForwardError {
                 HeaderValue::from_static("application/grpc"),
             );
             headers.insert("grpc-status", HeaderValue::from_static(GRPC_UNAVAILABLE));
-            headers.insert("grpc-message", text.clone());
+            headers.insert("grpc-message", grpc_message(&text));
         } else {
             *response.status_mut() = self.status();
         }
-        response.headers_mut().insert(ERROR, text);
+        response.headers_mut().insert(ERROR, header_text(&text));
         response
     }
+}
+
+/// The answer's message is cut after so many characters.
+const CHARACTERS_MAX: usize = 512;
+
+/// Percent-encoded as the specification of gRPC over HTTP/2 says: clients decode it.
+fn grpc_message(text: &str) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for c in text.chars().take(CHARACTERS_MAX) {
+        if (' '..='~').contains(&c) && c != '%' {
+            encoded.push(c);
+        } else {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                encoded.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static("error"))
 }
 
 /// Whatever was in the message, it is one line of ASCII.
@@ -97,7 +115,7 @@ fn header_text(text: &str) -> HeaderValue {
     let clean: String = text
         .chars()
         .map(|c| if (' '..='~').contains(&c) { c } else { '?' })
-        .take(512)
+        .take(CHARACTERS_MAX)
         .collect();
     HeaderValue::from_str(&clean).unwrap_or_else(|_| HeaderValue::from_static("error"))
 }
@@ -151,6 +169,24 @@ mod tests {
                 .contains(", before that: cannot connect: no answer in time (")
         );
         assert_eq!(error.response(false).status(), StatusCode::GATEWAY_TIMEOUT);
+    }
+
+    #[test]
+    fn the_message_for_grpc_is_percent_encoded() {
+        for (text, encoded) in [
+            ("", ""),
+            (
+                "web.shop: no answer (3 known)",
+                "web.shop: no answer (3 known)",
+            ),
+            ("[fe80::1%eth0]: 100%", "[fe80::1%25eth0]: 100%25"),
+            ("a\r\n\tb\x7f\0", "a%0D%0A%09b%7F%00"),
+            ("Tür 門 \u{1f600}", "T%C3%BCr %E9%96%80 %F0%9F%98%80"),
+        ] {
+            assert_eq!(grpc_message(text), encoded, "{text:?}");
+        }
+        // Cut between characters, never within the escape of one.
+        assert_eq!(grpc_message(&"ü".repeat(600)), "%C3%BC".repeat(512));
     }
 
     #[test]
