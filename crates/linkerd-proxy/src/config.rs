@@ -170,7 +170,7 @@ pub struct Limits {
     /// Streams of one connection that many clients share; with more another connection is made, so
     /// that a lost packet does not halt everybody.
     pub shared_streams_max: usize,
-    /// A shared connection without streams is closed after this.
+    /// A shared connection without streams is closed after this, one of HTTP/2 within twice of it.
     pub shared_idle: Duration,
     /// HTTP/2 connections to one endpoint; another is made when all streams are in use.
     pub h2_connections_max: usize,

@@ -331,6 +331,48 @@ async fn an_idle_connection_is_closed_although_nobody_asks_again() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_of_http2_is_closed_and_one_in_use_is_not() {
+    let destination = destination::start().await;
+    let mut config = Config {
+        outbound_forward: Some(SERVICE.parse().unwrap()),
+        ..with_control(config(), destination.address)
+    };
+    config.limits.shared_idle = Duration::from_millis(20);
+    let client = start(config);
+    let app = app::http2(|request| async move {
+        let endless = futures::stream::pending();
+        Response::new(match request.uri().path() {
+            "/endless" => BodyExt::boxed(http_body_util::StreamBody::new(endless)),
+            _ => app::full("hello"),
+        })
+    })
+    .await;
+    destination.set(SERVICE, &[Endpoint::plain(app)]);
+    let get = async |path: &str| {
+        let mut sender = app::http2_client(client.outbound).await;
+        let request = Request::get(format!("http://web.ns{path}"));
+        let request = request.body(app::full("")).unwrap();
+        timeout(PATIENCE, sender.send_request(request)).await
+    };
+    let of_app = ["peer=\"dst\"", "peer_not_meshed"];
+    let opened = [of_app.as_slice(), &["tcp_open_total"]].concat();
+    let open = [of_app.as_slice(), &["tcp_open_connections"]].concat();
+    let endless = get("/endless").await.unwrap().unwrap();
+    // Many times the limit.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(get("/").await.unwrap().unwrap().status(), 200);
+    assert_eq!(client.metric(&opened).await, Some(1.0));
+    drop(endless);
+    let closed = async {
+        while client.metric(&open).await.is_none_or(|n| n > 0.0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, closed).await.expect("it is closed");
+    assert_eq!(get("/").await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn an_error_of_ours_says_which_service_and_how_its_endpoints_are() {
     let destination = destination::start().await;
     let client = start(Config {

@@ -17,7 +17,7 @@ use super::{
     body::{RequestBody, Unsent},
     error::ForwardError,
     forward::Forward,
-    pool::Carries,
+    pool::{Carries, Streams},
     refused::{Kept, Refusal, refusal},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub(super) struct Attempts {
     pub(super) last: Option<ConnectError>,
     /// An endpoint has refused the request; it is sent once more, and not by this connection.
     pub(super) was_refused: bool,
-    pub(super) avoid: Weak<()>,
+    pub(super) avoid: Weak<Streams>,
     pub(super) deadline: Deadline,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Attempts {
 pub(super) struct FailedSend {
     pub(super) pending: Pending,
     pub(super) reused: bool,
-    pub(super) streams: Weak<()>,
+    pub(super) streams: Weak<Streams>,
     pub(super) kept: Option<Kept>,
 }
 

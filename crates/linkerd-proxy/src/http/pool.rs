@@ -84,12 +84,32 @@ pub(super) struct Http2 {
     sender: http2::SendRequest<RequestBody>,
     made: Made,
     /// One more for each request under way.
-    streams: Arc<()>,
+    streams: Arc<Streams>,
     /// How many the peer allows at once.
     streams_max: Arc<AtomicUsize>,
 }
 
+/// The requests of an HTTP/2 connection. Whoever has one under way holds this.
+#[derive(Default)]
+pub(crate) struct Streams {
+    /// Since somebody has asked last.
+    were_used: AtomicBool,
+}
+
 impl Http2 {
+    /// The same connection, for one request more.
+    fn lend(&self) -> Self {
+        self.streams.were_used.store(true, Relaxed);
+        self.clone()
+    }
+
+    /// Whether nothing is under way, and nothing was since this was asked last. Only to be asked with
+    /// the lock under which connections are lent.
+    fn was_idle(&self) -> bool {
+        let were_used = self.streams.were_used.swap(false, Relaxed);
+        !were_used && Arc::strong_count(&self.streams) == 1
+    }
+
     fn has_room(&self) -> bool {
         Arc::strong_count(&self.streams) <= self.streams_max.load(Relaxed)
     }
@@ -227,7 +247,7 @@ pub(crate) struct Carrier {
 /// What a request holds of its connection until the response has ended.
 pub(crate) enum Lease {
     /// One stream.
-    Http2(#[expect(dead_code, reason = "it is counted")] Arc<()>),
+    Http2(#[expect(dead_code, reason = "it is counted")] Arc<Streams>),
     /// The whole connection.
     Carrier(Carrier, Arc<Endpoint>),
 }
@@ -256,7 +276,7 @@ pub(super) async fn checkout(
     direction: Direction,
     endpoint: &Arc<Endpoint>,
     carries: Carries,
-    avoid: &Weak<()>,
+    avoid: &Weak<Streams>,
 ) -> Result<Checkout, ConnectError> {
     match carries {
         Carries::Http2 => checkout_http2(shared, direction, endpoint, avoid).await,
@@ -327,7 +347,7 @@ async fn checkout_http2(
     shared: &Shared,
     direction: Direction,
     endpoint: &Arc<Endpoint>,
-    avoid: &Weak<()>,
+    avoid: &Weak<Streams>,
 ) -> Result<Checkout, ConnectError> {
     let connections_max = shared.config.limits.h2_connections_max;
     let usable = || {
@@ -343,7 +363,8 @@ async fn checkout_http2(
                 .iter()
                 .min_by_key(|c| Arc::strong_count(&c.streams))
         };
-        with_room.or_else(|| full.then(waiting).flatten()).cloned()
+        let chosen = with_room.or_else(|| full.then(waiting).flatten());
+        chosen.map(Http2::lend)
     };
     let checkout = |connection: Http2, reused| Checkout {
         tls: connection.made.tls.clone(),
@@ -378,9 +399,19 @@ async fn checkout_http2(
         .map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))?;
     let streams_max = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
     let connection = watch_limit(connection, streams_max.clone());
+    let streams: Arc<Streams> = Arc::default();
+    let idle = leave_idle(
+        Arc::downgrade(endpoint),
+        Arc::downgrade(&streams),
+        limits.shared_idle,
+    );
     // It ends when the last sender is dropped or the peer closes.
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        let ended = tokio::select! {
+            ended = connection => ended,
+            never = idle => match never {},
+        };
+        if let Err(error) = ended {
             debug!(%error, "an HTTP/2 connection has ended");
         }
     });
@@ -392,13 +423,31 @@ async fn checkout_http2(
     let connection = Http2 {
         sender,
         made,
-        streams: Arc::default(),
+        streams,
         streams_max,
     };
     if !endpoint.is_gone() {
-        endpoint.pool.shared.lock().push(connection.clone());
+        endpoint.pool.shared.lock().push(connection.lend());
     }
     Ok(checkout(connection, false))
+}
+
+/// Takes the connection with `streams` out of the pool once nobody has used it for `period`; then its
+/// last sender is gone, and it closes.
+async fn leave_idle(
+    endpoint: Weak<Endpoint>,
+    streams: Weak<Streams>,
+    period: Duration,
+) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(period).await;
+        let Some(endpoint) = endpoint.upgrade() else {
+            return std::future::pending().await;
+        };
+        let is_it = |c: &Http2| std::ptr::eq(Arc::as_ptr(&c.streams), streams.as_ptr());
+        let mut connections = endpoint.pool.shared.lock();
+        connections.retain(|c| !(is_it(c) && c.was_idle()));
+    }
 }
 
 type Http2Connection = http2::Connection<TokioIo<Socket>, RequestBody, TokioExecutor>;
@@ -433,7 +482,7 @@ fn http1(connected: Connected) -> Http1 {
 
 impl Hyper {
     /// By which this connection can be avoided.
-    pub(super) fn streams(&self) -> Weak<()> {
+    pub(super) fn streams(&self) -> Weak<Streams> {
         match self {
             Self::Http2(connection) => Arc::downgrade(&connection.streams),
             Self::Carrier(_) => Weak::new(),
