@@ -21,7 +21,7 @@ pub use cluster::{Cluster, in_namespace, on_cluster};
 pub use emojivoto::Emojivoto;
 pub use eventually::{eventually, eventually_within};
 pub use frames::{Streams, is_tls};
-pub use load::{Load, Totals};
+pub use load::{LAST_WORDS, Load, Totals, last_words};
 pub use metrics::Metrics;
 pub use namespace::Namespace;
 pub use program::{Output, run};

@@ -1,9 +1,13 @@
-//! A pod that sends requests at a steady rate and counts the failed ones. Entry: [`Load::start`].
+//! A pod that sends requests at a steady rate and counts the failed ones. Entries: [`Load::start`],
+//! and [`last_words`] for pods that come and go.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::{Namespace, Workload, eventually};
+use crate::{Namespace, Watch, Workload, eventually};
 
 /// A running load pod, called `load`.
 #[derive(Debug)]
@@ -21,7 +25,59 @@ pub struct Totals {
     /// The slowest request, answered or not.
     pub slowest_ms: u64,
     /// Failed requests by reason.
-    pub reasons: std::collections::BTreeMap<String, u64>,
+    pub reasons: BTreeMap<String, u64>,
+    /// Of those that were answered, the ones that were begun after SIGTERM.
+    pub ok_after_sigterm: u64,
+    /// What the pod's proxy has counted over mutual TLS, if it was asked.
+    pub tls: Option<u64>,
+    /// What it has counted otherwise.
+    pub plaintext: Option<u64>,
+}
+
+/// Arguments by which a load pod says at its end what became of all its requests, and what its proxy
+/// says of them.
+pub const LAST_WORDS: [&str; 4] = [
+    "--metrics",
+    "http://127.0.0.1:4191/metrics",
+    "--totals",
+    "/dev/termination-log",
+];
+
+/// What every pod of a workload has said at its end, by the pod's name; the workload has
+/// [`LAST_WORDS`] and `pods` has seen all of its pods.
+///
+/// # Errors
+/// When one has not ended yet, was restarted, or has said nothing.
+pub fn last_words(pods: &Watch, workload: &str) -> Result<BTreeMap<String, Totals>> {
+    let mut last = BTreeMap::new();
+    for event in pods.events() {
+        let metadata = &event.object["metadata"];
+        if metadata["labels"]["app"] == workload {
+            let name = metadata["name"].as_str().unwrap_or_default().to_owned();
+            last.insert(name, event.object);
+        }
+    }
+    let mut words = BTreeMap::new();
+    for (pod, object) in last {
+        let status =
+            container_status(&object, workload).with_context(|| format!("{pod} has not begun"))?;
+        ensure!(status["restartCount"] == 0, "{pod} was restarted: {status}");
+        let text = status["state"]["terminated"]["message"]
+            .as_str()
+            .with_context(|| format!("{pod} has said nothing: {status}"))?;
+        let totals = serde_json::from_str(text).with_context(|| format!("{pod} said {text}"))?;
+        words.insert(pod, totals);
+    }
+    Ok(words)
+}
+
+/// The status of a pod's container, native sidecars included.
+fn container_status<'a>(pod: &'a Value, container: &str) -> Option<&'a Value> {
+    ["containerStatuses", "initContainerStatuses"]
+        .into_iter()
+        .filter_map(|kind| pod["status"][kind].as_array())
+        .flatten()
+        .find(|status| status["name"] == container)
 }
 
 impl<'a> Load<'a> {

@@ -20,6 +20,10 @@ pub struct Workload<'a> {
     pub replicas: u32,
     /// Arguments of an init container; empty for none.
     pub init_args: &'a [&'a str],
+    /// Seconds from the decision to end a pod to SIGTERM; 0 for none.
+    pub pre_stop_seconds: u32,
+    /// Seconds after which a pod that is to end is killed.
+    pub grace_seconds: u32,
 }
 
 impl<'a> Workload<'a> {
@@ -33,6 +37,8 @@ impl<'a> Workload<'a> {
             node: None,
             replicas: 1,
             init_args: &[],
+            pre_stop_seconds: 0,
+            grace_seconds: 10,
         }
     }
 
@@ -77,10 +83,14 @@ impl<'a> Workload<'a> {
             container["ports"] = json!([{ "containerPort": port }]);
             container["readinessProbe"] = json!({ "exec": { "command": command } });
         }
+        if self.pre_stop_seconds > 0 {
+            let sleep = json!({ "seconds": self.pre_stop_seconds });
+            container["lifecycle"] = json!({ "preStop": { "sleep": sleep } });
+        }
         let mut spec = json!({
             "restartPolicy": restart_policy,
             "automountServiceAccountToken": false,
-            "terminationGracePeriodSeconds": 10,
+            "terminationGracePeriodSeconds": self.grace_seconds,
             "securityContext": { "runAsNonRoot": true, "runAsUser": 1000 },
             "containers": [container],
         });

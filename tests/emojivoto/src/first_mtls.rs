@@ -8,7 +8,10 @@ use http::Uri;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::http_client::{Connections, HttpClient};
+use crate::{
+    http_client::{Connections, HttpClient},
+    proxy_metrics,
+};
 
 /// How long to wait between two tries; also the precision of the figures.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -44,7 +47,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
                 let now = unix_ms()?;
                 first_answer.get_or_insert(now);
                 let (_, text) = client.get(&metrics, &[]).await?;
-                if tls_responses(&String::from_utf8_lossy(&text)) > 0.0 {
+                if proxy_metrics::outbound(&String::from_utf8_lossy(&text)).over_tls > 0 {
                     break now;
                 }
             }
@@ -68,37 +71,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Outbound responses over TLS in a proxy's metrics.
-fn tls_responses(metrics: &str) -> f64 {
-    metrics
-        .lines()
-        .filter(|line| {
-            line.starts_with("response_total{")
-                && line.contains("direction=\"outbound\"")
-                && line.contains(",tls=\"true\"") | line.contains("{tls=\"true\"")
-        })
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-        .sum()
-}
-
 fn unix_ms() -> anyhow::Result<u64> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .context("the clock is before 1970")?;
     u64::try_from(now.as_millis()).context("the clock is too far on")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_outbound_responses_over_tls_count() {
-        let metrics = "# TYPE response_total counter\n\
-            response_total{authority=\"a\",direction=\"outbound\",tls=\"true\"} 2\n\
-            response_total{direction=\"outbound\",tls=\"no_identity\"} 4\n\
-            response_total{direction=\"inbound\",tls=\"true\"} 8\n\
-            request_total{direction=\"outbound\",tls=\"true\"} 16\n";
-        assert!((tls_responses(metrics) - 2.0).abs() < f64::EPSILON);
-    }
 }

@@ -12,6 +12,7 @@ pub mod http_get;
 pub mod load;
 pub mod page;
 pub mod process;
+pub mod proxy_metrics;
 pub mod ready;
 pub mod tcp_client;
 pub mod tcp_server;
