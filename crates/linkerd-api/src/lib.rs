@@ -5,6 +5,7 @@
 mod cluster;
 mod figures;
 mod list_pods;
+mod owner;
 mod pod;
 mod prometheus;
 mod promql;
@@ -14,6 +15,7 @@ mod service;
 mod stat_request;
 mod stat_summary;
 mod table;
+mod tap;
 mod targets;
 mod workload;
 

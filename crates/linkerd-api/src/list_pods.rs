@@ -72,20 +72,8 @@ fn describe(cluster: &Cluster, (namespace, name): &Key, pod: &Pod, added: bool) 
     }
 }
 
-/// The workload that people know: a ReplicaSet's Deployment, a Job's CronJob.
 fn owner(cluster: &Cluster, namespace: &str, pod: &Pod) -> Option<Owner> {
-    let controller = pod.controller.as_ref()?;
-    let kind = OwnerKind::Pod.part_of(&controller.kind)?;
-    let between = match kind {
-        OwnerKind::ReplicaSet => cluster.replica_sets.get(namespace, &controller.name),
-        OwnerKind::Job => cluster.jobs.get(namespace, &controller.name),
-        _ => None,
-    };
-    let above = between.and_then(|workload| {
-        let manager = workload.controller.as_ref()?;
-        Some((kind.part_of(&manager.kind)?, manager.name.clone()))
-    });
-    let (kind, name) = above.unwrap_or_else(|| (kind, controller.name.clone()));
+    let (kind, name) = cluster.owner_of(namespace, pod)?;
     let name = format!("{namespace}/{name}");
     Some(match kind {
         OwnerKind::Deployment => Owner::Deployment(name),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{self as core, Container, ContainerState, ContainerStatus};
-use linkerd_names::{component, labels};
+use linkerd_names::{component, env, labels};
 
 use crate::workload::Controller;
 
@@ -22,6 +22,8 @@ pub struct Pod {
     pub ip: String,
     /// Port with the metrics of the pod's proxy; none when it has no proxy.
     pub metrics_port: Option<u16>,
+    /// Port at which the pod's proxy serves tap; none when it has no proxy.
+    pub tap_port: Option<u16>,
     /// Containers with an admin port, and that port.
     pub admin_ports: Vec<(String, u16)>,
     /// What keeps the containers of the mesh from running.
@@ -84,6 +86,10 @@ impl From<core::Pod> for Pod {
                 .iter()
                 .find(|container| container.name == component::PROXY_CONTAINER)
                 .and_then(|container| named_port(container, component::METRICS_PORT_NAME)),
+            tap_port: containers
+                .iter()
+                .find(|container| container.name == component::PROXY_CONTAINER)
+                .and_then(control_port),
             admin_ports: containers
                 .iter()
                 .filter_map(|container| {
@@ -102,6 +108,15 @@ fn named_port(container: &Container, name: &str) -> Option<u16> {
         .iter()
         .find(|port| port.name.as_deref() == Some(name))?;
     u16::try_from(port.container_port).ok()
+}
+
+/// The port in the proxy's setting `tcp://0.0.0.0:4190`.
+fn control_port(container: &Container) -> Option<u16> {
+    let settings = container.env.as_deref().unwrap_or_default();
+    let listener = settings
+        .iter()
+        .find(|setting| setting.name == env::CONTROL_LISTENER)?;
+    listener.value.as_ref()?.rsplit(':').next()?.parse().ok()
 }
 
 /// Returns what is wrong with a container of the mesh; none when it is ready, has done its work, or
@@ -167,6 +182,19 @@ mod tests {
             message: "m".into(),
         };
         assert_eq!(errors("linkerd-proxy", false, waiting), [expected]);
+    }
+
+    #[test]
+    fn the_port_of_tap_is_that_of_the_proxys_setting() {
+        let pod = json!({
+            "metadata": {},
+            "spec": {"containers": [{"name": "linkerd-proxy", "env": [
+                {"name": "LINKERD2_PROXY_CONTROL_LISTENER", "value": "tcp://0.0.0.0:5190"},
+            ]}]},
+        });
+        let pod = Pod::from(serde_json::from_value::<core::Pod>(pod).expect("a pod"));
+        assert_eq!(pod.tap_port, Some(5190));
+        assert_eq!(Pod::from(core::Pod::default()).tap_port, None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::Client;
 use linkerd_proto::public::{
     Empty, ListPodsRequest, ListPodsResponse, ResourceError, SelfCheckRequest, SelfCheckResponse,
-    StatSummaryRequest, StatSummaryResponse, VersionInfo,
+    StatSummaryRequest, StatSummaryResponse, TapByResourceRequest, VersionInfo,
     api_server::Api,
     stat_summary_response::{Ok as StatOk, Response as StatResponse},
 };
@@ -19,6 +19,7 @@ use crate::{
     self_check::self_check,
     stat_request::{InvalidRequest, StatRequest},
     stat_summary::{StatError, stat_summary},
+    tap::{self, Updates},
 };
 
 /// What answers need to be made of.
@@ -36,6 +37,23 @@ pub struct ApiService {
 
 #[tonic::async_trait]
 impl Api for ApiService {
+    type TapByResourceStream = Updates;
+
+    async fn tap_by_resource(
+        &self,
+        request: Request<TapByResourceRequest>,
+    ) -> Result<Response<Updates>, Status> {
+        let Self {
+            cluster,
+            prometheus: _,
+            kubernetes,
+            control_plane_namespace,
+        } = self;
+        let request = request.into_inner();
+        let updates = tap::tap(cluster, kubernetes, control_plane_namespace, request).await?;
+        Ok(Response::new(updates))
+    }
+
     async fn stat_summary(
         &self,
         request: Request<StatSummaryRequest>,

@@ -132,7 +132,11 @@ const SERVICE: InvalidRequest = InvalidRequest::Resource(
 );
 
 impl Target {
-    fn parse(resource: &Resource) -> Result<Self, InvalidRequest> {
+    /// Reads a resource of a known type.
+    ///
+    /// # Errors
+    /// [`InvalidRequest::Argument`] names the type.
+    pub(crate) fn parse(resource: &Resource) -> Result<Self, InvalidRequest> {
         let kind = ResourceType::from_str(&resource.r#type).map_err(|_| {
             InvalidRequest::Argument(format!("unimplemented resource type: {}", resource.r#type))
         })?;

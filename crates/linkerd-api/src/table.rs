@@ -22,6 +22,8 @@ pub type Key = (String, String);
 pub struct Table<T> {
     rows: RwLock<BTreeMap<Key, Arc<T>>>,
     synced: watch::Sender<bool>,
+    /// Changes so far.
+    version: watch::Sender<u64>,
 }
 
 impl<T> Default for Table<T> {
@@ -29,6 +31,7 @@ impl<T> Default for Table<T> {
         Self {
             rows: RwLock::default(),
             synced: watch::Sender::new(false),
+            version: watch::Sender::new(0),
         }
     }
 }
@@ -37,6 +40,22 @@ impl<T> Table<T> {
     /// Adds or replaces one object.
     pub fn insert(&self, key: Key, object: T) {
         self.rows.write().insert(key, Arc::new(object));
+        self.changed();
+    }
+
+    /// Removes one object.
+    pub fn remove(&self, key: &Key) {
+        self.rows.write().remove(key);
+        self.changed();
+    }
+
+    /// Wakes whoever waits for the next change.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    fn changed(&self) {
+        self.version.send_modify(|version| *version += 1);
     }
 
     /// Returns one object.
@@ -85,12 +104,11 @@ impl<T> Table<T> {
                 }
                 Ok(Event::InitDone) => {
                     *self.rows.write() = mem::take(&mut fresh);
+                    self.changed();
                     self.synced.send_replace(true);
                 }
                 Ok(Event::Apply(object)) => self.insert(key(&object), reduce(object)),
-                Ok(Event::Delete(object)) => {
-                    self.rows.write().remove(&key(&object));
-                }
+                Ok(Event::Delete(object)) => self.remove(&key(&object)),
                 Err(error) => warn!(kind = %K::kind(&()), %error, "cannot watch"),
             }
         }

@@ -14,11 +14,13 @@ mod global;
 mod inject;
 mod install;
 mod manifests;
+mod proof;
 mod proxy_flags;
 mod resource;
 mod stat;
 mod stdout;
 mod table;
+mod tap;
 mod uninject;
 mod verbose;
 mod version;
@@ -53,6 +55,8 @@ enum Command {
     Check(check::Args),
     /// Print traffic of workloads, services, namespaces or authorities, and how much of it is TLS
     Stat(Box<stat::Args>),
+    /// Watch the requests of workloads as they pass, and which of them are TLS
+    Tap(Box<tap::Args>),
     /// Print the pods that the control plane knows
     Get(get::Args),
     /// Print the versions of this program and of the control plane
@@ -87,6 +91,7 @@ fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
         Command::Uninject(args) => uninject::run(&args),
         Command::Check(args) => block_on(check::run(global, &args)),
         Command::Stat(args) => block_on(stat::run(global, &args)),
+        Command::Tap(args) => block_on(tap::run(global, &args)),
         Command::Get(args) => block_on(get::run(global, &args)),
         Command::Version(args) => block_on(version::run(global, &args)),
         Command::Completion(args) => completion::run(&args),

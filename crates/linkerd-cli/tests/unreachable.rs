@@ -89,7 +89,11 @@ fn a_broken_kubeconfig_is_not_quoted() {
 fn a_cluster_that_is_not_there_is_named_by_its_address() {
     let server = format!("https://127.0.0.1:{}", closed_port());
     let path = kubeconfig("closed", &server);
-    for command in [&["stat", "deploy"][..], &["get", "pods"]] {
+    for command in [
+        &["stat", "deploy"][..],
+        &["tap", "deploy"],
+        &["get", "pods"],
+    ] {
         let (code, stdout, stderr) = linkerd(&path, command);
         assert_eq!((code, stdout.as_str()), (Some(1), ""));
         let expected = format!("Cannot connect to Kubernetes: {server}: ");

@@ -11,6 +11,7 @@ pub mod owner;
 pub mod paths;
 pub mod ports;
 pub mod resource;
+pub mod tap;
 pub mod tls;
 
 pub use identity::{Identity, InvalidIdentity};

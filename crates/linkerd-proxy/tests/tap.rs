@@ -429,6 +429,24 @@ async fn tap_is_served_through_mesh_tls() {
     assert_eq!(source(&event, "tls"), Some("true"));
 }
 
+/// As `linkerd-api` does: its own proxy makes the connection mutual TLS.
+#[tokio::test]
+async fn tap_is_served_through_the_watchers_own_proxy() {
+    let mesh = hello().await;
+    let control = Endpoint::meshed(mesh.server.control, &identity("server"));
+    mesh.destination.set(SERVICE, &[control]);
+    let credentials = mesh.authority.issue("watcher");
+    let settings = common::with_tls(config(), &credentials, &identity("watcher"));
+    let mut settings = with_control(settings, mesh.destination.address);
+    settings.outbound_forward = Some(SERVICE.parse().unwrap());
+    let watcher = common::start(settings);
+    watcher.ready().await;
+    let stream = observe(watcher.outbound, question(1, everything())).await;
+    common::get(mesh.server.inbound, "/").await;
+    let (event, _) = one(stream).await;
+    assert_eq!(source(&event, "tls"), Some("no_proxy_tls"));
+}
+
 #[tokio::test]
 async fn a_workload_of_the_mesh_may_not_watch_another() {
     let mesh = hello().await;

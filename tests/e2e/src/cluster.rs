@@ -140,6 +140,20 @@ impl Cluster {
             .with_context(|| format!("linkerd {}", args.join(" ")))
     }
 
+    /// Runs the CLI until it has printed so many lines; its reader goes away then.
+    ///
+    /// # Errors
+    /// When it cannot be started or hangs.
+    pub fn linkerd_lines(&self, args: &[&str], lines: usize) -> Result<Output> {
+        let mut command = Command::new("sh");
+        command.env("KUBECONFIG", &self.kubeconfig);
+        command.args(["-c", &format!("\"$0\" \"$@\" | head -n {lines}")]);
+        command.arg(&self.linkerd);
+        command.args(["--linkerd-namespace", &self.control_plane_namespace]);
+        run(command.args(args), "", COMMAND_TIMEOUT)
+            .with_context(|| format!("linkerd {}", args.join(" ")))
+    }
+
     /// The names of all nodes.
     ///
     /// # Errors

@@ -1,4 +1,7 @@
-//! A Prometheus that says what a test wants, and the service in front of it. Everything on loopback.
+//! A Prometheus and a Kubernetes that say what a test wants, and the service in front of them.
+//! Everything on loopback.
+
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
@@ -98,21 +101,52 @@ pub(crate) fn closed_url() -> String {
     format!("http://{}", listener.local_addr().expect("bound"))
 }
 
-/// Serves the API over a cluster and a Prometheus, and returns a client. The Kubernetes API behind
-/// it knows its version and nothing else.
-pub(crate) async fn api(cluster: Arc<Cluster>, prometheus: &str) -> ApiClient<Channel> {
-    let kubernetes = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+/// A Kubernetes API that knows its version and nothing else.
+pub(crate) fn kubernetes() -> kube::Client {
+    kubernetes_that(|_, _, _| {
         let version = json!({
             "major": "1", "minor": "34", "gitVersion": "v1.34.0", "gitCommit": "", "gitTreeState": "",
             "buildDate": "", "goVersion": "", "compiler": "", "platform": "",
         });
-        let body = kube::client::Body::from(version.to_string().into_bytes());
-        Ok::<_, tower::BoxError>(http::Response::new(body))
+        (200, version.to_string())
+    })
+}
+
+/// A Kubernetes API that answers method, path and body as a test wants.
+pub(crate) fn kubernetes_that(
+    answer: impl Fn(&str, &str, Value) -> Answer + Send + Sync + 'static,
+) -> kube::Client {
+    let answer = Arc::new(answer);
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let answer = answer.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect_bytes().await?;
+            let body = serde_json::from_slice(&body).unwrap_or_default();
+            let (status, text) = answer(head.method.as_str(), head.uri.path(), body);
+            let body = kube::client::Body::from(text.into_bytes());
+            let response = http::Response::builder().status(status).body(body)?;
+            Ok::<_, tower::BoxError>(response)
+        }
     });
+    kube::Client::new(service, "default")
+}
+
+/// Serves the API over a cluster and a Prometheus, and returns a client.
+pub(crate) async fn api(cluster: Arc<Cluster>, prometheus: &str) -> ApiClient<Channel> {
+    api_with(cluster, prometheus, kubernetes()).await
+}
+
+/// As [`api`], with a Kubernetes API.
+pub(crate) async fn api_with(
+    cluster: Arc<Cluster>,
+    prometheus: &str,
+    kubernetes: kube::Client,
+) -> ApiClient<Channel> {
     let service = ApiService {
         cluster,
         prometheus: Prometheus::new(prometheus).expect("a URL"),
-        kubernetes: kube::Client::new(kubernetes, "default"),
+        kubernetes,
         control_plane_namespace: "linkerd".to_owned(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");

@@ -1,0 +1,129 @@
+//! Whose address an address is: adds to events what the proxies do not know. Entry: [`Addresses::name`].
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use linkerd_proto::{
+    net::TcpAddress,
+    tap::{TapEvent, tap_event::EndpointMeta},
+};
+
+use crate::cluster::Cluster;
+
+const POD: &str = "pod";
+const NAMESPACE: &str = "namespace";
+
+/// The pods of the cluster by address. Addresses of several pods, which are their node's, are left out.
+#[derive(Debug, Default)]
+pub(super) struct Addresses(HashMap<IpAddr, Option<Labels>>);
+
+type Labels = BTreeMap<String, String>;
+
+impl Addresses {
+    pub(super) fn of(cluster: &Cluster) -> Self {
+        let mut addresses: HashMap<IpAddr, Option<Labels>> = HashMap::new();
+        for ((namespace, name), pod) in cluster.pods.list("") {
+            let Ok(ip) = pod.ip.parse::<IpAddr>() else {
+                continue;
+            };
+            if !pod.is_alive() {
+                continue;
+            }
+            let mut labels = Labels::from([
+                (POD.to_owned(), name),
+                (NAMESPACE.to_owned(), namespace.clone()),
+            ]);
+            if let Some((kind, owner)) = cluster.owner_of(&namespace, &pod) {
+                labels.insert(kind.metric_label().to_owned(), owner);
+            }
+            addresses
+                .entry(ip)
+                .and_modify(|known| *known = None)
+                .or_insert(Some(labels));
+        }
+        Self(addresses)
+    }
+
+    /// Adds pod, namespace and owner to both ends of an event. What the proxy says stays.
+    pub(super) fn name(&self, event: &mut TapEvent) {
+        let TapEvent {
+            source,
+            source_meta,
+            destination,
+            destination_meta,
+            ..
+        } = event;
+        self.add(source.as_ref(), source_meta);
+        self.add(destination.as_ref(), destination_meta);
+    }
+
+    fn add(&self, address: Option<&TcpAddress>, meta: &mut Option<EndpointMeta>) {
+        let ip = address.and_then(|address| IpAddr::try_from(address.ip?).ok());
+        let Some(Some(labels)) = ip.and_then(|ip| self.0.get(&ip)) else {
+            return;
+        };
+        let known = &mut meta.get_or_insert_default().labels;
+        for (key, value) in labels {
+            known.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::{
+        pod::Pod,
+        workload::{Controller, Workload},
+    };
+
+    #[test]
+    fn ends_are_named_by_their_address_and_shared_addresses_by_nobody() {
+        let cluster = Cluster::default();
+        let managed_by = |kind: &str, name: &str| {
+            Some(Controller {
+                kind: kind.into(),
+                name: name.into(),
+                uid: String::new(),
+            })
+        };
+        let replica_set = Workload {
+            controller: managed_by("Deployment", "web"),
+            ..Workload::default()
+        };
+        cluster
+            .replica_sets
+            .insert(("ns".into(), "web-1".into()), replica_set);
+        let pod = |ip: &str| Pod {
+            ip: ip.into(),
+            phase: "Running".into(),
+            controller: managed_by("ReplicaSet", "web-1"),
+            ..Pod::default()
+        };
+        for (name, ip) in [("a", "10.0.0.1"), ("b", "10.0.0.9"), ("c", "10.0.0.9")] {
+            cluster.pods.insert(("ns".into(), name.into()), pod(ip));
+        }
+        let address = |text: &str| Some(text.parse::<SocketAddr>().expect("valid").into());
+        let mut event = TapEvent {
+            source: address("10.0.0.9:1"),
+            destination: address("10.0.0.1:80"),
+            destination_meta: Some(EndpointMeta {
+                labels: [("pod".to_owned(), "told".to_owned())].into(),
+            }),
+            ..TapEvent::default()
+        };
+        Addresses::of(&cluster).name(&mut event);
+        assert_eq!(event.source_meta, None);
+        let labels = event.destination_meta.expect("known").labels;
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        let expected = [("deployment", "web"), ("namespace", "ns"), ("pod", "told")];
+        assert_eq!(labels, expected);
+    }
+}

@@ -1,0 +1,90 @@
+//! A live view of the requests of a workload's pods. Entry: [`tap`].
+//! `permission.rs` asks whether the user may, `pods.rs` follows the pods, `observe.rs` watches one.
+
+mod addresses;
+mod observe;
+mod permission;
+mod pods;
+mod question;
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use kube::Client;
+use linkerd_proto::public::{TapByResourceRequest, TapByResourceResponse};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Status;
+use tracing::info;
+
+use crate::cluster::Cluster;
+
+use pods::Follower;
+use question::Question;
+
+/// Events that wait for a client; behind them the proxies drop theirs.
+const EVENTS_MAX: usize = 256;
+
+/// The answer to one call. Dropping it ends the watches.
+pub struct Updates {
+    receiver: mpsc::Receiver<TapByResourceResponse>,
+    _follower: AbortOnDropHandle<()>,
+}
+
+impl Stream for Updates {
+    type Item = Result<TapByResourceResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.receiver.poll_recv(cx).map(|update| update.map(Ok))
+    }
+}
+
+/// Begins to watch the pods of the request's target, those that come later included.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`: the request makes no sense. `UNAUTHENTICATED`: it does not prove who asks.
+/// `PERMISSION_DENIED`: that user may not tap the target. `NOT_FOUND`: there is no such target.
+/// `FAILED_PRECONDITION`: none of its pods is meshed. `UNAVAILABLE`: Kubernetes does not answer.
+pub(crate) async fn tap(
+    cluster: &Arc<Cluster>,
+    kubernetes: &Client,
+    control_plane_namespace: &str,
+    request: TapByResourceRequest,
+) -> Result<Updates, Status> {
+    let proof = request.proof.clone();
+    let question = Question::parse(request).map_err(Status::invalid_argument)?;
+    // Who may not look learns nothing of what there is.
+    let user = permission::user(kubernetes, &proof).await?;
+    permission::check(kubernetes, &user, &question.target).await?;
+    let target = question.target.clone();
+    let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+    let follower = Follower {
+        cluster: cluster.clone(),
+        control_plane_namespace: control_plane_namespace.to_owned(),
+        question,
+        updates: sender,
+    };
+    let pods = follower
+        .pods()
+        .map_err(|error| Status::not_found(error.to_string()))?;
+    if pods.is_empty() {
+        return Err(Status::failed_precondition(format!(
+            "no running pod of {} {:?} in namespace {:?} is meshed by this control plane",
+            target.kind, target.name, target.namespace
+        )));
+    }
+    info!(
+        user = user.name(),
+        ?target,
+        pods = pods.len(),
+        "a tap has begun"
+    );
+    Ok(Updates {
+        receiver,
+        _follower: AbortOnDropHandle::new(tokio::spawn(follower.follow())),
+    })
+}

@@ -1,0 +1,141 @@
+//! The pods of a tap, as they come and go. Entries: [`Follower::pods`], [`Follower::follow`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
+
+use linkerd_names::ResourceType;
+use linkerd_proto::public::TapByResourceResponse;
+use tokio::{
+    sync::{mpsc, watch},
+    task::{AbortHandle, JoinSet},
+};
+
+use super::{addresses::Addresses, observe::Observer, question::Question};
+use crate::{cluster::Cluster, selection::NotFound};
+
+/// In a large cluster pods change all the time; nobody sees a new one sooner.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A pod with a proxy that can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Watched {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    /// Where its proxy serves tap.
+    pub(super) address: SocketAddr,
+}
+
+/// What follows the pods of one tap.
+pub(super) struct Follower {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) control_plane_namespace: String,
+    pub(super) question: Question,
+    pub(super) updates: mpsc::Sender<TapByResourceResponse>,
+}
+
+impl Follower {
+    /// The running pods of the target that this control plane has meshed.
+    ///
+    /// # Errors
+    /// [`NotFound`] when the target was named and does not exist.
+    pub(super) fn pods(&self) -> Result<BTreeSet<Watched>, NotFound> {
+        let target = &self.question.target;
+        let objects = self
+            .cluster
+            .objects(target.kind, &target.namespace, &target.name)?;
+        let mut watched = BTreeSet::new();
+        for object in &objects {
+            let namespace = match target.kind {
+                ResourceType::Namespace => &object.name,
+                _ => &object.namespace,
+            };
+            for (name, pod) in self.cluster.pods_of(target.kind, object) {
+                let ours =
+                    pod.control_plane_namespace() == Some(self.control_plane_namespace.as_str());
+                let runs = pod.is_alive() && pod.phase == "Running";
+                let (Ok(ip), Some(port)) = (pod.ip.parse::<IpAddr>(), pod.tap_port) else {
+                    continue;
+                };
+                if ours && runs {
+                    watched.insert(Watched {
+                        namespace: namespace.clone(),
+                        name,
+                        address: SocketAddr::new(ip, port),
+                    });
+                }
+            }
+        }
+        Ok(watched)
+    }
+
+    /// Watches every pod for as long as it is one of the target's, until the client has gone.
+    pub(super) async fn follow(self) {
+        let mut changes = self.cluster.pods.changes();
+        let mut observers = JoinSet::new();
+        let mut watched: BTreeMap<Watched, AbortHandle> = BTreeMap::new();
+        let limit = watch::Sender::new(1);
+        let addresses = watch::Sender::new(Arc::new(Addresses::default()));
+        let next_base = Arc::new(AtomicU32::new(1));
+        loop {
+            // A target that is deleted while it is watched may come again.
+            let pods = self.pods().unwrap_or_default();
+            limit.send_replace(share(self.question.max_rps, pods.len()));
+            addresses.send_replace(Arc::new(Addresses::of(&self.cluster)));
+            watched.retain(|pod, observer| {
+                let stays = pods.contains(pod);
+                if !stays {
+                    observer.abort();
+                }
+                stays
+            });
+            for pod in pods {
+                watched.entry(pod.clone()).or_insert_with(|| {
+                    let observer = Observer {
+                        pod,
+                        wanted: self.question.wanted.clone(),
+                        limit: limit.subscribe(),
+                        addresses: addresses.subscribe(),
+                        next_base: next_base.clone(),
+                        updates: self.updates.clone(),
+                    };
+                    observers.spawn(observer.run())
+                });
+            }
+            while observers.try_join_next().is_some() {}
+            tokio::select! {
+                () = self.updates.closed() => return,
+                _ = changes.changed() => {}
+            }
+            tokio::time::sleep(FOLLOW_INTERVAL).await;
+        }
+    }
+}
+
+/// Requests a second that one of `pods` pods may report; at least one.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "saturates, as wanted"
+)]
+fn share(max_rps: f32, pods: usize) -> u32 {
+    ((max_rps / pods.max(1) as f32) as u32).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_shared_and_every_pod_has_some_of_it() {
+        assert_eq!(share(100.0, 1), 100);
+        assert_eq!(share(100.0, 3), 33);
+        assert_eq!(share(0.5, 3), 1);
+        assert_eq!(share(10.0, 0), 10);
+        assert_eq!(share(f32::MAX, 1), u32::MAX);
+    }
+}

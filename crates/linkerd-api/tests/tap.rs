@@ -1,0 +1,363 @@
+//! The whole way of a tap: gRPC client, service, and proxies and a Kubernetes that do what the test
+//! wants.
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use linkerd_api::{Cluster, Pod, Workload};
+use linkerd_names::tap;
+use linkerd_proto::{
+    public::{
+        Resource, ResourceSelection, TapByResourceRequest, TapByResourceResponse,
+        api_client::ApiClient, tap_by_resource_response::Response as Update,
+    },
+    tap::{
+        ObserveRequest, TapEvent,
+        tap_event::{
+            Event, Http,
+            http::{Event as HttpEvent, RequestInit, StreamId},
+        },
+        tap_server::{Tap, TapServer},
+    },
+};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use support::{Answer, api_with, closed_url, kubernetes_that};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Request, Response, Status, Streaming,
+    transport::{Channel, Server, server::TcpIncoming},
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const SECRET: [u8; tap::SECRET_BYTES] = [7; tap::SECRET_BYTES];
+
+/// A proxy that reports as many requests as it is asked for, then ends the call.
+#[derive(Clone, Default)]
+struct FakeProxy {
+    /// The limit of the last call.
+    limit: Arc<AtomicU32>,
+    refuses: bool,
+}
+
+#[tonic::async_trait]
+impl Tap for FakeProxy {
+    type ObserveStream = ReceiverStream<Result<TapEvent, Status>>;
+
+    async fn observe(
+        &self,
+        request: Request<ObserveRequest>,
+    ) -> Result<Response<Self::ObserveStream>, Status> {
+        if self.refuses {
+            return Err(Status::permission_denied("only linkerd-api may watch"));
+        }
+        let ObserveRequest { limit, r#match, .. } = request.into_inner();
+        assert!(r#match.is_some(), "proxies refuse a call without a match");
+        self.limit.store(limit, Relaxed);
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            for stream in 1..=u64::from(limit) {
+                // Ends when nobody listens any more.
+                if sender.send(Ok(begun(stream))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+fn begun(stream: u64) -> TapEvent {
+    let source: SocketAddr = "10.9.9.9:1".parse().expect("valid");
+    let id = StreamId { base: 77, stream };
+    TapEvent {
+        source: Some(source.into()),
+        event: Some(Event::Http(Http {
+            event: Some(HttpEvent::RequestInit(RequestInit {
+                id: Some(id),
+                ..RequestInit::default()
+            })),
+        })),
+        ..TapEvent::default()
+    }
+}
+
+impl FakeProxy {
+    async fn start(&self) -> (SocketAddr, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let service = TapServer::new(self.clone());
+        let server = tokio::spawn(async move {
+            Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpIncoming::from(listener))
+                .await
+                .expect("served");
+        });
+        (address, server)
+    }
+}
+
+fn key(name: &str) -> (String, String) {
+    ("shop".to_owned(), name.to_owned())
+}
+
+fn pod(address: SocketAddr) -> Pod {
+    let labels = [("app", "web"), ("linkerd.io/control-plane-ns", "linkerd")];
+    Pod {
+        labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        phase: "Running".into(),
+        ip: address.ip().to_string(),
+        tap_port: Some(address.port()),
+        ..Pod::default()
+    }
+}
+
+/// Deployment web without pods, and a client's pod.
+fn cluster() -> Arc<Cluster> {
+    let cluster = Cluster::default();
+    let labels = [("app".to_owned(), "web".to_owned())].into();
+    let web = Workload::by_labels(ObjectMeta::default(), Some(labels));
+    cluster.deployments.insert(key("web"), web);
+    let client = Pod {
+        phase: "Running".into(),
+        ip: "10.9.9.9".into(),
+        ..Pod::default()
+    };
+    cluster.pods.insert(key("client"), client);
+    Arc::new(cluster)
+}
+
+/// Knows one proof, made by jane just now, and lets her watch deployments/tap in shop if `allowed`.
+fn kubernetes(allowed: bool) -> kube::Client {
+    let name = tap::proof_name(&Sha256::digest(SECRET));
+    let proof = move |conditions: Value| {
+        let now = k8s_openapi::jiff::Timestamp::now().to_string();
+        json!({
+            "apiVersion": "certificates.k8s.io/v1",
+            "kind": "CertificateSigningRequest",
+            "metadata": {"name": name, "creationTimestamp": now, "resourceVersion": "5"},
+            "spec": {
+                "request": "", "signerName": "linkerd.io/tap",
+                "username": "jane", "groups": ["dev"], "uid": "u1",
+            },
+            "status": {"conditions": conditions},
+        })
+    };
+    let used = parking_lot::Mutex::new(false);
+    let path = format!(
+        "/apis/certificates.k8s.io/v1/certificatesigningrequests/{}",
+        tap::proof_name(&Sha256::digest(SECRET))
+    );
+    kubernetes_that(move |method, asked, body| -> Answer {
+        let mut used = used.lock();
+        if asked == path && method == "GET" {
+            let denied = json!([{"type": "Denied", "status": "True"}]);
+            let conditions = if *used { denied } else { json!([]) };
+            return (200, proof(conditions).to_string());
+        }
+        if asked == format!("{path}/approval") {
+            assert_eq!(
+                (method, &body["metadata"]["resourceVersion"]),
+                ("PATCH", &json!("5"))
+            );
+            assert_eq!(body["status"]["conditions"][0]["type"], "Denied");
+            *used = true;
+            return (200, proof(json!([])).to_string());
+        }
+        if asked == "/apis/authorization.k8s.io/v1/subjectaccessreviews" {
+            let spec = &body["spec"];
+            assert_eq!(
+                (&spec["user"], &spec["groups"]),
+                (&json!("jane"), &json!(["dev"]))
+            );
+            let right = json!({
+                "group": "tap.linkerd.io", "version": "v1alpha1", "verb": "watch",
+                "resource": "deployments", "subresource": "tap",
+                "namespace": "shop", "name": "web",
+            });
+            assert_eq!(spec["resourceAttributes"], right);
+            let answer = json!({
+                "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+                "metadata": {}, "spec": spec, "status": {"allowed": allowed},
+            });
+            return (201, answer.to_string());
+        }
+        let missing = json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "not found",
+            "reason": "NotFound", "code": 404,
+        });
+        (404, missing.to_string())
+    })
+}
+
+fn request(secret: &[u8]) -> TapByResourceRequest {
+    TapByResourceRequest {
+        target: Some(ResourceSelection {
+            resource: Some(Resource {
+                namespace: "shop".into(),
+                r#type: "deployment".into(),
+                name: "web".into(),
+            }),
+            label_selector: String::new(),
+        }),
+        r#match: None,
+        max_rps: 8.0,
+        proof: secret.to_vec().into(),
+    }
+}
+
+async fn client(cluster: &Arc<Cluster>, allowed: bool) -> ApiClient<Channel> {
+    api_with(cluster.clone(), &closed_url(), kubernetes(allowed)).await
+}
+
+async fn next(updates: &mut Streaming<TapByResourceResponse>) -> Update {
+    let update = timeout(PATIENCE, updates.message()).await.expect("in time");
+    let update = update.expect("no error").expect("no end");
+    update.response.expect("set")
+}
+
+#[tokio::test]
+async fn events_of_all_pods_come_with_names_and_ids_of_their_own() {
+    let proxies = [FakeProxy::default(), FakeProxy::default()];
+    let cluster = cluster();
+    for (index, proxy) in proxies.iter().enumerate() {
+        let (address, _) = proxy.start().await;
+        cluster
+            .pods
+            .insert(key(&format!("web-{index}")), pod(address));
+    }
+    let mut client = client(&cluster, true).await;
+    let answer = client.tap_by_resource(request(&SECRET)).await;
+    let mut updates = answer.expect("allowed").into_inner();
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let Update::Event(event) = next(&mut updates).await else {
+            panic!("a trouble")
+        };
+        let labels = event.source_meta.expect("known").labels;
+        assert_eq!(labels["pod"], "client");
+        let Some(Event::Http(Http {
+            event: Some(HttpEvent::RequestInit(init)),
+        })) = event.event
+        else {
+            panic!("another event")
+        };
+        let id = init.id.expect("set");
+        assert!(ids.insert((id.base, id.stream)), "{id:?} twice");
+    }
+    // Eight requests a second are four of each.
+    assert!(proxies.iter().all(|proxy| proxy.limit.load(Relaxed) == 4));
+    // The next window brings the next ones.
+    assert!(matches!(next(&mut updates).await, Update::Event(_)));
+}
+
+#[tokio::test]
+async fn pods_that_come_are_watched_and_trouble_with_one_ends_nothing() {
+    let cluster = cluster();
+    let closed: SocketAddr = closed_url()
+        .strip_prefix("http://")
+        .and_then(|address| address.parse().ok())
+        .expect("an address");
+    cluster.pods.insert(key("web-gone"), pod(closed));
+    let mut client = client(&cluster, true).await;
+    let answer = client.tap_by_resource(request(&SECRET)).await;
+    let mut updates = answer.expect("allowed").into_inner();
+    let Update::Trouble(trouble) = next(&mut updates).await else {
+        panic!("an event")
+    };
+    assert_eq!(trouble.pod, "shop/web-gone");
+    assert_eq!(
+        trouble.error,
+        format!("its proxy cannot be reached at {closed}")
+    );
+    let (address, _) = FakeProxy::default().start().await;
+    cluster.pods.insert(key("web-late"), pod(address));
+    assert!(matches!(next(&mut updates).await, Update::Event(_)));
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_told_with_what_to_do() {
+    let cluster = cluster();
+    let proxy = FakeProxy {
+        refuses: true,
+        ..FakeProxy::default()
+    };
+    let (address, _) = proxy.start().await;
+    cluster.pods.insert(key("web-1"), pod(address));
+    let mut client = client(&cluster, true).await;
+    let answer = client.tap_by_resource(request(&SECRET)).await;
+    let mut updates = answer.expect("allowed").into_inner();
+    let Update::Trouble(trouble) = next(&mut updates).await else {
+        panic!("an event")
+    };
+    assert!(
+        trouble.error.contains("--tls=optional"),
+        "{}",
+        trouble.error
+    );
+}
+
+#[tokio::test]
+async fn nobody_watches_without_a_proof_nor_with_one_that_has_served() {
+    let cluster = cluster();
+    let (address, _) = FakeProxy::default().start().await;
+    cluster.pods.insert(key("web-1"), pod(address));
+    let mut client = client(&cluster, true).await;
+    let other = [8; tap::SECRET_BYTES];
+    for (secret, words) in [
+        (&[][..], "does not prove who asks"),
+        (&other[..], "not known to the API server"),
+    ] {
+        let status = client
+            .tap_by_resource(request(secret))
+            .await
+            .expect_err("refused");
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert!(status.message().contains(words), "{status}");
+    }
+    let first = client.tap_by_resource(request(&SECRET)).await;
+    assert!(first.is_ok(), "{first:?}");
+    let status = client
+        .tap_by_resource(request(&SECRET))
+        .await
+        .expect_err("used up");
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(status.message().contains("served before"), "{status}");
+}
+
+#[tokio::test]
+async fn a_user_without_the_right_is_refused_and_told_which_it_is() {
+    let mut client = client(&cluster(), false).await;
+    let status = client
+        .tap_by_resource(request(&SECRET))
+        .await
+        .expect_err("refused");
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(
+        status.message(),
+        "user \"jane\" cannot watch resource \"deployments/tap\" in API group \"tap.linkerd.io\" \
+         in the namespace \"shop\": ask for that right"
+    );
+}
+
+#[tokio::test]
+async fn a_target_without_meshed_pods_is_an_error() {
+    let mut client = client(&cluster(), true).await;
+    let status = client
+        .tap_by_resource(request(&SECRET))
+        .await
+        .expect_err("nothing to watch");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("is meshed"), "{status}");
+}

@@ -1,0 +1,182 @@
+//! `linkerd tap`: the requests of a workload's pods as they pass.
+//! Entry: [`run`]; `request.rs` reads the flags, `output.rs` prints.
+
+mod output;
+mod request;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use linkerd_proto::{
+    public::{TapByResourceRequest, TapByResourceResponse, tap_by_resource_response::Response},
+    tap::TapEvent,
+};
+use tonic::{Code, Status, Streaming};
+
+use crate::{control_plane, global::Global, proof, stdout};
+
+/// Which requests to watch.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Filters {
+    /// TYPE, TYPE NAME or TYPE/NAME; types: deployment, daemonset, statefulset, replicaset,
+    /// replicationcontroller, cronjob, job, pod, namespace, service
+    #[arg(value_name = "RESOURCE")]
+    pub(crate) resource: Vec<String>,
+
+    /// Namespace of the resource
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Resources of all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+
+    /// Only requests to this resource
+    #[arg(long, value_name = "RESOURCE")]
+    pub(crate) to: Option<String>,
+
+    /// Namespace of the resource given by --to; alone: requests to this namespace
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) to_namespace: Option<String>,
+
+    /// How many requests to show in a second, of all pods together
+    #[arg(long, value_name = "NUMBER", default_value_t = 100.0)]
+    pub(crate) max_rps: f32,
+
+    /// Only requests with this scheme: http, https
+    #[arg(long)]
+    pub(crate) scheme: Option<String>,
+
+    /// Only requests with this method
+    #[arg(long)]
+    pub(crate) method: Option<String>,
+
+    /// Only requests with exactly this :authority or Host
+    #[arg(long)]
+    pub(crate) authority: Option<String>,
+
+    /// Only requests whose path begins so
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) path: Option<String>,
+}
+
+/// Arguments of `linkerd tap`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  # The requests of one deployment, in both directions.
+  linkerd tap deploy/web -n emojivoto
+
+  # What it asks of another one.
+  linkerd tap deploy/web -n emojivoto --to deploy/voting --method POST
+
+  # Everything in a namespace, for programs: one object a line.
+  linkerd tap ns/emojivoto -o json")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    filters: Filters,
+
+    /// How to print; a line an event without this
+    #[arg(short, long)]
+    output: Option<Output>,
+}
+
+/// How events are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A line with the pods or workloads at both ends, and the reason for plaintext.
+    Wide,
+    /// An object a line, for programs.
+    Json,
+}
+
+/// Prints events until it is interrupted, its reader has gone, or the control plane ends the tap.
+///
+/// # Errors
+/// When the flags make no sense, the user may not tap, or the control plane has no answer.
+pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let Args { filters, output } = args;
+    let (request, target) = request::build(filters)?;
+    let mut events = match events(global, request).await? {
+        Ok(events) => events,
+        Err(code) => return Ok(code),
+    };
+    while let Some(event) = events.next().await? {
+        stdout::print(&match output {
+            None => output::line(&event, None),
+            Some(Output::Wide) => output::line(&event, Some(target)),
+            Some(Output::Json) => output::json(&event),
+        });
+    }
+    bail!("the control plane has ended the tap");
+}
+
+/// What the control plane sends.
+pub(crate) struct Events(Streaming<TapByResourceResponse>);
+
+impl Events {
+    /// Waits for the next event; pods that cannot be watched are told on stderr meanwhile. None at the
+    /// end.
+    ///
+    /// # Errors
+    /// Why the control plane has ended the tap.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<TapEvent>> {
+        loop {
+            let update = self.0.message().await;
+            let update =
+                update.map_err(|status| anyhow::anyhow!("tap ended: {}", text(&status)))?;
+            match update {
+                None => return Ok(None),
+                Some(TapByResourceResponse {
+                    response: Some(Response::Event(event)),
+                }) => return Ok(Some(event)),
+                Some(TapByResourceResponse {
+                    response: Some(Response::Trouble(trouble)),
+                }) => eprintln!("pod {}: {}", trouble.pod, trouble.error),
+                // Of a later control plane.
+                Some(TapByResourceResponse { response: None }) => {}
+            }
+        }
+    }
+}
+
+/// Begins a tap; an exit code when there is no control plane, which the user was told.
+///
+/// # Errors
+/// When the control plane refuses.
+pub(crate) async fn events(
+    global: &Global,
+    mut request: TapByResourceRequest,
+) -> anyhow::Result<Result<Events, ExitCode>> {
+    let connected = async {
+        let kubernetes = control_plane::kubernetes(global).await?;
+        let client = control_plane::api_client(global).await?;
+        Ok::<_, control_plane::ConnectError>((kubernetes, client))
+    };
+    let (kubernetes, mut client) = match connected.await {
+        Ok(connected) => connected,
+        Err(error) => return Ok(Err(control_plane::report(global, &error))),
+    };
+    request.proof = proof::prove(&kubernetes).await?.into();
+    let call = client.tap_by_resource(request);
+    let answer = tokio::time::timeout(control_plane::TIMEOUT, call)
+        .await
+        .context("tap: no answer of the control plane")?;
+    match answer {
+        Ok(answer) => Ok(Ok(Events(answer.into_inner()))),
+        Err(status) => bail!("cannot tap: {}", text(&status)),
+    }
+}
+
+fn text(status: &Status) -> String {
+    match status.code() {
+        Code::Unimplemented => format!(
+            "the control plane is of a version that does not know tap; this command is of {}: see \
+             linkerd version, and upgrade the control plane",
+            linkerd_names::VERSION
+        ),
+        _ if status.message().is_empty() => control_plane::causes(status),
+        _ => status.message().to_owned(),
+    }
+}

@@ -1,0 +1,300 @@
+//! Prints events of `tap`. Entries: [`line`], [`json`]. Pure; the fields and keys are an interface.
+
+use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr, time::Duration};
+
+use linkerd_names::ResourceType;
+use linkerd_proto::{
+    http_types::{HttpMethod, Scheme, http_method, scheme},
+    net::TcpAddress,
+    tap::{
+        Eos, TapEvent, eos,
+        tap_event::{
+            EndpointMeta, Event, ProxyDirection,
+            http::{Event as HttpEvent, StreamId},
+        },
+    },
+};
+use serde_json::{Map, Value, json};
+
+use crate::resource;
+
+/// One line for one event, in the form of Linkerd v18.8. With the type of the target it also says what
+/// is at both ends, and why a connection is plaintext.
+pub(super) fn line(event: &TapEvent, wide: Option<ResourceType>) -> String {
+    let http = match &event.event {
+        Some(Event::Http(http)) => http.event.as_ref(),
+        None => None,
+    };
+    let ends = ends(event);
+    let mut text = match http {
+        None => format!("unknown {ends}"),
+        Some(HttpEvent::RequestInit(init)) => format!(
+            "req id={} {ends} :method={} :authority={} :path={}",
+            id(init.id),
+            method(init.method.as_ref()),
+            visible(&init.authority),
+            visible(&init.path),
+        ),
+        Some(HttpEvent::ResponseInit(init)) => format!(
+            "rsp id={} {ends} :status={} latency={}µs",
+            id(init.id),
+            init.http_status,
+            micros(init.since_request_init.as_ref()),
+        ),
+        Some(HttpEvent::ResponseEnd(end)) => {
+            let how = match end.eos {
+                Some(Eos {
+                    end: Some(eos::End::GrpcStatusCode(code)),
+                }) => format!("grpc-status={} ", grpc_status(code)),
+                Some(Eos {
+                    end: Some(eos::End::ResetErrorCode(code)),
+                }) => format!("reset-error={code} "),
+                _ => String::new(),
+            };
+            format!(
+                "end id={} {ends} {how}duration={}µs response-length={}B",
+                id(end.id),
+                micros(end.since_request_init.as_ref()),
+                end.response_bytes,
+            )
+        }
+    };
+    if let Some(target) = wide {
+        if let Some(reason) = tls_label(event, "no_tls_reason") {
+            text.push_str(" no_tls_reason=");
+            text.push_str(&visible(reason));
+        }
+        for (side, meta) in [
+            ("src", &event.source_meta),
+            ("dst", &event.destination_meta),
+        ] {
+            text.push_str(&resources(side, meta.as_ref(), target));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn ends(event: &TapEvent) -> String {
+    let proxy = match event.proxy_direction() {
+        // So that it is as wide as the other.
+        ProxyDirection::Inbound => "in ",
+        ProxyDirection::Outbound => "out",
+        ProxyDirection::Unknown => "???",
+    };
+    format!(
+        "proxy={proxy} src={} dst={} tls={}",
+        address(event.source),
+        address(event.destination),
+        visible(tls_label(event, "tls").unwrap_or_default()),
+    )
+}
+
+/// ` src_res=deploy/web src_ns=shop`, or the pod where the target's type is not known of that end.
+fn resources(side: &str, meta: Option<&EndpointMeta>, target: ResourceType) -> String {
+    let Some(EndpointMeta { labels }) = meta else {
+        return String::new();
+    };
+    let mut text = String::new();
+    let mut add = |key: &str, prefix: &str, value: &str| {
+        write!(text, " {side}_{key}={prefix}{}", visible(value))
+            .expect("a String takes everything");
+    };
+    if let Some(name) = labels.get(target.metric_label()) {
+        add("res", resource::prefix(target), name);
+    } else if let Some(pod) = labels.get("pod") {
+        add("pod", "", pod);
+    }
+    if target != ResourceType::Namespace
+        && let Some(namespace) = labels.get("namespace")
+    {
+        add("ns", "", namespace);
+    }
+    text
+}
+
+/// The outcome of TLS between two pods: known of the client where the proxy is the server's.
+fn tls_label<'a>(event: &'a TapEvent, label: &str) -> Option<&'a str> {
+    let meta = match event.proxy_direction() {
+        ProxyDirection::Inbound => event.source_meta.as_ref(),
+        ProxyDirection::Outbound => event.destination_meta.as_ref(),
+        ProxyDirection::Unknown => None,
+    };
+    meta?.labels.get(label).map(String::as_str)
+}
+
+fn socket(address: Option<TcpAddress>) -> Option<SocketAddr> {
+    SocketAddr::try_from(address?).ok()
+}
+
+fn address(address: Option<TcpAddress>) -> String {
+    socket(address).map_or_else(|| "-".to_owned(), |address| address.to_string())
+}
+
+fn id(id: Option<StreamId>) -> String {
+    let StreamId { base, stream } = id.unwrap_or_default();
+    format!("{base}:{stream}")
+}
+
+fn method(method: Option<&HttpMethod>) -> String {
+    match method.and_then(|method| method.r#type.as_ref()) {
+        Some(http_method::Type::Registered(number)) => http_method::Registered::try_from(*number)
+            .map_or("", |it| it.as_str_name())
+            .to_owned(),
+        Some(http_method::Type::Unregistered(name)) => visible(name),
+        None => String::new(),
+    }
+}
+
+fn scheme(scheme: Option<&Scheme>) -> String {
+    match scheme.and_then(|scheme| scheme.r#type.as_ref()) {
+        Some(scheme::Type::Registered(number)) => scheme::Registered::try_from(*number)
+            .map_or("", |it| it.as_str_name())
+            .to_ascii_lowercase(),
+        Some(scheme::Type::Unregistered(name)) => visible(name),
+        None => String::new(),
+    }
+}
+
+/// What comes from a request must not steer the terminal, nor look like several fields or lines.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else if c.is_whitespace() {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+fn micros(duration: Option<&prost_types::Duration>) -> u128 {
+    duration
+        .and_then(|duration| Duration::try_from(*duration).ok())
+        .unwrap_or_default()
+        .as_micros()
+}
+
+/// The name of a gRPC status, as Go writes it.
+fn grpc_status(code: u32) -> String {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "Canceled",
+        "Unknown",
+        "InvalidArgument",
+        "DeadlineExceeded",
+        "NotFound",
+        "AlreadyExists",
+        "PermissionDenied",
+        "ResourceExhausted",
+        "FailedPrecondition",
+        "Aborted",
+        "OutOfRange",
+        "Unimplemented",
+        "Internal",
+        "Unavailable",
+        "DataLoss",
+        "Unauthenticated",
+    ];
+    let name = usize::try_from(code).ok().and_then(|code| NAMES.get(code));
+    name.map_or_else(|| format!("Code({code})"), |name| (*name).to_owned())
+}
+
+/// One object in one line, with the keys that Linkerd's own `tap -o json` has.
+pub(super) fn json(event: &TapEvent) -> String {
+    let mut object = Map::new();
+    object.insert(
+        "source".into(),
+        end(event.source, event.source_meta.as_ref()),
+    );
+    object.insert(
+        "destination".into(),
+        end(event.destination, event.destination_meta.as_ref()),
+    );
+    object.insert(
+        "proxyDirection".into(),
+        json!(event.proxy_direction().as_str_name()),
+    );
+    if let Some(tls) = tls_label(event, "tls") {
+        object.insert("tls".into(), json!(tls));
+    }
+    if let Some(reason) = tls_label(event, "no_tls_reason") {
+        object.insert("noTlsReason".into(), json!(reason));
+    }
+    if let Some(Event::Http(http)) = &event.event
+        && let Some((key, value)) = http.event.as_ref().map(http_event)
+    {
+        object.insert(key.into(), value);
+    }
+    let mut text = Value::Object(object).to_string();
+    text.push('\n');
+    text
+}
+
+fn http_event(event: &HttpEvent) -> (&'static str, Value) {
+    let id = |id: Option<StreamId>| {
+        let StreamId { base, stream } = id.unwrap_or_default();
+        json!({"base": base, "stream": stream})
+    };
+    let span = |duration: Option<prost_types::Duration>| {
+        duration.map(|it| json!({"seconds": it.seconds, "nanos": it.nanos}))
+    };
+    match event {
+        HttpEvent::RequestInit(init) => (
+            "requestInitEvent",
+            json!({
+                "id": id(init.id),
+                "method": method(init.method.as_ref()),
+                "scheme": scheme(init.scheme.as_ref()),
+                "authority": init.authority,
+                "path": init.path,
+            }),
+        ),
+        HttpEvent::ResponseInit(init) => (
+            "responseInitEvent",
+            json!({
+                "id": id(init.id),
+                "sinceRequestInit": span(init.since_request_init),
+                "httpStatus": init.http_status,
+            }),
+        ),
+        HttpEvent::ResponseEnd(end) => {
+            let mut value = json!({
+                "id": id(end.id),
+                "sinceRequestInit": span(end.since_request_init),
+                "sinceResponseInit": span(end.since_response_init),
+                "responseBytes": end.response_bytes,
+            });
+            match end.eos {
+                Some(Eos {
+                    end: Some(eos::End::GrpcStatusCode(code)),
+                }) => value["grpcStatusCode"] = json!(code),
+                Some(Eos {
+                    end: Some(eos::End::ResetErrorCode(code)),
+                }) => value["resetErrorCode"] = json!(code),
+                _ => {}
+            }
+            ("responseEndEvent", value)
+        }
+    }
+}
+
+fn end(address: Option<TcpAddress>, meta: Option<&EndpointMeta>) -> Value {
+    let labels: BTreeMap<&str, &str> = meta
+        .iter()
+        .flat_map(|meta| &meta.labels)
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    let address = socket(address);
+    json!({
+        "ip": address.map(|address| address.ip().to_string()),
+        "port": address.map(|address| address.port()),
+        "metadata": labels,
+    })
+}
+
+#[cfg(test)]
+mod tests;
