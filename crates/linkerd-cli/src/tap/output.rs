@@ -1,4 +1,4 @@
-//! Prints events of `tap`. Entries: [`line`], [`json`]. Pure; the fields and keys are an interface.
+//! Prints events of `tap`. Entries: [`line()`], [`json()`]. Pure; the fields and keys are an interface.
 
 use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr, time::Duration};
 
