@@ -3,6 +3,7 @@
 //! Knows nothing of certificates and changes nothing in the cluster.
 
 mod cluster;
+mod edges;
 mod figures;
 mod list_pods;
 mod owner;

@@ -185,7 +185,7 @@ fn is_not(value: &str) -> String {
 }
 
 /// A PromQL string literal. Prometheus reads it as Go does.
-fn quote(value: &str) -> String {
+pub(crate) fn quote(value: &str) -> String {
     let mut quoted = String::with_capacity(value.len() + 2);
     quoted.push('"');
     for character in value.chars() {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use kube::Client;
 use linkerd_proto::public::{
-    Empty, ListPodsRequest, ListPodsResponse, ResourceError, SelfCheckRequest, SelfCheckResponse,
-    StatSummaryRequest, StatSummaryResponse, TapByResourceRequest, VersionInfo,
+    EdgesRequest, EdgesResponse, Empty, ListPodsRequest, ListPodsResponse, ResourceError,
+    SelfCheckRequest, SelfCheckResponse, StatSummaryRequest, StatSummaryResponse,
+    TapByResourceRequest, VersionInfo,
     api_server::Api,
     stat_summary_response::{Ok as StatOk, Response as StatResponse},
 };
@@ -14,6 +15,7 @@ use tracing::debug;
 
 use crate::{
     cluster::Cluster,
+    edges::{self, EdgesError},
     list_pods::list_pods,
     prometheus::Prometheus,
     self_check::self_check,
@@ -99,6 +101,25 @@ impl Api for ApiService {
         Ok(Response::new(
             list_pods(&self.cluster, &self.prometheus, &namespace).await,
         ))
+    }
+
+    async fn edges(
+        &self,
+        request: Request<EdgesRequest>,
+    ) -> Result<Response<EdgesResponse>, Status> {
+        let Self {
+            cluster,
+            prometheus,
+            kubernetes: _,
+            control_plane_namespace,
+        } = self;
+        let request = request.into_inner();
+        match edges::edges(cluster, prometheus, control_plane_namespace, request).await {
+            Ok(edges) => Ok(Response::new(EdgesResponse { edges })),
+            Err(EdgesError::Request(text)) => Err(Status::invalid_argument(text)),
+            Err(EdgesError::NotFound(error)) => Err(Status::not_found(error.to_string())),
+            Err(EdgesError::Prometheus(error)) => Err(Status::unavailable(error.to_string())),
+        }
     }
 
     async fn version(&self, _: Request<Empty>) -> Result<Response<VersionInfo>, Status> {

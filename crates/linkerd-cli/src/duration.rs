@@ -57,6 +57,16 @@ pub(crate) fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     Duration::try_from_secs_f64(seconds).map_err(|_| invalid())
 }
 
+/// The window as it was written when it has whole numbers, else in milliseconds.
+pub(crate) fn whole_units(text: &str, window: Duration) -> String {
+    let fine = text.contains('.') || text.contains("us") || text.contains("ns");
+    if fine || text.contains('µ') {
+        format!("{}ms", window.as_millis().max(1))
+    } else {
+        text.into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

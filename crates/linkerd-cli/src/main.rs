@@ -9,6 +9,7 @@ mod check;
 mod completion;
 mod control_plane;
 mod duration;
+mod edges;
 mod get;
 mod global;
 mod inject;
@@ -57,6 +58,8 @@ enum Command {
     Stat(Box<stat::Args>),
     /// Watch the requests of workloads as they pass, and which of them are TLS
     Tap(Box<tap::Args>),
+    /// Print who connects to whom, and whether that is secured or why not
+    Edges(edges::Args),
     /// Print the pods that the control plane knows
     Get(get::Args),
     /// Print the versions of this program and of the control plane
@@ -92,6 +95,7 @@ fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => block_on(check::run(global, &args)),
         Command::Stat(args) => block_on(stat::run(global, &args)),
         Command::Tap(args) => block_on(tap::run(global, &args)),
+        Command::Edges(args) => block_on(edges::run(global, &args)),
         Command::Get(args) => block_on(get::run(global, &args)),
         Command::Version(args) => block_on(version::run(global, &args)),
         Command::Completion(args) => completion::run(&args),

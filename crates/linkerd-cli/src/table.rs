@@ -28,6 +28,22 @@ pub(crate) fn right_aligned(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Lays out rows of cells, each cell against the left edge of its column. No line ends with a blank.
+pub(crate) fn left_aligned(rows: &[Vec<String>]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            let width = cells.map(|cell| chars(cell)).max().unwrap_or(0);
+            line.push_str(&pad(cell, width + PADDING));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
 /// Fills `text` up with blanks to `width` characters.
 pub(crate) fn pad(text: &str, width: usize) -> String {
     format!("{text:<width$}")

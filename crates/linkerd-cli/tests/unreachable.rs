@@ -92,6 +92,7 @@ fn a_cluster_that_is_not_there_is_named_by_its_address() {
     for command in [
         &["stat", "deploy"][..],
         &["tap", "deploy"],
+        &["edges", "deploy"],
         &["get", "pods"],
     ] {
         let (code, stdout, stderr) = linkerd(&path, command);

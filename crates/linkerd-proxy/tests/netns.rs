@@ -302,7 +302,8 @@ fn connections_reach_the_address_and_port_that_the_client_meant() {
         .await;
         assert_eq!(outbound, "220 hello");
         let labels = [
-            "tcp_open_total{direction=\"outbound\",peer=\"dst\"",
+            "tcp_open_total{direction=\"outbound\"",
+            "peer=\"dst\"",
             "peer_not_meshed",
         ];
         proxy.metric_reaches(&labels, 1.0).await;

@@ -66,7 +66,10 @@ async fn a_burst_of_opaque_clients_makes_one_connection() {
     assert_eq!(wire.connections(), 1);
     let opened = ["tcp_open_total{direction=\"inbound\",peer=\"src\",tls=\"true\"}"];
     mesh.server.metric_reaches(&opened, 100.0).await;
-    let closed = ["tcp_open_connections{direction=\"outbound\",peer=\"dst\",tls=\"true\"}"];
+    let closed = [
+        "tcp_open_connections{direction=\"outbound\"",
+        "peer=\"dst\",tls=\"true\"}",
+    ];
     let wait = async {
         while mesh.client.metric(&closed).await != Some(0.0) {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -104,7 +104,7 @@ pub(super) fn build(args: &Args) -> Result<(StatSummaryRequest, Duration), Inval
             resource: Some(resource::message(kind, namespace, &name)),
             label_selector: String::new(),
         }),
-        time_window: whole_units(time_window, window),
+        time_window: duration::whole_units(time_window, window),
         outbound: Some(outbound),
         tcp_stats: *output != Output::Table,
     };
@@ -147,16 +147,6 @@ fn peer(
         _ => namespace.unwrap_or(target_namespace),
     };
     Ok(Some(resource::message(kind, namespace, &name)))
-}
-
-/// The window as it was written when it has whole numbers, else in milliseconds.
-fn whole_units(text: &str, window: Duration) -> String {
-    let fine = text.contains('.') || text.contains("us") || text.contains("ns");
-    if fine || text.contains('µ') {
-        format!("{}ms", window.as_millis().max(1))
-    } else {
-        text.into()
-    }
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ impl Metrics {
         linkerd_process::register_process_metrics(&mut process);
         Self {
             http: HttpMetrics::new(authorities_max, routes_max),
-            tcp: TcpMetrics::default(),
+            tcp: TcpMetrics::new(routes_max),
             tls: TlsMetrics::default(),
             process,
             idle,
@@ -90,7 +90,9 @@ impl Metrics {
 
     /// The text format 0.0.4. Series that were idle for too long are dropped first.
     pub(crate) fn render(&self) -> String {
-        self.http.expire(Instant::now(), self.idle);
+        let now = Instant::now();
+        self.http.expire(now, self.idle);
+        self.tcp.expire(now, self.idle);
         let mut out = String::with_capacity(16 * 1024);
         self.http.render(&mut out);
         self.tcp.render(&mut out);

@@ -22,7 +22,7 @@ use super::{SHARED_ALPN, Verdict, credentials::Credentials, headed};
 use crate::{
     endpoint::Endpoint,
     io::{Socket, Transport},
-    metrics::{Direction, Peer},
+    metrics::Direction,
     mux,
     shared::Shared,
 };
@@ -82,10 +82,11 @@ pub(crate) async fn connect(
         }
         _ => dial(shared, endpoint, verdict).await?,
     };
-    let series = shared
-        .metrics
-        .tcp
-        .series(direction, Peer::Destination, (&connected.tls).into());
+    let series = shared.metrics.tcp.to_endpoint(
+        direction,
+        &endpoint.labels.rendered,
+        (&connected.tls).into(),
+    );
     let Connected {
         socket,
         tls,

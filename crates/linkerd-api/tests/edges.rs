@@ -1,0 +1,204 @@
+//! The whole way of `edges`: gRPC client, service, a Prometheus that says what the test wants.
+
+mod support;
+
+use std::sync::Arc;
+
+use linkerd_api::{Cluster, Controller, Pod};
+use linkerd_proto::public::{EdgesRequest, Resource, ResourceSelection, edges_response::Edge};
+use support::{FakePrometheus, api, series, vector};
+use tonic::Code;
+
+fn request(kind: &str) -> EdgesRequest {
+    EdgesRequest {
+        selector: Some(ResourceSelection {
+            resource: Some(Resource {
+                namespace: "shop".into(),
+                r#type: kind.into(),
+                name: String::new(),
+            }),
+            label_selector: String::new(),
+        }),
+        time_window: "10m".into(),
+    }
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
+}
+
+fn summary(edges: &[Edge]) -> Vec<String> {
+    let end = |end: &Option<Resource>| {
+        let end = end.clone().expect("set");
+        format!("{}/{}", end.namespace, end.name)
+    };
+    let line = |it: &Edge| {
+        format!(
+            "{} {} {} {} {}/{}/{} {} {}",
+            end(&it.src),
+            end(&it.dst),
+            it.tls,
+            it.no_tls_reason,
+            it.responses,
+            it.connections,
+            it.open_connections,
+            it.client_id
+                .split('.')
+                .take(3)
+                .collect::<Vec<_>>()
+                .join("."),
+            it.server_id
+                .split('.')
+                .take(3)
+                .collect::<Vec<_>>()
+                .join("."),
+        )
+    };
+    edges.iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn edges_have_both_ends_and_what_became_of_tls() {
+    let prometheus = FakePrometheus::start(|query| {
+        if query.contains("direction=\"inbound\"") {
+            let plain = |app: &str, reason: &str, count: &str| {
+                let plain = [
+                    ("namespace", "shop"),
+                    ("deployment", app),
+                    ("tls", "no_proxy_tls"),
+                    ("no_tls_reason", reason),
+                ];
+                series(&labels(&plain), count)
+            };
+            return match query {
+                q if q.contains("\"probe\"") => {
+                    vector(&[plain("web", "probe", "9"), plain("probed", "probe", "9")])
+                }
+                q if q.contains("tcp_open_total") => vector(&[
+                    plain("web", "peer_sent_plaintext", "11"),
+                    plain("probed", "peer_sent_plaintext", "9"),
+                ]),
+                q if q.contains("response_total") => {
+                    vector(&[plain("web", "peer_sent_plaintext", "3")])
+                }
+                _ => vector(&[]),
+            };
+        }
+        let edge = |dst: &str, more: &[(&str, &str)]| {
+            let mut all = vec![
+                ("namespace", "shop"),
+                ("deployment", "web"),
+                ("dst_namespace", "db"),
+                ("dst_deployment", dst),
+            ];
+            all.extend(more);
+            labels(&all)
+        };
+        let reason = [("tls", "no_identity"), ("no_tls_reason", "peer_not_meshed")];
+        if query.contains("tcp_open_connections") {
+            return vector(&[series(&edge("opaque", &[("tls", "true")]), "1")]);
+        }
+        if query.contains("tcp_open_total") {
+            return vector(&[
+                series(&edge("a", &[("tls", "true")]), "2"),
+                series(&edge("opaque", &[("tls", "true")]), "4"),
+            ]);
+        }
+        vector(&[
+            series(&edge("b", &reason), "2"),
+            series(&edge("a", &[("tls", "true")]), "7"),
+            series(&edge("never", &[("tls", "true")]), "0"),
+            series(&edge("", &[("tls", "true")]), "9"),
+            series(&edge("unreached", &[]), "9"),
+        ])
+    })
+    .await;
+    let mut client = api(Arc::new(Cluster::default()), &prometheus.url()).await;
+    let answer = client
+        .edges(request("deployment"))
+        .await
+        .expect("an answer");
+    assert_eq!(
+        summary(&answer.into_inner().edges),
+        [
+            "/ shop/web no_proxy_tls peer_sent_plaintext 3/2/0  ",
+            "shop/web db/a true  7/2/0 web.deployment.shop a.deployment.db",
+            "shop/web db/b no_identity peer_not_meshed 2/0/0  ",
+            "shop/web db/opaque true  0/4/1 web.deployment.shop opaque.deployment.db",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn pods_prove_to_be_their_workload() {
+    let prometheus = FakePrometheus::start(|query| {
+        if query.contains("direction=\"inbound\"") {
+            return vector(&[]);
+        }
+        if !query.contains("response_total") {
+            return vector(&[]);
+        }
+        let edge = [
+            ("namespace", "shop"),
+            ("pod", "log-1"),
+            ("dst_namespace", "shop"),
+            ("dst_pod", "alone"),
+            ("tls", "true"),
+        ];
+        vector(&[series(&labels(&edge), "1")])
+    })
+    .await;
+    let cluster = Cluster::default();
+    let managed = Pod {
+        controller: Some(Controller {
+            kind: "DaemonSet".into(),
+            name: "log".into(),
+            uid: String::new(),
+        }),
+        ..Pod::default()
+    };
+    cluster
+        .pods
+        .insert(("shop".into(), "log-1".into()), managed);
+    let alone = Pod::default();
+    cluster.pods.insert(("shop".into(), "alone".into()), alone);
+    let mut client = api(Arc::new(cluster), &prometheus.url()).await;
+    let answer = client.edges(request("pod")).await.expect("an answer");
+    assert_eq!(
+        summary(&answer.into_inner().edges),
+        ["shop/log-1 shop/alone true  1/0/0 log.daemonset.shop alone.pod.shop"]
+    );
+}
+
+#[tokio::test]
+async fn types_without_edges_and_a_missing_prometheus_are_errors() {
+    let mut client = api(Arc::new(Cluster::default()), &support::closed_url()).await;
+    let status = client
+        .edges(request("service"))
+        .await
+        .expect_err("no edges");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let status = client.edges(request("pod")).await.expect_err("no figures");
+    assert_eq!(status.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn names_and_windows_that_make_no_sense_are_refused() {
+    let prometheus = FakePrometheus::start(|_| vector(&[])).await;
+    let mut client = api(Arc::new(Cluster::default()), &prometheus.url()).await;
+    let mut named = request("deployment");
+    let resource = named.selector.as_mut().and_then(|it| it.resource.as_mut());
+    resource.expect("set").name = "nobody".into();
+    let status = client.edges(named).await.expect_err("not there");
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::NotFound, "deployment.apps \"nobody\" not found")
+    );
+    let mut forever = request("deployment");
+    forever.time_window = "forever".into();
+    let status = client.edges(forever).await.expect_err("no window");
+    assert_eq!(status.code(), Code::InvalidArgument);
+}

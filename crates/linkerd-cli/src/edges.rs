@@ -1,0 +1,173 @@
+//! `linkerd edges`: who connects to whom, and whether that is secured.
+//! Entry: [`run`]; `output.rs` prints.
+
+mod output;
+
+use std::process::ExitCode;
+
+use anyhow::{anyhow, bail};
+use clap::ValueEnum;
+use linkerd_names::ResourceType;
+use linkerd_proto::public::{EdgesRequest, ResourceSelection};
+use tonic::Code;
+
+use crate::{control_plane, duration, global::Global, resource, stdout};
+
+/// Arguments of `linkerd edges`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  # Between the deployments of a namespace, and from and to other namespaces.
+  linkerd edges deploy -n emojivoto
+
+  # Between all pods, with whom both ends have proved to be.
+  linkerd edges po -A -o wide")]
+pub(crate) struct Args {
+    /// TYPE, TYPE NAME or TYPE/NAME; types: deployment, daemonset, statefulset, replicaset,
+    /// replicationcontroller, cronjob, job, pod, namespace
+    #[arg(value_name = "RESOURCE")]
+    resource: Vec<String>,
+
+    /// Namespace of one end of each edge
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+
+    /// Edges of all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+
+    /// How far back to look: 30s, 10m, 1h
+    #[arg(short, long, default_value = "10m")]
+    time_window: String,
+
+    /// How to print
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+}
+
+/// How edges are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table for people.
+    Table,
+    /// The table with identities and counts.
+    Wide,
+    /// An array of objects for programs.
+    Json,
+}
+
+/// Asks the control plane and prints the edges. Nothing to print is no failure.
+///
+/// # Errors
+/// When the flags make no sense, or the control plane has no answer.
+pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let request = request(args)?;
+    let mut client = match control_plane::api_client(global).await {
+        Ok(client) => client,
+        Err(error) => return Ok(control_plane::report(global, &error)),
+    };
+    let call = async {
+        client.edges(request).await.map_err(|status| {
+            if status.code() != Code::Unimplemented {
+                return status;
+            }
+            tonic::Status::unimplemented(format!(
+                "the control plane is of a version that does not know edges; this command is of {}: \
+                 see linkerd version, and upgrade the control plane",
+                linkerd_names::VERSION
+            ))
+        })
+    };
+    let answer = control_plane::answer(call)
+        .await
+        .map_err(|error| anyhow!("Edges API error: {error}"))?;
+    if answer.edges.is_empty() {
+        eprintln!("No edges found.");
+    }
+    stdout::print(&match args.output {
+        Output::Table => output::table(&answer.edges, false),
+        Output::Wide => output::table(&answer.edges, true),
+        Output::Json => output::json(&answer.edges),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn request(args: &Args) -> anyhow::Result<EdgesRequest> {
+    let Args {
+        resource,
+        namespace,
+        all_namespaces,
+        time_window,
+        output: _,
+    } = args;
+    if !(1..=2).contains(&resource.len()) {
+        bail!(
+            "accepts between 1 and 2 arg(s), received {}",
+            resource.len()
+        );
+    }
+    let words: Vec<&str> = resource.iter().map(String::as_str).collect();
+    let (kind, name) = resource::parse(&words)?;
+    if !matches!(kind, ResourceType::Workload(_) | ResourceType::Namespace) {
+        bail!(
+            "unsupported resource type [{kind}]: edges are between workloads, pods or namespaces"
+        );
+    }
+    if *all_namespaces && !name.is_empty() && kind != ResourceType::Namespace {
+        bail!("edges of a resource cannot be retrieved by name across all namespaces");
+    }
+    let window = duration::parse(time_window)?;
+    if window.is_zero() {
+        bail!("the time window is empty");
+    }
+    let namespace = if *all_namespaces || kind == ResourceType::Namespace {
+        ""
+    } else {
+        namespace
+    };
+    Ok(EdgesRequest {
+        selector: Some(ResourceSelection {
+            resource: Some(resource::message(kind, namespace, &name)),
+            label_selector: String::new(),
+        }),
+        time_window: duration::whole_units(time_window, window),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Edges {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn flags_that_make_no_sense_are_refused_before_anybody_is_asked() {
+        for (flags, message) in [
+            ("", "accepts between 1 and 2 arg(s), received 0"),
+            (
+                "node",
+                "cannot find Kubernetes canonical name from friendly name [node]",
+            ),
+            (
+                "svc",
+                "unsupported resource type [service]: edges are between workloads, pods or namespaces",
+            ),
+            ("po -t 1", "time: missing unit in duration 1"),
+            ("po -t 0s", "the time window is empty"),
+            (
+                "po/x -A",
+                "edges of a resource cannot be retrieved by name across all namespaces",
+            ),
+        ] {
+            let words = ["edges"].into_iter().chain(flags.split_whitespace());
+            let args = Edges::try_parse_from(words).expect("known flags").args;
+            assert_eq!(request(&args).expect_err(flags).to_string(), message);
+        }
+    }
+}
