@@ -8,6 +8,7 @@ use linkerd_proto::public::{EdgesRequest, Resource, edges_response::Edge};
 
 use crate::{
     cluster::Cluster,
+    label_selector,
     prometheus::{Prometheus, PrometheusError, Sample},
     promql::{NO_TLS_REASON, TLS, quote},
     selection::NotFound,
@@ -30,7 +31,7 @@ pub(crate) enum EdgesError {
 }
 
 /// Returns the edges between objects of the selected type of which one end is in the selected namespace
-/// (empty: any) and has the selected name (empty: any), sorted.
+/// (empty: any) and has the selected name (empty: any), and one has the selected labels, sorted.
 ///
 /// # Errors
 /// [`EdgesError`]: the type has no edges, the named object does not exist, or Prometheus has no answer.
@@ -41,9 +42,11 @@ pub(crate) async fn edges(
     request: EdgesRequest,
 ) -> Result<Vec<Edge>, EdgesError> {
     let refused = |error: &dyn std::error::Error| EdgesError::Request(error.to_string());
-    let resource = request.selector.and_then(|selection| selection.resource);
-    let resource =
-        resource.ok_or_else(|| EdgesError::Request("no resource is named".to_owned()))?;
+    let selection = request.selector.unwrap_or_default();
+    let labels = label_selector::parse(&selection.label_selector).map_err(|e| refused(&e))?;
+    let resource = selection
+        .resource
+        .ok_or_else(|| EdgesError::Request("no resource is named".to_owned()))?;
     let target = Target::parse(&resource).map_err(|error| refused(&error))?;
     let window = Window::parse(&request.time_window).map_err(|error| refused(&error))?;
     if !matches!(
@@ -97,9 +100,11 @@ pub(crate) async fn edges(
         control_plane_namespace,
         kind: target.kind,
     };
+    let selected = |end: &Key| cluster.has_labels(target.kind, &end.0, &end.1, &labels);
     let seen = answers.counts.into_iter();
     Ok(seen
         .filter(|(_, counts)| counts.responses + counts.connections > 0)
+        .filter(|(ends, _)| labels.selects_all() || selected(&ends.src) || selected(&ends.dst))
         .map(|(ends, counts)| reader.edge(ends, &counts))
         .collect())
 }

@@ -34,11 +34,8 @@ pub(crate) async fn ask(
     prometheus: &Prometheus,
     request: &StatRequest,
 ) -> Result<BTreeMap<Key, Figures>, PrometheusError> {
-    let inbound = matches!(request.outbound, Outbound::None);
-    if request.target.kind == ResourceType::Service
-        && !matches!(request.outbound, Outbound::From(_))
-    {
-        // A proxy does not know through which Service it was reached.
+    if request.target.kind == ResourceType::Service && matches!(request.outbound, Outbound::To(_)) {
+        // A Service sends nothing.
         return Ok(BTreeMap::new());
     }
     let question = Question::new(request);
@@ -64,7 +61,7 @@ pub(crate) async fn ask(
         )?;
         answers.add_latencies([&p50, &p95, &p99], |key| without_latency.contains(key));
     }
-    if request.tcp_stats && inbound && request.target.kind != ResourceType::Authority {
+    if request.tcp_stats && question.has_connections() {
         let (open, read, written) = tokio::try_join!(
             prometheus.query(question.open_connections()),
             prometheus.query(question.bytes("tcp_read_bytes_total")),
@@ -177,8 +174,11 @@ impl Answers<'_> {
             let count = round(finite(sample.value));
             let stats = self.tcp(key);
             stats.open_connections += count;
+            let reason = label(sample, promql::NO_TLS_REASON);
             if label(sample, promql::TLS) == TLS_ON {
                 stats.tls_open_connections += count;
+            } else if count > 0 && !reason.is_empty() {
+                *stats.no_tls_reasons.entry(reason.to_owned()).or_default() += count;
             }
         }
     }

@@ -5,6 +5,7 @@
 mod cluster;
 mod edges;
 mod figures;
+mod label_selector;
 mod list_pods;
 mod owner;
 mod pod;

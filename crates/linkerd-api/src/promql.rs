@@ -21,6 +21,8 @@ pub(crate) struct Question<'a> {
     matchers: BTreeMap<String, String>,
     /// Whether it is about what arrives at pods.
     inbound: bool,
+    /// Whether it names an authority, which connections do not have.
+    authority: bool,
     group_by: Vec<String>,
     window: &'a str,
 }
@@ -32,16 +34,21 @@ impl<'a> Question<'a> {
             target,
             outbound,
             window,
-            ..
+            selector: _,
+            tcp_stats: _,
         } = request;
+        // A proxy does not know through which Service it was reached, but its client's does.
+        let to_service = target.kind == ResourceType::Service;
         let mut matchers = BTreeMap::new();
         let (direction, prefix) = match outbound {
+            Outbound::None if to_service => ("outbound", "dst_"),
             Outbound::None => ("inbound", ""),
             Outbound::To(_) => ("outbound", ""),
             Outbound::From(_) => ("outbound", "dst_"),
         };
         matchers.insert("direction".to_owned(), is(direction));
         match outbound {
+            Outbound::None if to_service => insert_peer(&mut matchers, target),
             Outbound::None => insert_target(&mut matchers, target),
             Outbound::To(peer) => {
                 insert_target(&mut matchers, target);
@@ -56,9 +63,15 @@ impl<'a> Question<'a> {
             ResourceType::Authority => group_by.push(target.kind.metric_label().to_owned()),
             kind => group_by.push(format!("{prefix}{}", kind.metric_label())),
         }
+        let peer = match outbound {
+            Outbound::None => None,
+            Outbound::To(peer) | Outbound::From(peer) => Some(peer.kind),
+        };
+        let authority = [Some(target.kind), peer].contains(&Some(ResourceType::Authority));
         Self {
             matchers,
-            inbound: matches!(outbound, Outbound::None),
+            inbound: direction == "inbound",
+            authority,
             group_by,
             window: &window.promql,
         }
@@ -100,24 +113,34 @@ impl<'a> Question<'a> {
         )
     }
 
-    /// Open connections from clients, by outcome of TLS. For inbound questions.
+    /// Whether connections can answer it: they have no authority.
+    pub(crate) fn has_connections(&self) -> bool {
+        !self.authority
+    }
+
+    /// Open connections by outcome of TLS: from clients, or to servers where the question is about what
+    /// the target or its peer sent.
     pub(crate) fn open_connections(&self) -> String {
         format!(
-            "sum(tcp_open_connections{}) by ({}, {TLS})",
-            self.selector(&[("peer", is("src"))]),
+            "sum(tcp_open_connections{}) by ({}, {TLS}, {NO_TLS_REASON})",
+            self.selector(&[("peer", self.peer())]),
             self.group_by.join(", ")
         )
     }
 
-    /// Bytes from (`tcp_read_bytes_total`) or to (`tcp_write_bytes_total`) clients in the window.
-    /// For inbound questions.
+    /// Bytes from (`tcp_read_bytes_total`) or to (`tcp_write_bytes_total`) the other end of these
+    /// connections in the window.
     pub(crate) fn bytes(&self, metric: &str) -> String {
         format!(
             "sum(increase({metric}{}[{}])) by ({})",
-            self.selector(&[("peer", is("src"))]),
+            self.selector(&[("peer", self.peer())]),
             self.window,
             self.group_by.join(", ")
         )
+    }
+
+    fn peer(&self) -> String {
+        is(if self.inbound { "src" } else { "dst" })
     }
 
     /// Selects requests from one workload to another, so without kubelet's probes. Only the proxy of

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use kube::core::SelectorExt as _;
+use kube::core::{Selector, SelectorExt as _};
 use linkerd_names::{OwnerKind, ResourceType};
 
 use crate::{
@@ -104,6 +104,24 @@ impl Cluster {
             .filter(|(_, pod)| belongs(pod))
             .map(|((_, name), pod)| (name, pod))
             .collect()
+    }
+
+    /// Whether there is such an object, and its labels are those that `selector` wants.
+    pub(crate) fn has_labels(
+        &self,
+        kind: ResourceType,
+        namespace: &str,
+        name: &str,
+        selector: &Selector,
+    ) -> bool {
+        if kind == ResourceType::Workload(OwnerKind::Pod) {
+            let pod = self.pods.get(namespace, name);
+            return pod.is_some_and(|pod| selector.matches(&pod.labels));
+        }
+        let workload = self
+            .table(kind)
+            .and_then(|table| table.get(namespace, name));
+        workload.is_some_and(|workload| selector.matches(&workload.labels))
     }
 
     fn live_pods(&self, namespace: &str, name: &str) -> Result<Vec<Object>, NotFound> {
@@ -279,7 +297,7 @@ mod tests {
         let job = |uid: &str, of| Workload {
             uid: uid.into(),
             controller: of,
-            selector: None,
+            ..Workload::default()
         };
         cluster
             .jobs

@@ -2,8 +2,11 @@
 
 use std::{str::FromStr, time::Duration};
 
+use kube::core::Selector;
 use linkerd_names::ResourceType;
 use linkerd_proto::public::{Resource, StatSummaryRequest, stat_summary_request};
+
+use crate::label_selector;
 
 /// Prometheus keeps metrics for hours; a longer window would only cost memory.
 const WINDOW_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -12,6 +15,8 @@ const WINDOW_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 #[derive(Clone, Debug)]
 pub(crate) struct StatRequest {
     pub(crate) target: Target,
+    /// Which objects have rows.
+    pub(crate) selector: Selector,
     pub(crate) outbound: Outbound,
     pub(crate) window: Window,
     pub(crate) tcp_stats: bool,
@@ -30,7 +35,7 @@ pub(crate) struct Target {
 /// Which side of the target's traffic is counted.
 #[derive(Clone, Debug)]
 pub(crate) enum Outbound {
-    /// What the target received, as its own proxies saw it.
+    /// What the target received, as its own proxies saw it; for a Service, as its clients' saw it.
     None,
     /// What the target sent to the peer, as the target's proxies saw it.
     To(Target),
@@ -70,12 +75,15 @@ impl StatRequest {
                 "StatSummary request missing Selector Resource",
             ));
         };
-        if selection.is_some_and(|selection| !selection.label_selector.is_empty()) {
-            return Err(InvalidRequest::Argument(
-                "label selectors are not supported".to_owned(),
+        let target = Target::parse(resource)?;
+        let selector = selection.map_or("", |selection| &selection.label_selector);
+        let selector = label_selector::parse(selector)
+            .map_err(|error| InvalidRequest::Argument(error.to_string()))?;
+        if target.kind == ResourceType::Authority && !selector.selects_all() {
+            return Err(InvalidRequest::Resource(
+                "authorities have no labels that could be selected",
             ));
         }
-        let target = Target::parse(resource)?;
         let outbound = match &request.outbound {
             None | Some(stat_summary_request::Outbound::None(_)) => Outbound::None,
             Some(stat_summary_request::Outbound::ToResource(to)) => {
@@ -89,6 +97,7 @@ impl StatRequest {
         let window = Window::parse(&request.time_window)?;
         Ok(Self {
             target,
+            selector,
             outbound,
             window,
             tcp_stats: request.tcp_stats,
@@ -103,11 +112,7 @@ fn check_types(target: &Target, outbound: &Outbound) -> Result<(), InvalidReques
         ));
     }
     let (Outbound::To(peer) | Outbound::From(peer)) = outbound else {
-        return if target.kind == ResourceType::Service {
-            Err(SERVICE)
-        } else {
-            Ok(())
-        };
+        return Ok(());
     };
     let from = matches!(outbound, Outbound::From(_));
     let service = if from { peer.kind } else { target.kind };
@@ -128,7 +133,7 @@ fn check_types(target: &Target, outbound: &Outbound) -> Result<(), InvalidReques
 }
 
 const SERVICE: InvalidRequest = InvalidRequest::Resource(
-    "service only supported as a target on 'from' queries, or as a destination on 'to' queries",
+    "a service receives and never sends: ask for it alone or with 'from', or for others with 'to' it",
 );
 
 impl Target {
@@ -229,10 +234,9 @@ mod tests {
     #[test]
     fn requests_that_make_no_sense_are_refused() {
         use stat_summary_request::Outbound::{FromResource, None, ToResource};
-        let service = "service only supported as a target on 'from' queries, or as a destination \
-                       on 'to' queries";
+        let service = "a service receives and never sends: ask for it alone or with 'from', or for \
+                       others with 'to' it";
         let all = "resource type 'all' is not supported as a filter";
-        assert_eq!(refusal("service", None(Empty {})), service);
         assert_eq!(refusal("service", ToResource(resource("pod"))), service);
         assert_eq!(refusal("pod", FromResource(resource("service"))), service);
         assert_eq!(refusal("pod", ToResource(resource("all"))), all);
@@ -250,8 +254,26 @@ mod tests {
     }
 
     #[test]
+    fn labels_select_objects_only() {
+        let parse = |kind: &str, text: &str| {
+            StatRequest::parse(&StatSummaryRequest {
+                selector: Some(ResourceSelection {
+                    resource: Some(resource(kind)),
+                    label_selector: text.into(),
+                }),
+                time_window: "1m".into(),
+                ..StatSummaryRequest::default()
+            })
+        };
+        assert!(parse("pod", "app=web").is_ok());
+        assert!(parse("authority", "app=web").is_err());
+        assert!(parse("pod", "app=,").is_err());
+    }
+
+    #[test]
     fn services_are_targets_of_from_and_peers_of_to() {
         use stat_summary_request::Outbound::{FromResource, ToResource};
+        assert!(parse("service", stat_summary_request::Outbound::None(Empty {})).is_ok());
         assert!(parse("service", FromResource(resource("deployment"))).is_ok());
         assert!(parse("deployment", ToResource(resource("service"))).is_ok());
         assert!(parse("all", FromResource(resource("deployment"))).is_ok());

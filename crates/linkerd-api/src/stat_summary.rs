@@ -60,9 +60,10 @@ async fn rows(
 ) -> Result<Vec<Row>, StatError> {
     let StatRequest {
         target,
+        selector,
         outbound,
         window,
-        ..
+        tcp_stats: _,
     } = request;
     let objects = cluster.objects(target.kind, &target.namespace, &target.name)?;
     let mut figures = ask(prometheus, request).await?;
@@ -81,6 +82,9 @@ async fn rows(
         }
     };
     if target.kind == ResourceType::Authority {
+        if !selector.selects_all() {
+            return Ok(Vec::new());
+        }
         let wanted = |name: &str| target.name.is_empty() || target.name == name;
         let figures = figures.into_iter().filter(|((_, name), _)| wanted(name));
         return Ok(figures
@@ -89,6 +93,9 @@ async fn rows(
     }
     let mut rows = Vec::new();
     for object in objects {
+        if !cluster.has_labels(target.kind, &object.namespace, &object.name, selector) {
+            continue;
+        }
         let figures = figures.remove(&(object.namespace.clone(), object.name.clone()));
         // Seen from one side only, an object without traffic has nothing to do with the question.
         if figures.is_none() && !matches!(outbound, Outbound::None) {

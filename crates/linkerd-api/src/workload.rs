@@ -12,6 +12,8 @@ use tracing::warn;
 pub struct Workload {
     /// Kubernetes' unique id.
     pub uid: String,
+    /// Its own labels.
+    pub labels: BTreeMap<String, String>,
     /// The object that manages this one.
     pub controller: Option<Controller>,
     /// Which pods belong to it by their labels; none: no pod does.
@@ -62,6 +64,7 @@ impl Workload {
         Self {
             controller: Controller::of(&metadata),
             uid: metadata.uid.unwrap_or_default(),
+            labels: metadata.labels.unwrap_or_default(),
             selector: None,
         }
     }

@@ -238,11 +238,12 @@ async fn connections_are_counted_when_asked_for() {
             ]
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
         };
+        let mut plain = labels("no_proxy_tls").to_vec();
+        plain.push(("no_tls_reason".into(), "peer_sent_plaintext".into()));
         match query {
-            q if q.contains("tcp_open_connections") => vector(&[
-                series(&labels("true"), "3"),
-                series(&labels("no_proxy_tls"), "2"),
-            ]),
+            q if q.contains("tcp_open_connections") => {
+                vector(&[series(&labels("true"), "3"), series(&plain, "2")])
+            }
             q if q.contains("tcp_read_bytes_total") => vector(&[series(&labels(""), "10")]),
             q if q.contains("tcp_write_bytes_total") => vector(&[series(&labels(""), "20")]),
             _ => vector(&[]),
@@ -264,6 +265,7 @@ async fn connections_are_counted_when_asked_for() {
         tls_open_connections: 3,
         read_bytes: 10,
         write_bytes: 20,
+        no_tls_reasons: [("peer_sent_plaintext".to_owned(), 2)].into(),
     };
     assert_eq!(rows[0].tcp_stats, Some(expected));
 }
@@ -286,6 +288,37 @@ async fn all_has_a_table_for_each_type() {
 }
 
 #[tokio::test]
+async fn labels_select_rows() {
+    let cluster = Cluster::default();
+    for (name, tier) in [("web", "front"), ("db", "back")] {
+        let metadata = ObjectMeta {
+            labels: Some([("tier".to_owned(), tier.to_owned())].into()),
+            ..ObjectMeta::default()
+        };
+        let workload = Workload::by_labels(metadata, None);
+        cluster.deployments.insert(key("emojivoto", name), workload);
+    }
+    cluster.pods.insert(key("emojivoto", "x"), pod("x", true));
+    let prometheus = FakePrometheus::start(|_| vector(&[])).await;
+    let mut client = api(Arc::new(cluster), &prometheus.url()).await;
+    for (selector, expected) in [
+        ("tier=front", &["web"][..]),
+        ("tier in (front,back)", &["db", "web"]),
+        ("!tier", &["x"]),
+    ] {
+        let mut request = request(resource("all", "emojivoto", ""), NO_PEER);
+        let selection = request.selector.as_mut().expect("set");
+        selection.label_selector = selector.into();
+        let answer = client.stat_summary(request).await.expect("an answer");
+        let names: Vec<_> = rows(answer.into_inner())
+            .into_iter()
+            .filter_map(|row| Some(row.resource?.name))
+            .collect();
+        assert_eq!(names, expected);
+    }
+}
+
+#[tokio::test]
 async fn an_unknown_object_is_not_found_and_nonsense_is_said_in_the_answer() {
     let prometheus = FakePrometheus::start(|_| vector(&[])).await;
     let mut client = api(cluster(), &prometheus.url()).await;
@@ -298,7 +331,8 @@ async fn an_unknown_object_is_not_found_and_nonsense_is_said_in_the_answer() {
         (status.code(), status.message()),
         (Code::NotFound, "deployment.apps \"x\" not found")
     );
-    let nonsense = request(resource("service", "emojivoto", ""), NO_PEER);
+    let nonsense = Outbound::FromResource(resource("service", "emojivoto", ""));
+    let nonsense = request(resource("deployment", "emojivoto", ""), nonsense);
     let answer = client
         .stat_summary(nonsense)
         .await

@@ -11,7 +11,7 @@ use linkerd_names::ResourceType;
 use linkerd_proto::public::{EdgesRequest, ResourceSelection};
 use tonic::Code;
 
-use crate::{control_plane, duration, global::Global, resource, stdout};
+use crate::{control_plane, duration, global::Global, resource, selector::Selector, stdout};
 
 /// Arguments of `linkerd edges`.
 #[derive(clap::Args, Debug)]
@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// replicationcontroller, cronjob, job, pod, namespace
     #[arg(value_name = "RESOURCE")]
     resource: Vec<String>,
+
+    #[command(flatten)]
+    selector: Selector,
 
     /// Namespace of one end of each edge
     #[arg(short, long, default_value = "default")]
@@ -95,6 +98,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
 fn request(args: &Args) -> anyhow::Result<EdgesRequest> {
     let Args {
         resource,
+        selector,
         namespace,
         all_namespaces,
         time_window,
@@ -128,7 +132,7 @@ fn request(args: &Args) -> anyhow::Result<EdgesRequest> {
     Ok(EdgesRequest {
         selector: Some(ResourceSelection {
             resource: Some(resource::message(kind, namespace, &name)),
-            label_selector: String::new(),
+            label_selector: selector.selector.clone(),
         }),
         time_window: duration::whole_units(time_window, window),
     })

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use linkerd_names::CONTROL_PLANE_NAMESPACE_DEFAULT;
 
 /// Title of these flags in the help text.
-const GLOBAL: &str = "Global options";
+pub(crate) const GLOBAL: &str = "Global options";
 
 /// Which control plane, and how to reach its cluster.
 #[derive(clap::Args, Clone, Debug)]

@@ -18,6 +18,7 @@ mod manifests;
 mod proof;
 mod proxy_flags;
 mod resource;
+mod selector;
 mod stat;
 mod stdout;
 mod table;

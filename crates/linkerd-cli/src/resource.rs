@@ -1,5 +1,5 @@
 //! How people write what they ask about: `deploy`, `po/web-0`, `svc web`.
-//! Entry: [`parse`]. Pure.
+//! Entries: [`parse`] for one, [`parse_several`]. Pure.
 
 use linkerd_names::{OwnerKind, ResourceType};
 use linkerd_proto::public::Resource;
@@ -72,6 +72,10 @@ pub(crate) enum InvalidResource {
     UnknownType(String),
     #[error("Invalid resource string: {0}")]
     Form(String),
+    #[error("'all' cannot be asked for beside other resources")]
+    AllAndMore,
+    #[error("{0} is asked for twice")]
+    Twice(String),
 }
 
 /// Reads `TYPE`, `TYPE/NAME` or `TYPE NAME`.
@@ -89,6 +93,45 @@ pub(crate) fn parse(words: &[&str]) -> Result<(ResourceType, String), InvalidRes
         _ => return Err(InvalidResource::Form(words.join(" "))),
     };
     Ok((parse_type(kind)?, name.to_owned()))
+}
+
+/// Reads `TYPE[,TYPE…]`, `TYPE NAME…`, or several of `TYPE/NAME` and `TYPE`, as kubectl does. A word after
+/// a type alone is a name, whatever it says.
+///
+/// # Errors
+/// [`InvalidResource`] quotes the text.
+pub(crate) fn parse_several(
+    words: &[&str],
+) -> Result<Vec<(ResourceType, String)>, InvalidResource> {
+    let mut found = Vec::new();
+    match words {
+        [types, names @ ..]
+            if !names.is_empty()
+                && !types.contains('/')
+                && !names.iter().any(|name| name.contains('/')) =>
+        {
+            for word in types.split(',') {
+                let kind = parse_type(word)?;
+                found.extend(names.iter().map(|name| (kind, (*name).to_owned())));
+            }
+        }
+        _ => {
+            for part in words.iter().flat_map(|word| word.split(',')) {
+                found.push(parse(&[part])?);
+            }
+        }
+    }
+    for (index, resource) in found.iter().enumerate() {
+        let (kind, name) = resource;
+        if *kind == ResourceType::All && found.len() > 1 {
+            return Err(InvalidResource::AllAndMore);
+        }
+        if found[..index].contains(resource) {
+            let separator = if name.is_empty() { "" } else { "/" };
+            return Err(InvalidResource::Twice(format!("{kind}{separator}{name}")));
+        }
+    }
+    Ok(found)
 }
 
 /// Reads a word for a type.
@@ -140,6 +183,47 @@ mod tests {
         );
         assert_eq!(parse(&["deploy/web"]), Ok(web.clone()));
         assert_eq!(parse(&["deploy", "web"]), Ok(web));
+    }
+
+    #[test]
+    fn several_resources_are_written_as_for_kubectl() {
+        let texts = |words: &[&str]| {
+            let found = parse_several(words)?;
+            let text = |(kind, name): (ResourceType, String)| format!("{kind}/{name}");
+            Ok::<_, InvalidResource>(found.into_iter().map(text).collect::<Vec<_>>())
+        };
+        for (words, expected) in [
+            (&["deploy"][..], &["deployment/"][..]),
+            (&["deploy,sts"], &["deployment/", "statefulset/"]),
+            (
+                &["deploy", "web", "db"],
+                &["deployment/web", "deployment/db"],
+            ),
+            (&["deploy/web", "po/x"], &["deployment/web", "pod/x"]),
+            (&["deploy/web", "sts"], &["deployment/web", "statefulset/"]),
+            (&["deploy,sts", "db"], &["deployment/db", "statefulset/db"]),
+            (&["all"], &["all/"]),
+        ] {
+            assert_eq!(texts(words).expect("valid"), expected, "{words:?}");
+        }
+        for (words, message) in [
+            (
+                &["all", "po/x"][..],
+                "'all' cannot be asked for beside other resources",
+            ),
+            (&["po,po"], "pod is asked for twice"),
+            (&["po/x", "pods/x"], "pod/x is asked for twice"),
+            (
+                &["a", "b", "c"],
+                "cannot find Kubernetes canonical name from friendly name [a]",
+            ),
+            (
+                &["po,"],
+                "cannot find Kubernetes canonical name from friendly name []",
+            ),
+        ] {
+            assert_eq!(texts(words).expect_err("refused").to_string(), message);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use linkerd_proto::public::stat_summary_response::Response;
 use tracing::debug;
 
-use crate::{control_plane, global::Global, stdout};
+use crate::{control_plane, global::Global, selector::Selector, stdout};
 
 /// Arguments of `linkerd stat`.
 #[derive(clap::Args, Debug)]
@@ -21,8 +21,11 @@ Examples:
   # All authorities that the workloads of a namespace were asked for.
   linkerd stat authority -n emojivoto
 
-  # One deployment.
+  # One deployment; several; all of two kinds; those with a label.
   linkerd stat deploy/web -n emojivoto
+  linkerd stat deploy/web sts/db -n emojivoto
+  linkerd stat deploy,sts -n emojivoto
+  linkerd stat deploy -l app.kubernetes.io/part-of=shop -A
 
   # Requests from one deployment to each service.
   linkerd stat svc --from deploy/web -n emojivoto
@@ -30,12 +33,16 @@ Examples:
   # Everything, everywhere, with the reasons for plaintext.
   linkerd stat all -A -o wide")]
 pub(crate) struct Args {
-    /// TYPE, TYPE NAME or TYPE/NAME; types: deployment, daemonset, statefulset, replicaset,
-    /// replicationcontroller, cronjob, job, pod, namespace, service, authority, all
+    /// TYPE[,TYPE], TYPE NAME [NAME] or TYPE/NAME [TYPE/NAME]; types: deployment, daemonset,
+    /// statefulset, replicaset, replicationcontroller, cronjob, job, pod, namespace, service,
+    /// authority, all
     #[arg(value_name = "RESOURCE")]
     resource: Vec<String>,
 
-    /// Namespace of the resource
+    #[command(flatten)]
+    selector: Selector,
+
+    /// Namespace of the resources
     #[arg(short, long, default_value = request::NAMESPACE_DEFAULT)]
     namespace: String,
 
@@ -84,22 +91,28 @@ enum Output {
 /// # Errors
 /// When the flags make no sense, or the control plane has no answer.
 pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
-    let (request, window) = request::build(args).map_err(|error| {
+    let (requests, window) = request::build(args).map_err(|error| {
         anyhow!("error creating metrics request while making stats request: {error}")
     })?;
-    debug!(?request, "the question");
+    debug!(?requests, "the questions");
     let mut client = match control_plane::api_client(global).await {
         Ok(client) => client,
         Err(error) => return Ok(control_plane::report(global, &error)),
     };
-    let response = control_plane::answer(client.stat_summary(request))
-        .await
-        .map_err(|error| anyhow!("StatSummary API error: {error}"))?;
-    let tables = match response.response {
-        Some(Response::Ok(ok)) => rows::tables(ok, window)?,
-        Some(Response::Error(error)) => bail!("StatSummary API response error: {}", error.error),
-        None => bail!("StatSummary API error: the answer is empty"),
-    };
+    let mut answers = Vec::new();
+    for request in requests {
+        let response = control_plane::answer(client.stat_summary(request))
+            .await
+            .map_err(|error| anyhow!("StatSummary API error: {error}"))?;
+        match response.response {
+            Some(Response::Ok(ok)) => answers.extend(ok.stat_tables),
+            Some(Response::Error(error)) => {
+                bail!("StatSummary API response error: {}", error.error)
+            }
+            None => bail!("StatSummary API error: the answer is empty"),
+        }
+    }
+    let tables = rows::tables(answers, window)?;
     if tables.iter().all(|table| table.rows.is_empty()) {
         eprintln!("No traffic found.");
     }

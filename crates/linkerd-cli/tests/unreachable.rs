@@ -126,7 +126,7 @@ fn an_unknown_context_is_an_error() {
     let path = kubeconfig("context", "https://127.0.0.1:1");
     let (code, _, stderr) = linkerd(
         &path,
-        &["stat", "deploy", "--context", "nope", "-l", "mesh"],
+        &["stat", "deploy", "--context", "nope", "-L", "mesh"],
     );
     assert_eq!(code, Some(1));
     assert!(stderr.contains("nope"), "{stderr}");
@@ -210,7 +210,12 @@ fn flags_that_make_no_sense_are_refused_before_anybody_is_asked() {
         ),
         (&["get"], "Error: accepts 1 arg(s), received 0\n"),
         (
-            &["stat", "deploy", "-l", "a/b"],
+            &["stat", "deploy", "-L", "a/b"],
+            "Error: a/b is not a valid namespace\n",
+        ),
+        // Where there are no labels to select by it means what it meant in 2018.
+        (
+            &["get", "pods", "-l", "a/b"],
             "Error: a/b is not a valid namespace\n",
         ),
     ] {

@@ -17,6 +17,7 @@ fn request(target: Target, outbound: Outbound) -> StatRequest {
     let window = Window::parse("1m").expect("a window");
     StatRequest {
         target,
+        selector: Default::default(),
         outbound,
         window,
         tcp_stats: true,
@@ -132,12 +133,39 @@ fn questions_about_connections_look_at_the_clients_side() {
     let question = Question::new(&request);
     assert_eq!(
         question.open_connections(),
-        r#"sum(tcp_open_connections{deployment="web", direction="inbound", namespace="ns", peer="src"}) by (namespace, deployment, tls)"#
+        r#"sum(tcp_open_connections{deployment="web", direction="inbound", namespace="ns", peer="src"}) by (namespace, deployment, tls, no_tls_reason)"#
     );
     assert_eq!(
         question.bytes("tcp_read_bytes_total"),
         r#"sum(increase(tcp_read_bytes_total{deployment="web", direction="inbound", namespace="ns", peer="src"}[1m])) by (namespace, deployment)"#
     );
+}
+
+#[test]
+fn questions_about_connections_to_a_peer_look_at_the_servers_side() {
+    let to = Outbound::To(target("deployment", "ns", "db"));
+    let request = request(target("deployment", "ns", "web"), to);
+    assert_eq!(
+        Question::new(&request).bytes("tcp_read_bytes_total"),
+        r#"sum(increase(tcp_read_bytes_total{deployment="web", direction="outbound", dst_deployment="db", dst_namespace="ns", namespace="ns", peer="dst"}[1m])) by (namespace, deployment)"#
+    );
+    assert!(Question::new(&request).has_connections());
+}
+
+#[test]
+fn questions_about_a_service_are_about_its_clients_series() {
+    let request = request(target("service", "ns", "web"), Outbound::None);
+    assert_eq!(
+        Question::new(&request).responses(),
+        r#"sum(increase(response_total{direction="outbound", dst_namespace="ns", dst_service="web"}[1m])) by (dst_namespace, dst_service, classification, tls, no_tls_reason)"#
+    );
+}
+
+#[test]
+fn connections_have_no_authority() {
+    let to = Outbound::To(target("authority", "ns", "web:80"));
+    let request = request(target("deployment", "ns", "web"), to);
+    assert!(!Question::new(&request).has_connections());
 }
 
 #[test]

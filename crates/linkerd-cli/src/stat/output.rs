@@ -111,9 +111,14 @@ fn meshed(row: &Row) -> String {
     )
 }
 
-/// `peer_sent_plaintext (3), off_cluster (1)`, the most frequent first.
+/// `peer_sent_plaintext (3), off_cluster (1)`, the most frequent first: of requests, or of open
+/// connections where there were no requests.
 fn reasons(row: &Row) -> Option<String> {
-    let reasons = &row.requests.as_ref()?.no_tls_reasons;
+    let reasons = match (&row.requests, &row.tcp) {
+        (Some(requests), _) => &requests.no_tls_reasons,
+        (None, Some(tcp)) => &tcp.no_tls_reasons,
+        (None, None) => return None,
+    };
     let mut reasons: Vec<(&String, &u64)> = reasons.iter().collect();
     reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let texts: Vec<String> = reasons
@@ -138,6 +143,7 @@ struct JsonRow<'a> {
     tls: Option<f64>,
     no_tls_reasons: Option<&'a BTreeMap<String, u64>>,
     tcp_open_connections: Option<u64>,
+    tcp_no_tls_reasons: Option<&'a BTreeMap<String, u64>>,
     tcp_read_bytes_rate: Option<f64>,
     tcp_write_bytes_rate: Option<f64>,
 }
@@ -170,6 +176,7 @@ fn json_row(row: &Row) -> JsonRow<'_> {
         tls: requests.map(|it| it.tls),
         no_tls_reasons: requests.map(|it| &it.no_tls_reasons),
         tcp_open_connections: tcp.map(|it| it.open_connections),
+        tcp_no_tls_reasons: tcp.map(|it| &it.no_tls_reasons),
         tcp_read_bytes_rate: tcp.map(|it| it.read_bytes_per_second),
         tcp_write_bytes_rate: tcp.map(|it| it.write_bytes_per_second),
     }

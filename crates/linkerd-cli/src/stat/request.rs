@@ -1,4 +1,4 @@
-//! From the flags of `stat` to a request. Entry: [`build`]. Pure.
+//! From the flags of `stat` to requests, one for each resource. Entry: [`build`]. Pure.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ pub(super) const NAMESPACE_DEFAULT: &str = "default";
 /// Flags that make no sense. The texts are those of Linkerd in 2018 where it had them.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InvalidArgs {
-    #[error("accepts between 1 and 2 arg(s), received {0}")]
-    Count(usize),
+    #[error("requires at least 1 arg(s), only received 0")]
+    Count,
     #[error(transparent)]
     Resource(#[from] InvalidResource),
     #[error(transparent)]
@@ -31,14 +31,15 @@ pub(super) enum InvalidArgs {
     Flags(&'static str),
 }
 
-/// Returns the request, and its window of time.
+/// Returns the requests, in the order in which their resources were named, and their window of time.
 ///
 /// # Errors
 /// The first of the flags, in the order of the help text, that makes no sense.
-pub(super) fn build(args: &Args) -> Result<(StatSummaryRequest, Duration), InvalidArgs> {
+pub(super) fn build(args: &Args) -> Result<(Vec<StatSummaryRequest>, Duration), InvalidArgs> {
     let Args {
         resource,
         namespace,
+        selector,
         all_namespaces,
         time_window,
         to,
@@ -47,11 +48,14 @@ pub(super) fn build(args: &Args) -> Result<(StatSummaryRequest, Duration), Inval
         from_namespace,
         output,
     } = args;
-    if !(1..=2).contains(&resource.len()) {
-        return Err(InvalidArgs::Count(resource.len()));
+    if resource.is_empty() {
+        return Err(InvalidArgs::Count);
     }
     let words: Vec<&str> = resource.iter().map(String::as_str).collect();
-    let (kind, name) = resource::parse(&words)?;
+    let resources = resource::parse_several(&words)?;
+    let only_namespaces = resources
+        .iter()
+        .all(|(kind, _)| *kind == ResourceType::Namespace);
     if to.is_some() && from.is_some() {
         return Err(InvalidArgs::Flags(
             "--to and --from flags are mutually exclusive",
@@ -67,10 +71,10 @@ pub(super) fn build(args: &Args) -> Result<(StatSummaryRequest, Duration), Inval
             "--to and --to-namespace cannot be mixed with --from and --from-namespace",
         ));
     }
-    if kind == ResourceType::Namespace {
+    if only_namespaces {
         check_namespace_target(args)?;
     }
-    let namespace = if *all_namespaces || kind == ResourceType::Namespace {
+    let namespace = if *all_namespaces || only_namespaces {
         ""
     } else {
         namespace
@@ -81,7 +85,10 @@ pub(super) fn build(args: &Args) -> Result<(StatSummaryRequest, Duration), Inval
     if window.is_zero() {
         return Err(InvalidArgs::EmptyWindow);
     }
-    if *all_namespaces && !name.is_empty() {
+    let named = |(kind, name): &(ResourceType, String)| {
+        !name.is_empty() && (only_namespaces || *kind != ResourceType::Namespace)
+    };
+    if *all_namespaces && resources.iter().any(named) {
         return Err(InvalidArgs::Flags(
             "stats for a resource cannot be retrieved by name across all namespaces",
         ));
@@ -99,16 +106,22 @@ pub(super) fn build(args: &Args) -> Result<(StatSummaryRequest, Duration), Inval
         (None, Some(from)) => Outbound::FromResource(from),
         (None, None) => Outbound::None(Empty {}),
     };
-    let request = StatSummaryRequest {
-        selector: Some(ResourceSelection {
-            resource: Some(resource::message(kind, namespace, &name)),
-            label_selector: String::new(),
-        }),
-        time_window: duration::whole_units(time_window, window),
-        outbound: Some(outbound),
-        tcp_stats: *output != Output::Table,
+    let request = |(kind, name): (ResourceType, String)| {
+        let namespace = match kind {
+            ResourceType::Namespace => "",
+            _ => namespace,
+        };
+        StatSummaryRequest {
+            selector: Some(ResourceSelection {
+                resource: Some(resource::message(kind, namespace, &name)),
+                label_selector: selector.selector.clone(),
+            }),
+            time_window: duration::whole_units(time_window, window),
+            outbound: Some(outbound.clone()),
+            tcp_stats: *output != Output::Table,
+        }
     };
-    Ok((request, window))
+    Ok((resources.into_iter().map(request).collect(), window))
 }
 
 /// A namespace is in no other namespace, so these flags have no meaning for it.
@@ -161,16 +174,46 @@ mod tests {
         args: Args,
     }
 
-    fn build(flags: &str) -> Result<(StatSummaryRequest, Duration), InvalidArgs> {
+    fn build_all(flags: &str) -> Result<Vec<StatSummaryRequest>, InvalidArgs> {
         let words = ["stat"].into_iter().chain(flags.split_whitespace());
-        super::build(&Stat::try_parse_from(words).expect("known flags").args)
+        let args = Stat::try_parse_from(words).expect("known flags").args;
+        super::build(&args).map(|(requests, _)| requests)
+    }
+
+    fn build(flags: &str) -> Result<StatSummaryRequest, InvalidArgs> {
+        build_all(flags).map(|requests| match <[_; 1]>::try_from(requests) {
+            Ok([request]) => request,
+            Err(several) => panic!("several requests: {several:?}"),
+        })
+    }
+
+    #[test]
+    fn each_resource_has_its_request() {
+        let targets = |flags: &str| -> Vec<_> {
+            let selections = build_all(flags).expect(flags).into_iter();
+            selections
+                .map(|request| request.selector.expect("set"))
+                .map(|it| (it.resource.expect("set"), it.label_selector))
+                .collect()
+        };
+        assert_eq!(
+            targets("deploy/web ns/b po -n a -l app=web"),
+            [
+                (message("deployment", "a", "web"), "app=web".to_owned()),
+                (message("namespace", "", "b"), "app=web".to_owned()),
+                (message("pod", "a", ""), "app=web".to_owned()),
+            ]
+        );
     }
 
     #[test]
     fn flags_that_make_no_sense_are_refused_in_a_fixed_order() {
         for (flags, message) in [
-            ("", "accepts between 1 and 2 arg(s), received 0"),
-            ("a b c", "accepts between 1 and 2 arg(s), received 3"),
+            ("", "requires at least 1 arg(s), only received 0"),
+            (
+                "a b c",
+                "cannot find Kubernetes canonical name from friendly name [a]",
+            ),
             (
                 "node --to x --from y",
                 "cannot find Kubernetes canonical name from friendly name [node]",
@@ -259,7 +302,7 @@ mod tests {
             ("deploy", Outbound::None(Empty {})),
         ] {
             assert_eq!(
-                build(flags).expect(flags).0.outbound,
+                build(flags).expect(flags).outbound,
                 Some(expected),
                 "{flags}"
             );
@@ -280,7 +323,7 @@ mod tests {
             ("ns emojivoto", message("namespace", "", "emojivoto")),
             ("all -A", message("all", "", "")),
         ] {
-            let (request, _) = build(flags).expect(flags);
+            let request = build(flags).expect(flags);
             assert_eq!(
                 request.selector.expect("set").resource,
                 Some(expected),
@@ -298,7 +341,7 @@ mod tests {
             ("1us", "1ms"),
         ] {
             assert_eq!(
-                build(&format!("po -t {text}")).expect(text).0.time_window,
+                build(&format!("po -t {text}")).expect(text).time_window,
                 sent
             );
         }

@@ -5,14 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use linkerd_names::ResourceType;
 use linkerd_proto::public::{
     BasicStats, StatTable, TcpStats,
-    stat_summary_response::Ok as StatOk,
     stat_table::{self, pod_group},
 };
 
 /// Rows of one type.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Sorted by namespace and name.
+    /// Sorted by namespace and name; at least one.
     pub(super) rows: Vec<Row>,
 }
 
@@ -45,6 +44,8 @@ pub(super) struct Requests {
 #[derive(Debug)]
 pub(super) struct Tcp {
     pub(super) open_connections: u64,
+    /// How many of the open connections for each reason for plaintext.
+    pub(super) no_tls_reasons: BTreeMap<String, u64>,
     pub(super) read_bytes_per_second: f64,
     pub(super) write_bytes_per_second: f64,
 }
@@ -54,13 +55,14 @@ pub(super) struct Tcp {
 #[error("the control plane answers with a row that this version does not understand")]
 pub(super) struct UnknownRow;
 
-/// Computes what the answer says about a window of time. Tables without rows are left out.
+/// Computes what the answers say about a window of time: one table for each type, in the order in which
+/// types first come. Tables without rows are left out.
 ///
 /// # Errors
 /// [`UnknownRow`].
-pub(super) fn tables(answer: StatOk, window: Duration) -> Result<Vec<Table>, UnknownRow> {
-    let mut tables = Vec::new();
-    for StatTable { table } in answer.stat_tables {
+pub(super) fn tables(answers: Vec<StatTable>, window: Duration) -> Result<Vec<Table>, UnknownRow> {
+    let mut tables: Vec<Table> = Vec::new();
+    for StatTable { table } in answers {
         let Some(stat_table::Table::PodGroup(group)) = table else {
             return Err(UnknownRow);
         };
@@ -68,11 +70,18 @@ pub(super) fn tables(answer: StatOk, window: Duration) -> Result<Vec<Table>, Unk
             .rows
             .into_iter()
             .map(|row| Row::new(row, window).ok_or(UnknownRow));
-        let mut rows = rows.collect::<Result<Vec<Row>, UnknownRow>>()?;
-        rows.sort_by_cached_key(|row| format!("{}/{}", row.namespace, row.name));
-        if !rows.is_empty() {
-            tables.push(Table { rows });
+        for row in rows {
+            let row = row?;
+            let of_type = |table: &&mut Table| table.rows[0].kind == row.kind;
+            match tables.iter_mut().find(of_type) {
+                Some(table) => table.rows.push(row),
+                None => tables.push(Table { rows: vec![row] }),
+            }
         }
+    }
+    for table in &mut tables {
+        let name = |row: &Row| format!("{}/{}", row.namespace, row.name);
+        table.rows.sort_by_cached_key(name);
     }
     Ok(tables)
 }
@@ -90,7 +99,7 @@ impl Row {
             name: resource.name,
             pods,
             requests: row.stats.map(|stats| Requests::new(stats, window)),
-            tcp: row.tcp_stats.map(|stats| Tcp::new(&stats, window)),
+            tcp: row.tcp_stats.map(|stats| Tcp::new(stats, window)),
         })
     }
 }
@@ -111,9 +120,10 @@ impl Requests {
 }
 
 impl Tcp {
-    fn new(stats: &TcpStats, window: Duration) -> Self {
+    fn new(stats: TcpStats, window: Duration) -> Self {
         Self {
             open_connections: stats.open_connections,
+            no_tls_reasons: stats.no_tls_reasons.into_iter().collect(),
             read_bytes_per_second: rate(stats.read_bytes, window),
             write_bytes_per_second: rate(stats.write_bytes, window),
         }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use linkerd_names::OwnerKind;
 use linkerd_proto::public::{
     BasicStats, StatTable, TcpStats,
-    stat_summary_response::Ok as StatOk,
     stat_table::{self, PodGroup, pod_group},
 };
 
@@ -64,7 +63,7 @@ fn answer_over(window: Duration, groups: Vec<Vec<pod_group::Row>>) -> Vec<Table>
             table: Some(stat_table::Table::PodGroup(PodGroup { rows })),
         })
         .collect();
-    tables(StatOk { stat_tables }, window).expect("known types")
+    tables(stat_tables, window).expect("known types")
 }
 
 #[test]
@@ -162,6 +161,36 @@ po/web-7c9f-x      1/1   100.00%   1.0rps           1ms          10ms         10
 }
 
 #[test]
+fn objects_of_one_type_are_in_one_table_however_they_were_asked_for() {
+    let groups = vec![
+        vec![with_pods(row(DEPLOYMENT, "ns", "web"), 1, 1)],
+        vec![with_pods(row(POD, "ns", "x"), 1, 1)],
+        vec![with_pods(row(DEPLOYMENT, "ns", "db"), 1, 1)],
+    ];
+    let text = table(&answer(groups), false, false);
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(
+        names,
+        ["NAME", "deploy/db", "deploy/web", "", "NAME", "po/x"]
+    );
+}
+
+#[test]
+fn connections_without_requests_have_their_own_reasons() {
+    let mut db = with_pods(row(DEPLOYMENT, "ns", "db"), 1, 1);
+    db.tcp_stats = Some(TcpStats {
+        open_connections: 2,
+        no_tls_reasons: [("peer_sent_plaintext".to_owned(), 2)].into(),
+        ..TcpStats::default()
+    });
+    let text = table(&answer(vec![vec![db]]), false, true);
+    assert!(text.ends_with("   peer_sent_plaintext (2)\n"), "{text}");
+}
+
+#[test]
 fn nothing_is_an_empty_table_and_an_empty_array() {
     assert_eq!(table(&answer(vec![vec![]]), false, false), "");
     assert_eq!(json(&answer(vec![])), "[]\n");
@@ -184,6 +213,7 @@ fn full() -> Vec<Table> {
         tls_open_connections: 5,
         read_bytes: 6000,
         write_bytes: 90,
+        no_tls_reasons: [("peer_sent_plaintext".to_owned(), 2)].into(),
     });
     let idle = with_pods(row(DEPLOYMENT, "emojivoto", "idle"), 0, 1);
     answer(vec![vec![web, idle]])
@@ -219,6 +249,7 @@ fn the_document_has_null_where_there_was_no_traffic() {
     "tls": null,
     "no_tls_reasons": null,
     "tcp_open_connections": null,
+    "tcp_no_tls_reasons": null,
     "tcp_read_bytes_rate": null,
     "tcp_write_bytes_rate": null
   },
@@ -238,6 +269,9 @@ fn the_document_has_null_where_there_was_no_traffic() {
       "peer_sent_plaintext": 10
     },
     "tcp_open_connections": 7,
+    "tcp_no_tls_reasons": {
+      "peer_sent_plaintext": 2
+    },
     "tcp_read_bytes_rate": 100.0,
     "tcp_write_bytes_rate": 1.5
   }
@@ -251,10 +285,8 @@ fn a_row_of_an_unknown_type_is_an_error() {
     let group = PodGroup {
         rows: vec![row("node", "", "a")],
     };
-    let answer = StatOk {
-        stat_tables: vec![StatTable {
-            table: Some(stat_table::Table::PodGroup(group)),
-        }],
+    let answer = StatTable {
+        table: Some(stat_table::Table::PodGroup(group)),
     };
-    assert!(tables(answer, Duration::from_secs(60)).is_err());
+    assert!(tables(vec![answer], Duration::from_secs(60)).is_err());
 }
