@@ -21,7 +21,7 @@ pub(crate) struct Args {
     keep_cluster: bool,
 }
 
-/// The steps, in the order in which they run: cheap ones first.
+/// The steps, in the order in which they run: cheap ones first, as far as they stand alone.
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
 enum Step {
     Fmt,
@@ -31,9 +31,10 @@ enum Step {
     Unit,
     Bench,
     Cluster,
+    Instructions,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step::Fmt,
     Step::Tidy,
     Step::Clippy,
@@ -41,6 +42,7 @@ const STEPS: [Step; 7] = [
     Step::Unit,
     Step::Bench,
     Step::Cluster,
+    Step::Instructions,
 ];
 
 /// Programs that the network tests start, and their Debian packages.
@@ -104,6 +106,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
                 counts.passed += figures;
             }
             Step::Cluster => cluster_tests(keep_cluster, &mut counts)?,
+            // After the images, whose proxy it is about.
+            Step::Instructions => {
+                counts.passed += step("instructions for a request", bench::instructions)?;
+            }
         }
     }
     anstream::eprintln!("{:>8}  in all", seconds(started.elapsed()));

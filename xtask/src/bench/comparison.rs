@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -71,11 +71,12 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Builds and installs programs, writes certificates and makes folders.
+    /// Builds and installs programs, writes certificates and makes folders. A linkerd-proxy is built
+    /// unless `proxy` is one.
     ///
     /// # Errors
     /// The first thing that fails.
-    pub(super) fn prepare(options: &Options) -> Result<Self> {
+    pub(super) fn prepare(proxy: Option<&Path>, profile: Profile) -> Result<Self> {
         ensure!(
             rustix::process::geteuid().is_root(),
             "network namespaces need root"
@@ -84,14 +85,14 @@ impl Run {
         raise_file_limit()?;
         programs::install()?;
         let work = work_folder()?;
-        let (tool, proxy) = match &options.proxy {
+        let (tool, proxy) = match proxy {
             Some(proxy) => {
-                let [tool] = programs::build(["linkerd-bench"], options.profile)?;
-                (tool, proxy.clone())
+                let [tool] = programs::build(["linkerd-bench"], profile)?;
+                (tool, proxy.to_path_buf())
             }
             None => {
                 let packages = ["linkerd-bench", "linkerd-proxy"];
-                let [tool, proxy] = programs::build(packages, options.profile)?;
+                let [tool, proxy] = programs::build(packages, profile)?;
                 (tool, proxy)
             }
         };
@@ -147,7 +148,7 @@ impl Run {
 /// # Errors
 /// The first thing that fails; a plane that does not encrypt fails.
 pub(super) fn compare(options: &Options) -> Result<Comparison> {
-    let run = Run::prepare(options)?;
+    let run = Run::prepare(options.proxy.as_deref(), options.profile)?;
     let planes = run.planes(options)?;
     let logs = run.folder.join("logs");
     let mut records = Records::create(&run.folder.join("raw.jsonl"))?;

@@ -11,11 +11,11 @@ use anyhow::{Context as _, Result, ensure};
 use linkerd_names::PROXY_UID;
 use serde::Deserialize;
 
-use super::comparison::{Builtin, Options, Run};
+use super::comparison::{Builtin, Run};
 use super::deployed::Deployed;
 use super::planes::{CALLGRIND, Ours, Setup};
 use super::ports::{GRPC, HTTP, OPAQUE_HTTP};
-use super::programs;
+use super::programs::{self, Profile};
 use super::side::{SIDES, Side, output};
 use super::table::number;
 use crate::progress;
@@ -29,6 +29,9 @@ struct Load {
     subcommand: &'static str,
     port: u16,
     options: &'static [&'static str],
+    /// What both sidecars together may take for a request: a tenth more than they did when this was
+    /// written. Lower it with every gain.
+    instructions_max: f64,
 }
 
 const LOADS: [Load; 4] = [
@@ -37,24 +40,28 @@ const LOADS: [Load; 4] = [
         subcommand: "rate",
         port: HTTP,
         options: &["--rate", "100", "--connections", "1"],
+        instructions_max: 51_000.0,
     },
     Load {
         name: "grpc",
         subcommand: "ping",
         port: GRPC,
         options: &["--connections", "1", "--streams", "1"],
+        instructions_max: 307_000.0,
     },
     Load {
         name: "new-http",
         subcommand: "connections",
         port: HTTP,
         options: &["--clients", "1"],
+        instructions_max: 95_000.0,
     },
     Load {
         name: "new-tcp",
         subcommand: "connections",
         port: OPAQUE_HTTP,
         options: &["--clients", "1"],
+        instructions_max: 110_000.0,
     },
 ];
 
@@ -71,21 +78,34 @@ struct Answer {
     errors: f64,
 }
 
-/// Counts for every load, and returns a Markdown table.
+/// What was counted.
+pub(super) struct Counted {
+    /// In Markdown.
+    pub(super) table: String,
+    /// Where callgrind's own files are.
+    pub(super) folder: PathBuf,
+    /// Loads, counted.
+    pub(super) loads: u64,
+    /// A sentence for every load that took more than it may.
+    pub(super) regressions: Vec<String>,
+}
+
+/// Counts for every load, of `proxy` or of one that is built.
 ///
 /// # Errors
 /// The first thing that fails.
-pub(super) fn run(options: &Options) -> Result<(String, PathBuf)> {
-    let run = Run::prepare(options)?;
+pub(super) fn run(proxy: Option<&Path>, profile: Profile) -> Result<Counted> {
+    let run = Run::prepare(proxy, profile)?;
     programs::install_valgrind()?;
     let plane = Ours::counted(run.program(Builtin::Ours)?);
     let out = run.setup.folder.join(CALLGRIND);
     fs::create_dir_all(&out)?;
     chown(&out, Some(PROXY_UID), Some(PROXY_UID)).context("cannot give a folder away")?;
     let mut lines = vec![
-        "| instructions for a request | outbound | inbound | both |".to_owned(),
-        "|---|---:|---:|---:|".to_owned(),
+        "| instructions for a request | outbound | inbound | both | at most |".to_owned(),
+        "|---|---:|---:|---:|---:|".to_owned(),
     ];
+    let mut regressions = Vec::new();
     for load in &LOADS {
         let [short, long] = progress::step(load.name, || {
             let [short, long] = SECONDS;
@@ -96,10 +116,23 @@ pub(super) fn run(options: &Options) -> Result<(String, PathBuf)> {
         ensure!(requests > 0.0, "{}: too few requests", load.name);
         let [outbound, inbound] =
             [0, 1].map(|side| (long.instructions[side] - short.instructions[side]) / requests);
-        let cells = [outbound, inbound, outbound + inbound].map(number);
+        let both = outbound + inbound;
+        let cells = [outbound, inbound, both, load.instructions_max].map(number);
         lines.push(format!("| {} | {} |", load.name, cells.join(" | ")));
+        if both > load.instructions_max {
+            let [_, _, both, most] = cells;
+            let name = load.name;
+            regressions.push(format!(
+                "{name}: {both} instructions for a request, and at most {most} are allowed"
+            ));
+        }
     }
-    Ok((lines.join("\n") + "\n", run.folder.clone()))
+    Ok(Counted {
+        table: lines.join("\n") + "\n",
+        folder: run.folder.clone(),
+        loads: LOADS.len() as u64,
+        regressions,
+    })
 }
 
 /// Runs `load` once; what callgrind has written is kept in `folder`.

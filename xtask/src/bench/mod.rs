@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what our data plane costs beside no data plane and beside others, measured
-//! in one run on this machine. Entries: [`run`], and [`smoke()`] for `cargo xtask test`.
+//! in one run on this machine. Entries: [`run`], and for `cargo xtask test` [`smoke()`] and
+//! [`instructions()`].
 //! `docs/performance.md` says what the figures mean.
 
 mod chart;
@@ -21,17 +22,18 @@ mod summary;
 mod table;
 mod usage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use self::comparison::{Builtin, Options, compare};
 use self::measures::{Clients, Effort, MEASURES, Measure};
 use self::programs::Profile;
 use self::report::Report;
 pub(crate) use self::smoke::smoke;
+use crate::images::binaries;
 
 /// Ports of the servers.
 mod ports {
@@ -100,6 +102,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         json,
         instructions,
     } = args;
+    if instructions {
+        gate(proxy.as_deref(), Profile::Image)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let clients = Clients {
         few: 1_000,
         many: 10_000,
@@ -135,12 +141,6 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         proxy,
         profile: Profile::Image,
     };
-    if instructions {
-        let (table, folder) = instructions::run(&options)?;
-        anstream::print!("{table}");
-        anstream::eprintln!("what callgrind wrote: {}", folder.display());
-        return Ok(ExitCode::SUCCESS);
-    }
     let comparison = compare(&options)?;
     let report = Report::new(&comparison)?;
     report.write(&comparison.folder)?;
@@ -151,6 +151,28 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
     anstream::eprintln!("everything: {}", comparison.folder.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Counts instructions of the proxy in the images, which is built if need be. Returns how many loads
+/// kept below their limits.
+///
+/// # Errors
+/// When one takes more than it may, and the first thing that fails.
+pub(crate) fn instructions() -> Result<u64> {
+    let built = binaries::build(&binaries::PACKAGES)?;
+    gate(Some(built.get("linkerd-proxy")?), Profile::Test)
+}
+
+fn gate(proxy: Option<&Path>, profile: Profile) -> Result<u64> {
+    let counted = instructions::run(proxy, profile)?;
+    anstream::print!("{}", counted.table);
+    anstream::eprintln!("what callgrind wrote: {}", counted.folder.display());
+    ensure!(
+        counted.regressions.is_empty(),
+        "{}",
+        counted.regressions.join("\n")
+    );
+    Ok(counted.loads)
 }
 
 fn name_and_path(text: &str) -> Result<(String, PathBuf), String> {
