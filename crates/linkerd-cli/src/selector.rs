@@ -7,7 +7,7 @@ use linkerd_names::CONTROL_PLANE_NAMESPACE_DEFAULT;
 #[derive(clap::Args, Debug)]
 pub(crate) struct Selector {
     /// Only objects with these labels, as for kubectl: app=web, env in (test,prod), !canary
-    #[arg(short = 'l', long, default_value = "")]
+    #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
     pub(crate) selector: String,
 
     /// Namespace of the control plane; -l is --selector here

@@ -33,9 +33,9 @@ Examples:
   # Everything, everywhere, with the reasons for plaintext.
   linkerd stat all -A -o wide")]
 pub(crate) struct Args {
-    /// TYPE[,TYPE], TYPE NAME [NAME] or TYPE/NAME [TYPE/NAME]; types: deployment, daemonset,
-    /// statefulset, replicaset, replicationcontroller, cronjob, job, pod, namespace, service,
-    /// authority, all
+    /// TYPE or TYPE,TYPE; TYPE NAME or TYPE NAME NAME; TYPE/NAME, once or more; types: deployment,
+    /// daemonset, statefulset, replicaset, replicationcontroller, cronjob, job, pod, namespace,
+    /// service, authority, all
     #[arg(value_name = "RESOURCE")]
     resource: Vec<String>,
 

@@ -1,4 +1,4 @@
-//! Prints edges. Entries: [`table`], [`json`]. Pure; columns and keys are an interface.
+//! Prints edges. Entries: [`table()`], [`json()`]. Pure; columns and keys are an interface.
 
 use linkerd_proto::public::{Resource, edges_response::Edge};
 use serde_json::{Value, json};
