@@ -245,7 +245,7 @@ impl Default for Limits {
             client_hello_timeout: Duration::from_secs(10),
             early_dial_delay: Duration::from_millis(3),
             unreachable_grace: Duration::from_secs(1),
-            hello_grace: Duration::from_millis(4),
+            hello_grace: Duration::from_millis(3),
             http2_grace: Duration::from_secs(1),
             idle_connections_max: 256,
             idle_connection_age: Duration::from_secs(4),

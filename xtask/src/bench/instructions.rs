@@ -29,8 +29,8 @@ struct Load {
     subcommand: &'static str,
     port: u16,
     options: &'static [&'static str],
-    /// What both sidecars together may take for a request: a tenth more than they did when this was
-    /// written. Lower it with every gain.
+    /// What both sidecars together may take for a request: a seventh more than on the machine where they
+    /// took most when this was written. Lower it with every gain.
     instructions_max: f64,
 }
 
@@ -40,28 +40,28 @@ const LOADS: [Load; 4] = [
         subcommand: "rate",
         port: HTTP,
         options: &["--rate", "100", "--connections", "1"],
-        instructions_max: 51_000.0,
+        instructions_max: 65_000.0,
     },
     Load {
         name: "grpc",
         subcommand: "ping",
         port: GRPC,
         options: &["--connections", "1", "--streams", "1"],
-        instructions_max: 307_000.0,
+        instructions_max: 340_000.0,
     },
     Load {
         name: "new-http",
         subcommand: "connections",
         port: HTTP,
         options: &["--clients", "1"],
-        instructions_max: 95_000.0,
+        instructions_max: 100_000.0,
     },
     Load {
         name: "new-tcp",
         subcommand: "connections",
         port: OPAQUE_HTTP,
         options: &["--clients", "1"],
-        instructions_max: 110_000.0,
+        instructions_max: 122_000.0,
     },
 ];
 
