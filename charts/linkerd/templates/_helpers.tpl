@@ -18,12 +18,21 @@ app.kubernetes.io/part-of: Linkerd
 {{ include "linkerd.selectorLabels" . }}
 {{- end -}}
 
+{{/*
+The label by which `linkerd uninstall` and `linkerd prune` find what belongs to this control plane. Not on
+pods: there it says that the pod is in the mesh.
+*/}}
+{{- define "linkerd.controlPlaneLabel" -}}
+linkerd.io/control-plane-ns: {{ .root.Release.Namespace }}
+{{- end -}}
+
 {{/* metadata of an object in the namespace of the control plane. */}}
 {{- define "linkerd.metadata" -}}
 name: linkerd-{{ .component }}
 namespace: {{ .root.Release.Namespace }}
 labels:
   {{- include "linkerd.labels" . | nindent 2 }}
+  {{- include "linkerd.controlPlaneLabel" . | nindent 2 }}
 {{- end -}}
 
 {{/* metadata of an object that has no namespace. */}}
@@ -31,6 +40,7 @@ labels:
 name: linkerd-{{ .root.Release.Namespace }}-{{ .component }}
 labels:
   {{- include "linkerd.labels" . | nindent 2 }}
+  {{- include "linkerd.controlPlaneLabel" . | nindent 2 }}
 {{- end -}}
 
 {{/* The ServiceAccount of a component. */}}
@@ -99,13 +109,45 @@ tolerations:
 {{- end }}
 affinity:
   podAntiAffinity:
+    {{- if eq .root.Values.podAntiAffinity "required" }}
+    requiredDuringSchedulingIgnoredDuringExecution:
+    - topologyKey: kubernetes.io/hostname
+      labelSelector:
+        matchLabels:
+          {{- include "linkerd.selectorLabels" . | nindent 10 }}
+    {{- end }}
     preferredDuringSchedulingIgnoredDuringExecution:
     - weight: 100
       podAffinityTerm:
-        topologyKey: kubernetes.io/hostname
+        topologyKey: {{ if eq .root.Values.podAntiAffinity "required" }}topology.kubernetes.io/zone{{ else }}kubernetes.io/hostname{{ end }}
         labelSelector:
           matchLabels:
             {{- include "linkerd.selectorLabels" . | nindent 12 }}
+{{- end -}}
+
+{{/*
+How pods of a Deployment are replaced. When each needs a node of its own there may be none left for one
+more: an old one goes first then.
+*/}}
+{{- define "linkerd.strategy" -}}
+type: RollingUpdate
+{{- if eq .root.Values.podAntiAffinity "required" }}
+rollingUpdate:
+  maxUnavailable: 1
+{{- end }}
+{{- end -}}
+
+{{/* How many pods of a component may be evicted at a time. */}}
+{{- define "linkerd.podDisruptionBudget" -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "linkerd.metadata" . | nindent 2 }}
+spec:
+  maxUnavailable: {{ .root.Values.podDisruptionBudget.maxUnavailable }}
+  selector:
+    matchLabels:
+      {{- include "linkerd.selectorLabels" . | nindent 6 }}
 {{- end -}}
 
 {{/*

@@ -10,10 +10,11 @@ use std::rc::Rc;
 
 use gtmpl_ng::Context;
 use include_dir::{Dir, include_dir};
+use linkerd_inject::yaml;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-pub(crate) use values::{merge, set};
+pub(crate) use values::{difference, drop_nulls, merge, set, set_string};
 
 static CHART: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../charts/linkerd");
 
@@ -39,19 +40,34 @@ pub(crate) enum ChartError {
 /// # Errors
 /// [`ChartError`] when this build's chart is broken.
 pub(crate) fn default_values() -> Result<Value, ChartError> {
-    yaml("values.yaml")
+    chart_yaml("values.yaml")
+}
+
+/// The values for a control plane that outlives nodes, `values-ha.yaml`, to be merged into others.
+///
+/// # Errors
+/// [`ChartError`] when this build's chart is broken.
+pub(crate) fn ha_values() -> Result<Value, ChartError> {
+    chart_yaml("values-ha.yaml")
 }
 
 /// Renders the chart with `values`, which are complete, for `namespace`. Returns YAML documents in
-/// the order in which they can be applied.
+/// the order in which they can be applied. `overrides` is kept beside the values in the cluster: what
+/// the user wants otherwise than the defaults, for `upgrade` to a version with other defaults.
 ///
 /// # Errors
 /// [`ChartError::Values`] when the schema refuses a value; the others when a template is wrong.
-pub(crate) fn render(namespace: &str, values: &Value) -> Result<String, ChartError> {
-    schema::check(&yaml("values.schema.json")?, values)?;
-    let chart: Value = yaml("Chart.yaml")?;
+pub(crate) fn render(
+    namespace: &str,
+    values: &Value,
+    overrides: &Value,
+) -> Result<String, ChartError> {
+    schema::check(&chart_yaml("values.schema.json")?, values)?;
+    let chart: Value = chart_yaml("Chart.yaml")?;
     let top = functions::to_template_value(&json!({
         "Values": values,
+        // Helm has no such thing, and its users upgrade by Helm.
+        "Overrides": yaml::to_kube_string(overrides).trim_end(),
         "Release": {"Name": "linkerd", "Namespace": namespace, "Service": "linkerd-cli"},
         "Chart": {
             "Name": chart["name"],
@@ -101,7 +117,7 @@ fn templates(extension: &str) -> Vec<(&'static str, &'static str)> {
     templates
 }
 
-fn yaml(file: &'static str) -> Result<Value, ChartError> {
+fn chart_yaml(file: &'static str) -> Result<Value, ChartError> {
     let text = CHART
         .get_file(file)
         .and_then(include_dir::File::contents_utf8)

@@ -1,19 +1,18 @@
 //! `linkerd install`: prints the control plane's manifests. Needs no cluster.
-//! The chart rendered with the flags as values, then injected with the same flags.
+//! [`Flags`] are the values that `install` and `upgrade` take; [`manifests`] is the chart rendered with
+//! the values, then injected as the values say.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::{Context as _, bail};
-use linkerd_inject::{Source, options::PullPolicy};
-use linkerd_names::{REGISTRY_DEFAULT, VERSION, ports};
+use anyhow::{Context as _, anyhow, bail, ensure};
+use linkerd_inject::Source;
 use serde_json::{Value, json};
 
-use crate::{
-    chart,
-    global::Global,
-    proxy_flags::{IDENTITY_DEFAULT, ProxyFlags},
-    stdout,
-};
+use crate::{chart, global::Global, proxy_flags::ProxyFlags, stdout};
 
 /// Arguments of `linkerd install`.
 #[derive(clap::Args)]
@@ -25,14 +24,29 @@ Examples:
   # The same, and an identity service for what is injected with --identity=service
   linkerd install --tls=optional --identity=service | kubectl apply -f -
 
+  # Three pods of each component, on three nodes
+  linkerd install --tls=optional --ha | kubectl apply -f -
+
   # Images from a registry of one's own
   linkerd install --registry registry.example:5000/mesh | kubectl apply -f -
 
-  # A value of the chart
-  linkerd install --set prometheus.retention=24h | kubectl apply -f -")]
+  # Values of the chart
+  linkerd install --set prometheus.retention=24h -f values.yaml | kubectl apply -f -")]
 pub(crate) struct Args {
     #[command(flatten)]
+    flags: Flags,
+}
+
+/// How the control plane is to be.
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    #[command(flatten)]
     proxy: ProxyFlags,
+
+    /// Three pods of linkerd-ca, linkerd-destination and linkerd-api each, every one on a node of its
+    /// own, of which one at most may be evicted at a time
+    #[arg(long)]
+    ha: bool,
 
     /// Pods of linkerd-ca, linkerd-destination and linkerd-api each [default: 1]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
@@ -50,13 +64,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IMAGE")]
     prometheus_image: Option<String>,
 
-    /// File with values of the chart; repeatable, the last one wins
+    /// File with values of the chart, - for stdin; repeatable, the last one wins
     #[arg(short = 'f', long, value_name = "FILE")]
     values: Vec<PathBuf>,
 
     /// Value of the chart, key=value; repeatable, wins over files and flags
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+
+    /// Value of the chart that is a text even if it looks like a number, key=value; repeatable, wins
+    /// over --set
+    #[arg(long, value_name = "KEY=VALUE")]
+    set_string: Vec<String>,
 }
 
 /// Prints the manifests.
@@ -64,120 +83,133 @@ pub(crate) struct Args {
 /// # Errors
 /// When a flag or a value is wrong; nothing is printed on stdout then.
 pub(crate) fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let Args { flags } = args;
     let namespace = &global.linkerd_namespace;
-    // This one is checked before all others.
-    let log_level = args
-        .controller_log_level
-        .as_deref()
-        .map(log_level)
-        .transpose()?;
-    args.proxy.options(namespace)?;
-    let values = values(args, log_level)?;
+    flags.check(namespace)?;
+    let values = flags.over(default_values()?)?;
+    stdout::print(&manifests(namespace, &values)?);
+    Ok(ExitCode::SUCCESS)
+}
 
-    let rendered = chart::render(namespace, &values)?;
-    let options = with_values(&args.proxy, &values).options(namespace)?;
+/// The chart's values as `install` without flags has them: it makes the namespace, which Helm does by a
+/// flag of its own, and there is TLS only when asked for.
+///
+/// # Errors
+/// When this build's chart is broken.
+pub(crate) fn default_values() -> anyhow::Result<Value> {
+    let mut values = chart::default_values()?;
+    chart::merge(
+        &mut values,
+        json!({"tls": "", "namespace": {"create": true}}),
+    );
+    Ok(values)
+}
+
+/// The manifests of a control plane with these values, which are complete.
+///
+/// # Errors
+/// When a value is wrong.
+pub(crate) fn manifests(namespace: &str, values: &Value) -> anyhow::Result<String> {
+    let overrides = chart::difference(&default_values()?, values);
+    let rendered = chart::render(namespace, values, &overrides)?;
+    let options = ProxyFlags::of_values(values).options(namespace)?;
     options.check()?;
     let source = Source {
         name: "chart".to_owned(),
         text: rendered,
     };
-    let output = linkerd_inject::inject(&[source], &options)?;
-    stdout::print(&output.yaml);
-    Ok(ExitCode::SUCCESS)
+    Ok(linkerd_inject::inject(&[source], &options)?.yaml)
 }
 
-/// The chart's values, then files, then flags, then `--set`.
-fn values(args: &Args, log_level: Option<&str>) -> anyhow::Result<Value> {
-    let Args {
-        proxy,
-        controller_replicas,
-        prometheus_replicas,
-        controller_log_level: _,
-        prometheus_image,
-        values: files,
-        set,
-    } = args;
-    let mut values = chart::default_values()?;
-    values["tls"] = json!("");
-    values["namespace"]["create"] = json!(true);
-    for file in files {
-        let text =
-            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let over = linkerd_inject::yaml::read(&text, 1)
-            .with_context(|| format!("cannot read {}", file.display()))?;
-        if !(over.is_object() || over.is_null()) {
-            bail!(
-                "cannot read {}: values have to be a mapping",
-                file.display()
-            );
+impl Flags {
+    /// Checks those flags whose values clap does not check, in the order of 2018.
+    ///
+    /// # Errors
+    /// The first one that is wrong.
+    pub(crate) fn check(&self, namespace: &str) -> anyhow::Result<()> {
+        if let Some(level) = &self.controller_log_level {
+            log_level(level)?;
         }
-        if over.is_object() {
-            chart::merge(&mut values, over);
-        }
+        self.proxy.options(namespace)?;
+        Ok(())
     }
 
-    merge_flags(&mut values, proxy);
-    if let Some(replicas) = controller_replicas {
-        for component in ["ca", "destination", "api"] {
-            values[component]["replicas"] = json!(replicas);
+    /// `values`, then `--ha`, then files, then flags, then `--set`, then `--set-string`.
+    ///
+    /// # Errors
+    /// When a file cannot be read or a flag is wrong.
+    pub(crate) fn over(&self, mut values: Value) -> anyhow::Result<Value> {
+        let Self {
+            proxy,
+            ha,
+            controller_replicas,
+            prometheus_replicas,
+            controller_log_level,
+            prometheus_image,
+            values: files,
+            set,
+            set_string,
+        } = self;
+        if *ha {
+            chart::merge(&mut values, chart::ha_values()?);
         }
-    }
-    if let Some(replicas) = prometheus_replicas {
-        values["prometheus"]["replicas"] = json!(replicas);
-    }
-    if let Some(level) = log_level {
-        values["logLevel"] = json!(level);
-    }
-    if let Some(image) = prometheus_image {
-        values["prometheus"]["image"] = json!(image);
-    }
-    for text in set {
-        chart::set(&mut values, text)?;
-    }
-    Ok(values)
-}
-
-/// Puts those flags on top that differ from the defaults, which are the chart's as well.
-fn merge_flags(values: &mut Value, proxy: &ProxyFlags) {
-    if !proxy.tls.is_empty() {
-        values["tls"] = json!(proxy.tls);
-    }
-    if proxy.identity != IDENTITY_DEFAULT {
-        values["identity"] = json!(proxy.identity);
-    }
-    if proxy.registry != REGISTRY_DEFAULT {
-        values["image"]["registry"] = json!(proxy.registry);
-    }
-    if proxy.linkerd_version != VERSION {
-        values["image"]["tag"] = json!(proxy.linkerd_version);
-    }
-    if proxy.image_pull_policy != PullPolicy::default().as_str() {
-        values["image"]["pullPolicy"] = json!(proxy.image_pull_policy);
-    }
-    if proxy.api_port != ports::DESTINATION {
-        values["destination"]["port"] = json!(proxy.api_port);
+        ensure!(
+            files.iter().filter(|file| is_stdin(file)).count() <= 1,
+            "--values - can be given once: stdin ends"
+        );
+        for file in files {
+            chart::merge(&mut values, read_values(file)?);
+        }
+        chart::merge(&mut values, proxy.values());
+        let log_level = controller_log_level.as_deref().map(log_level).transpose()?;
+        let replicas = json!({"replicas": controller_replicas});
+        let mut flags = json!({
+            "ca": replicas,
+            "destination": replicas,
+            "api": replicas,
+            "prometheus": {"replicas": prometheus_replicas, "image": prometheus_image},
+            "logLevel": log_level,
+        });
+        chart::drop_nulls(&mut flags);
+        chart::merge(&mut values, flags);
+        for text in set {
+            chart::set(&mut values, text).map_err(|error| anyhow!("--set {error}"))?;
+        }
+        for text in set_string {
+            chart::set_string(&mut values, text)
+                .map_err(|error| anyhow!("--set-string {error}"))?;
+        }
+        Ok(values)
     }
 }
 
-/// The flags as the chart's values have them, so that the control plane and its proxies agree
-/// whichever of the two ways the user chose. The values fit the schema.
-fn with_values(proxy: &ProxyFlags, values: &Value) -> ProxyFlags {
-    let text = |value: &Value, flag: &str| match value.as_str() {
-        None | Some("") => flag.to_owned(),
-        Some(text) => text.to_owned(),
+fn is_stdin(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
+/// The mapping in a file of values; an empty one when there is nothing in it.
+fn read_values(file: &Path) -> anyhow::Result<Value> {
+    let name = if is_stdin(file) {
+        "stdin".to_owned()
+    } else {
+        file.display().to_string()
     };
-    let image = &values["image"];
-    let port = values["destination"]["port"]
-        .as_u64()
-        .and_then(|port| u16::try_from(port).ok());
-    ProxyFlags {
-        tls: text(&values["tls"], ""),
-        identity: text(&values["identity"], &proxy.identity),
-        registry: text(&image["registry"], &proxy.registry),
-        linkerd_version: text(&image["tag"], &proxy.linkerd_version),
-        image_pull_policy: text(&image["pullPolicy"], &proxy.image_pull_policy),
-        api_port: port.unwrap_or(proxy.api_port),
-        ..proxy.clone()
+    let failed = || format!("cannot read {name}");
+    if name.starts_with("http://") || name.starts_with("https://") {
+        bail!(
+            "{name}: URLs are not read; download it yourself: curl -sSfL {name} | linkerd … -f -"
+        );
+    }
+    let text = if is_stdin(file) {
+        io::read_to_string(io::stdin())
+    } else {
+        fs::read_to_string(file)
+    };
+    let values = linkerd_inject::yaml::read(&text.with_context(failed)?, 1).with_context(failed)?;
+    match values {
+        Value::Null => Ok(json!({})),
+        Value::Object(_) => Ok(values),
+        _ => bail!("cannot read {name}: values have to be a mapping"),
     }
 }
 

@@ -15,8 +15,11 @@ mod global;
 mod inject;
 mod install;
 mod manifests;
+mod objects;
 mod proof;
 mod proxy_flags;
+mod prune;
+mod release;
 mod resource;
 mod selector;
 mod stat;
@@ -24,6 +27,8 @@ mod stdout;
 mod table;
 mod tap;
 mod uninject;
+mod uninstall;
+mod upgrade;
 mod verbose;
 mod version;
 
@@ -49,6 +54,12 @@ struct Cli {
 enum Command {
     /// Print the manifests of the control plane
     Install(Box<install::Args>),
+    /// Print the manifests of this version with the values of the control plane that is installed
+    Upgrade(Box<upgrade::Args>),
+    /// Print what the control plane has in the cluster and this version has no use for, to delete it
+    Prune(prune::Args),
+    /// Print everything that the control plane has in the cluster, to delete it
+    Uninstall(uninstall::Args),
     /// Add the proxy to the workloads of a manifest
     Inject(Box<inject::Args>),
     /// Take the proxy out of the workloads of a manifest
@@ -91,6 +102,9 @@ fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
     }
     match command {
         Command::Install(args) => install::run(global, &args),
+        Command::Upgrade(args) => block_on(upgrade::run(global, &args)),
+        Command::Prune(args) => block_on(prune::run(global, &args)),
+        Command::Uninstall(args) => block_on(uninstall::run(global, &args)),
         Command::Inject(args) => inject::run(global, &args),
         Command::Uninject(args) => uninject::run(&args),
         Command::Check(args) => block_on(check::run(global, &args)),

@@ -152,6 +152,39 @@ fn install_with_every_flag() {
 }
 
 #[test]
+fn install_for_high_availability() {
+    let run = linkerd(&["install", "--tls=optional", "--ha"], "");
+    assert_eq!((run.stderr.as_str(), run.code), ("", Some(0)));
+    expect_file!["golden/install-ha.yml"].assert_eq(&run.stdout);
+    // Flags lie on top of it.
+    let two = linkerd(&["install", "--ha", "--controller-replicas=2"], "");
+    assert_eq!(two.stdout.matches("\n  replicas: 2\n").count(), 2);
+}
+
+#[test]
+fn values_come_from_stdin_and_texts_stay_texts() {
+    let values = "image: {tag: v2}\nprometheus: {retention: 1h}\n";
+    let by_stdin = linkerd(&["install", "-f", "-"], values);
+    let by_set = linkerd(
+        &["install", "--set=image.tag=v2,prometheus.retention=1h"],
+        "",
+    );
+    assert_eq!((by_stdin.stderr.as_str(), by_stdin.code), ("", Some(0)));
+    assert_eq!(by_stdin.stdout, by_set.stdout);
+    let text = linkerd(&["install", "--set-string=image.tag=2"], "");
+    assert!(text.stdout.contains("/destination:2"), "{}", text.stderr);
+    assert_eq!(linkerd(&["install", "-v=2"], "").stdout, text.stdout);
+    assert_eq!(
+        refusal(&["install", "--values=-", "-f", "-"], ""),
+        "Error: --values - can be given once: stdin ends\n"
+    );
+    assert_eq!(
+        refusal(&["install", "-f", "-"], "[1]"),
+        "Error: cannot read stdin: values have to be a mapping\n"
+    );
+}
+
+#[test]
 fn values_and_flags_are_two_ways_to_the_same_manifests() {
     let by_flags = linkerd(
         &["install", "--tls=optional", "--registry=r.test/x", "-v=v2"],
@@ -219,6 +252,19 @@ fn wrong_flags_of_install_alone_are_refused_in_these_words() {
             "--controller-log-level must be one of: panic, fatal, error, warn, info, debug",
         ),
         ("--set=x", "--set \"x\": it has to be key=value"),
+        (
+            "--set-string=.x=1",
+            "--set-string \".x\": a part of the key is empty",
+        ),
+        (
+            "--set=image.tag=2",
+            "values: image.tag: it has to be of type string, not 2",
+        ),
+        (
+            "--values=https://shop.test/v.yaml",
+            "https://shop.test/v.yaml: URLs are not read; download it yourself: curl -sSfL \
+             https://shop.test/v.yaml | linkerd … -f -",
+        ),
         (
             "--set=prometheus.replica=2",
             "values: prometheus.replica: there is no such value",

@@ -10,6 +10,9 @@ pub const API: &str = "linkerd-api";
 /// Keeps the proxies' metrics.
 pub const PROMETHEUS: &str = "linkerd-prometheus";
 
+/// ConfigMap of the control-plane namespace with the values that the control plane was installed with.
+pub const CONFIG: &str = "linkerd-config";
+
 /// Secret of the control-plane namespace that holds the root: [`ROOT_CERTIFICATE_KEY`] and
 /// [`ROOT_PRIVATE_KEY_KEY`].
 pub const ROOT_SECRET: &str = "linkerd-ca-root";

@@ -2,8 +2,9 @@
 //! Entry: [`documents`] takes a rendered template apart, [`sorted`] puts all of them together.
 
 /// Kinds in the order in which they are applied; others come last.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 13] = [
     "Namespace",
+    "PodDisruptionBudget",
     "ServiceAccount",
     "Secret",
     "ConfigMap",

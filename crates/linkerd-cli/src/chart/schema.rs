@@ -41,10 +41,13 @@ fn check_at(path: &str, schema: &Value, value: &Value) -> Result<(), Violation> 
             reason,
         })
     };
-    if let Some(wanted) = schema["type"].as_str()
-        && !has_type(value, wanted)
-    {
-        return refuse(format!("it has to be of type {wanted}, not {value}"));
+    let types: Vec<&str> = match &schema["type"] {
+        Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect(),
+    };
+    if !types.is_empty() && !types.iter().any(|wanted| has_type(value, wanted)) {
+        let types = types.join(" or ");
+        return refuse(format!("it has to be of type {types}, not {value}"));
     }
     if let Some(allowed) = schema["enum"].as_array()
         && !allowed.contains(value)
@@ -124,7 +127,7 @@ mod tests {
 
     #[test]
     fn every_word_of_the_charts_schema_is_understood() {
-        let schema = super::super::yaml("values.schema.json").unwrap();
+        let schema = super::super::chart_yaml("values.schema.json").unwrap();
         let mut found = Vec::new();
         words(&schema, &mut found);
         assert!(found.len() > 20, "{found:?}");
@@ -141,6 +144,7 @@ mod tests {
             "t": {"type": "string", "enum": ["a", "b"]},
             "s": {"type": "string", "minLength": 1},
             "l": {"type": "array", "items": {"type": "string"}},
+            "e": {"type": ["integer", "string"]},
         }});
         for (value, expected) in [
             (json!({"n": 0}), "n: it has to be at least 1, not 0"),
@@ -158,10 +162,17 @@ mod tests {
                 json!({"l": ["a", 1]}),
                 "l[1]: it has to be of type string, not 1",
             ),
+            (
+                json!({"e": true}),
+                "e: it has to be of type integer or string, not true",
+            ),
             (json!({"x": 1}), "x: there is no such value"),
         ] {
             assert_eq!(check(&schema, &value).unwrap_err().to_string(), expected);
         }
-        assert_eq!(check(&schema, &json!({"n": 1, "t": "a", "l": []})), Ok(()));
+        assert_eq!(
+            check(&schema, &json!({"n": 1, "t": "a", "l": [], "e": "x"})),
+            Ok(())
+        );
     }
 }

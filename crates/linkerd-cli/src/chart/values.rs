@@ -1,20 +1,21 @@
 //! Values from several places put together as Helm does it.
-//! Entry: [`merge`] for files, [`set`] for one `--set` flag.
+//! Entry: [`merge`] for files, [`set`] for one `--set` flag, [`set_string`] for one `--set-string`;
+//! [`difference`] is what has to be merged to come from one to the other.
 
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-/// A `--set` that cannot be understood.
+/// A `--set` or `--set-string` that cannot be understood; the text begins after the flag's name.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(crate) enum InvalidSet {
     /// There is no `=`.
-    #[error("--set {0:?}: it has to be key=value")]
+    #[error("{0:?}: it has to be key=value")]
     NoValue(String),
     /// Two dots in a row, or one at an end.
-    #[error("--set {0:?}: a part of the key is empty")]
+    #[error("{0:?}: a part of the key is empty")]
     EmptyKey(String),
     /// `a[x]`.
-    #[error("--set {0:?}: an index of a list has to be a number below {INDEX_MAX}, as in key[0]")]
+    #[error("{0:?}: an index of a list has to be a number below {INDEX_MAX}, as in key[0]")]
     Index(String),
 }
 
@@ -42,18 +43,62 @@ pub(crate) fn merge(base: &mut Value, over: Value) {
     }
 }
 
+/// What [`merge`] has to put on top of `base` to make it `wanted`: an empty mapping when they are equal.
+pub(crate) fn difference(base: &Value, wanted: &Value) -> Value {
+    let (Value::Object(base), Value::Object(wanted)) = (base, wanted) else {
+        return wanted.clone();
+    };
+    let mut over = Map::new();
+    for (key, value) in wanted {
+        match base.get(key) {
+            Some(old) if old == value => {}
+            Some(old) => {
+                over.insert(key.clone(), difference(old, value));
+            }
+            None => {
+                over.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    for key in base.keys().filter(|key| !wanted.contains_key(*key)) {
+        over.insert(key.clone(), Value::Null);
+    }
+    Value::Object(over)
+}
+
+/// Takes out of mappings what is null, and mappings that have nothing else in them.
+pub(crate) fn drop_nulls(values: &mut Value) {
+    let Value::Object(map) = values else {
+        return;
+    };
+    map.values_mut().for_each(drop_nulls);
+    map.retain(|_, value| !value.is_null() && value.as_object().is_none_or(|map| !map.is_empty()));
+}
+
 /// Applies one `--set`: `a.b=1,c[0]=x,d={x,y}`. A backslash takes its meaning from the character
 /// after it.
 ///
 /// # Errors
 /// [`InvalidSet`] names the part that is wrong.
 pub(crate) fn set(values: &mut Value, text: &str) -> Result<(), InvalidSet> {
+    set_as(values, text, typed)
+}
+
+/// Applies one `--set-string`: as [`set`], but every value is a text, `true` and `1` as well.
+///
+/// # Errors
+/// [`InvalidSet`] names the part that is wrong.
+pub(crate) fn set_string(values: &mut Value, text: &str) -> Result<(), InvalidSet> {
+    set_as(values, text, |text| Value::from(unescaped(text)))
+}
+
+fn set_as(values: &mut Value, text: &str, scalar: fn(&str) -> Value) -> Result<(), InvalidSet> {
     for assignment in split(text, ',') {
         let parts = split(&assignment, '=');
         let Some((key, value)) = parts.split_first().filter(|(_, value)| !value.is_empty()) else {
             return Err(InvalidSet::NoValue(assignment));
         };
-        merge_at(values, &path(key)?, typed(&value.join("=")));
+        merge_at(values, &path(key)?, listed(&value.join("="), scalar));
     }
     Ok(())
 }
@@ -116,18 +161,23 @@ fn merge_at(values: &mut Value, path: &[Step], new: Value) {
     }
 }
 
+/// What is in braces is a list.
+fn listed(text: &str, scalar: fn(&str) -> Value) -> Value {
+    let items = text
+        .strip_prefix('{')
+        .and_then(|text| text.strip_suffix('}'));
+    let Some(items) = items else {
+        return scalar(text);
+    };
+    split(items, ',')
+        .iter()
+        .filter(|item| !item.is_empty())
+        .map(|item| listed(item, scalar))
+        .collect()
+}
+
 /// Words and whole numbers have a type; everything else is text.
 fn typed(text: &str) -> Value {
-    if let Some(items) = text
-        .strip_prefix('{')
-        .and_then(|text| text.strip_suffix('}'))
-    {
-        return split(items, ',')
-            .iter()
-            .filter(|item| !item.is_empty())
-            .map(|item| typed(item))
-            .collect();
-    }
     match text {
         "null" => Value::Null,
         "true" => Value::Bool(true),
@@ -214,6 +264,39 @@ mod tests {
             assert_eq!(set(&mut values, text), Ok(()), "{text}");
             assert_eq!(values, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn set_string_makes_everything_a_text() {
+        let mut values = json!({"n": 1});
+        assert_eq!(set_string(&mut values, "n=2,a.b=true,l={1,null}"), Ok(()));
+        let expected = json!({"n": "2", "a": {"b": "true"}, "l": ["1", "null"]});
+        assert_eq!(values, expected);
+        let refused = set_string(&mut values, "a");
+        assert_eq!(refused, Err(InvalidSet::NoValue("a".to_owned())));
+    }
+
+    #[test]
+    fn a_difference_leads_from_one_to_the_other() {
+        let base = json!({"a": {"b": 1, "c": 2}, "d": [1, 2], "e": 1, "f": {"g": 1}});
+        let wanted = json!({"a": {"b": 1, "c": 3}, "d": [1], "f": {}, "h": {"i": 1}});
+        let over = difference(&base, &wanted);
+        let expected = json!({
+            "a": {"c": 3}, "d": [1], "f": {"g": null}, "h": {"i": 1}, "e": null,
+        });
+        assert_eq!(over, expected);
+        let mut merged = base.clone();
+        merge(&mut merged, over);
+        assert_eq!(merged, wanted);
+        assert_eq!(difference(&base, &base), json!({}));
+    }
+
+    #[test]
+    fn what_is_null_is_dropped_with_what_held_nothing_else() {
+        let mut values =
+            json!({"a": null, "b": {"c": null}, "d": {"e": 1, "f": null}, "g": [null]});
+        drop_nulls(&mut values);
+        assert_eq!(values, json!({"d": {"e": 1}, "g": [null]}));
     }
 
     #[test]

@@ -1,0 +1,280 @@
+//! The objects of a control plane that are in the cluster, in the order in which they can be deleted.
+//! Entry: [`installed`]; [`documents`] prints for `kubectl delete -f -`. Objects are asked for without
+//! their contents: nobody's key comes here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::try_join_all;
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, ListParams},
+    core::{GroupVersionKind, PartialObjectMeta},
+};
+use linkerd_inject::yaml;
+use linkerd_names::{component, labels};
+use serde_json::{Value, json};
+
+use crate::control_plane::{CallError, ConnectError, Kubernetes, no_permission, within};
+
+/// Label of everything that the chart makes, and its value.
+const PART_OF: &str = "app.kubernetes.io/part-of=Linkerd";
+/// Label of a chart's object with the component's name without `linkerd-`.
+const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// An object in the cluster, or one of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Object {
+    api_version: String,
+    kind: String,
+    namespace: Option<String>,
+    name: String,
+}
+
+/// Who makes objects of a kind.
+#[derive(Clone, Copy, PartialEq)]
+enum Maker {
+    /// The chart alone.
+    Chart,
+    /// The chart, and `linkerd-ca` while it runs, in every namespace of the mesh.
+    ChartAndCa,
+    /// The replicas of `linkerd-ca` by their election, under one name.
+    Election,
+}
+
+/// Kinds that this version or an earlier one makes: group, version, kind, plural, whether it is in a
+/// namespace, who makes it.
+///
+/// In the order of deletion. First what the API server would ask or wait for, then who makes other
+/// objects, together with its rights, so that nothing is made anew.
+const KINDS: [(&str, &str, &str, &str, bool, Maker); 13] = [
+    (
+        "admissionregistration.k8s.io",
+        "v1",
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+        false,
+        Maker::Chart,
+    ),
+    (
+        "apps",
+        "v1",
+        "Deployment",
+        "deployments",
+        true,
+        Maker::Chart,
+    ),
+    (
+        RBAC,
+        "v1",
+        "ClusterRoleBinding",
+        "clusterrolebindings",
+        false,
+        Maker::Chart,
+    ),
+    (
+        RBAC,
+        "v1",
+        "RoleBinding",
+        "rolebindings",
+        true,
+        Maker::Chart,
+    ),
+    (
+        RBAC,
+        "v1",
+        "ClusterRole",
+        "clusterroles",
+        false,
+        Maker::Chart,
+    ),
+    (RBAC, "v1", "Role", "roles", true, Maker::Chart),
+    (
+        "policy",
+        "v1",
+        "PodDisruptionBudget",
+        "poddisruptionbudgets",
+        true,
+        Maker::Chart,
+    ),
+    ("", "v1", "Service", "services", true, Maker::Chart),
+    ("", "v1", "ConfigMap", "configmaps", true, Maker::ChartAndCa),
+    ("", "v1", "Secret", "secrets", true, Maker::ChartAndCa),
+    (
+        "coordination.k8s.io",
+        "v1",
+        "Lease",
+        "leases",
+        true,
+        Maker::Election,
+    ),
+    (
+        "",
+        "v1",
+        "ServiceAccount",
+        "serviceaccounts",
+        true,
+        Maker::Chart,
+    ),
+    ("", "v1", "Namespace", "namespaces", false, Maker::Chart),
+];
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// Which objects are asked for.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Scope {
+    /// What the chart has made: a newer one may have no use for it.
+    Chart,
+    /// That, and what the control plane has made since.
+    Everything,
+}
+
+/// The objects of the control plane in `namespace`, in the order in which they can be deleted.
+///
+/// # Errors
+/// [`ConnectError::Kubernetes`] names the kind that cannot be listed.
+pub(crate) async fn installed(
+    kubernetes: &Kubernetes,
+    namespace: &str,
+    scope: Scope,
+) -> Result<Vec<Object>, ConnectError> {
+    let lists = KINDS.map(|(group, version, kind, plural, namespaced, maker)| {
+        let kind = GroupVersionKind::gvk(group, version, kind);
+        let resource = ApiResource::from_gvk_with_plural(&kind, plural);
+        async move {
+            let mut found = BTreeSet::new();
+            for selector in selectors(maker, scope, namespace) {
+                for object in list(kubernetes, &resource, &selector).await? {
+                    let metadata = object.metadata;
+                    let labels = metadata.labels.unwrap_or_default();
+                    let object = Object {
+                        api_version: resource.api_version.clone(),
+                        kind: resource.kind.clone(),
+                        namespace: metadata.namespace,
+                        name: metadata.name.unwrap_or_default(),
+                    };
+                    if object.belongs_to(namespace, namespaced, &labels) {
+                        found.insert(object);
+                    }
+                }
+            }
+            Ok(found.into_iter().collect::<Vec<_>>())
+        }
+    });
+    Ok(try_join_all(lists).await?.concat())
+}
+
+/// What is listed, by label or by name.
+fn selectors(maker: Maker, scope: Scope, namespace: &str) -> Vec<ListParams> {
+    let chart = ListParams::default().labels(PART_OF);
+    let ours = format!("{}={namespace}", labels::CONTROL_PLANE_NAMESPACE);
+    let ours = ListParams::default().labels(&ours);
+    let lease = format!("metadata.name={}", component::CA_LEASE);
+    match (maker, scope) {
+        (Maker::Chart, _) | (Maker::ChartAndCa, Scope::Chart) => vec![chart],
+        (Maker::ChartAndCa, Scope::Everything) => vec![chart, ours],
+        (Maker::Election, Scope::Everything) => vec![ListParams::default().fields(&lease)],
+        (Maker::Election, Scope::Chart) => Vec::new(),
+    }
+}
+
+async fn list(
+    kubernetes: &Kubernetes,
+    resource: &ApiResource,
+    selector: &ListParams,
+) -> Result<Vec<PartialObjectMeta<DynamicObject>>, ConnectError> {
+    let api: Api<DynamicObject> = Api::all_with(kubernetes.client.clone(), resource);
+    match within(api.list_metadata(selector)).await {
+        Ok(list) => Ok(list.items),
+        Err(error) => Err(refused(kubernetes, &error, &resource.plural)),
+    }
+}
+
+/// The error of listing something in the whole cluster.
+pub(crate) fn refused(kubernetes: &Kubernetes, error: &CallError, plural: &str) -> ConnectError {
+    ConnectError::Kubernetes(if error.is_forbidden() {
+        no_permission("list", plural, None)
+    } else {
+        kubernetes.explain(error)
+    })
+}
+
+impl Object {
+    /// Whether the object is of the control plane in `namespace`, and not of another one.
+    fn belongs_to(
+        &self,
+        namespace: &str,
+        namespaced: bool,
+        labels: &BTreeMap<String, String>,
+    ) -> bool {
+        match labels.get(labels::CONTROL_PLANE_NAMESPACE) {
+            Some(of) => of == namespace,
+            None if namespaced => self.namespace.as_deref() == Some(namespace),
+            None if self.kind == "Namespace" => self.name == namespace,
+            // Before they had the label: the name that the chart has given them.
+            None => labels
+                .get(COMPONENT)
+                .is_some_and(|component| self.name == format!("linkerd-{namespace}-{component}")),
+        }
+    }
+
+    /// Reads who an object is from its manifest; none when it is no object.
+    pub(crate) fn of_manifest(manifest: &Value) -> Option<Self> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Some(Self {
+            api_version: text(&manifest["apiVersion"])?,
+            kind: text(&manifest["kind"])?,
+            namespace: text(&manifest["metadata"]["namespace"]),
+            name: text(&manifest["metadata"]["name"])?,
+        })
+    }
+
+    /// As much of its manifest as `kubectl delete` needs.
+    fn manifest(&self) -> Value {
+        let mut metadata = json!({"name": self.name});
+        if let Some(namespace) = &self.namespace {
+            metadata["namespace"] = json!(namespace);
+        }
+        json!({"apiVersion": self.api_version, "kind": self.kind, "metadata": metadata})
+    }
+}
+
+/// YAML documents for `kubectl delete -f -`, each followed by `---`.
+pub(crate) fn documents(objects: &[Object]) -> String {
+    objects
+        .iter()
+        .map(|object| format!("{}---\n", yaml::to_kube_string(&object.manifest())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::install;
+    use serde::Deserialize as _;
+
+    #[test]
+    fn every_kind_that_install_makes_is_found_again() {
+        let mut values = install::default_values().unwrap();
+        crate::chart::merge(&mut values, crate::chart::ha_values().unwrap());
+        let all = json!({"tls": "optional", "identity": "service"});
+        crate::chart::merge(&mut values, all);
+        let manifests = install::manifests("linkerd", &values).unwrap();
+        let documents = serde_yaml::Deserializer::from_str(&manifests)
+            .map(|document| Value::deserialize(document).unwrap());
+        let objects: Vec<Object> = documents
+            .filter_map(|document| Object::of_manifest(&document))
+            .collect();
+        assert!(objects.len() > 20, "{objects:?}");
+        for object in objects {
+            let known = KINDS
+                .iter()
+                .any(|(group, version, kind, _, namespaced, _)| {
+                    let api_version = GroupVersionKind::gvk(group, version, kind).api_version();
+                    (object.api_version.as_str(), object.kind.as_str()) == (&api_version, *kind)
+                        && object.namespace.is_some() == *namespaced
+                });
+            assert!(known, "{object:?}");
+        }
+    }
+}

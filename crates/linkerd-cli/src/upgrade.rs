@@ -1,0 +1,129 @@
+//! `linkerd upgrade`: prints the manifests of this version with the values of the control plane that is
+//! installed. What is given as flags lies on top of them, and is kept for the next upgrade.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use linkerd_names::VERSION;
+use serde_json::Value;
+
+use crate::{
+    control_plane,
+    global::Global,
+    install::{self, Flags},
+    release::{self, Release},
+    stdout,
+};
+
+/// Arguments of `linkerd upgrade`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  # To this version, with the values that are installed
+  linkerd upgrade | kubectl apply -f -
+
+  # To other values
+  linkerd upgrade --set prometheus.retention=24h | kubectl apply -f -
+
+  # Back to the defaults, but for what is given here
+  linkerd upgrade --reset-values --tls=optional | kubectl apply -f -
+
+  # Afterwards: what this version has no use for
+  linkerd prune | kubectl delete -f -")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    flags: Flags,
+
+    /// Begin with the defaults and not with the values that are installed
+    #[arg(long)]
+    reset_values: bool,
+}
+
+/// Prints the manifests on stdout, and warnings on stderr.
+///
+/// # Errors
+/// When there is no control plane, its values are not known, or a flag or value is wrong; nothing is
+/// printed on stdout then.
+pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let Args {
+        flags,
+        reset_values,
+    } = args;
+    let namespace = &global.linkerd_namespace;
+    flags.check(namespace)?;
+    let found = match control_plane::kubernetes(global).await {
+        Ok(kubernetes) => release::read(&kubernetes, namespace).await,
+        Err(error) => Err(error),
+    };
+    let release = match found {
+        Ok(release) => release,
+        Err(error) => return Ok(control_plane::report(global, &error)),
+    };
+    let values = match &release {
+        Release::Ours(_) | Release::Unknown if *reset_values => install::default_values()?,
+        Release::Ours(installed) => installed.values(namespace)?,
+        Release::None | Release::Unknown | Release::Helm(_) => {
+            bail!(release::missing(&release, namespace, "upgrade").unwrap_or_default())
+        }
+    };
+    let values = flags.over(values)?;
+    let manifests = install::manifests(namespace, &values);
+    let manifests = if *reset_values {
+        manifests?
+    } else {
+        manifests.context("with the values that are installed (--reset-values leaves them out)")?
+    };
+    if let Release::Ours(installed) = &release
+        && is_newer(&installed.version, VERSION)
+    {
+        eprintln!(
+            "Warning: version {} is installed, and this program is older: {VERSION}",
+            installed.version
+        );
+    }
+    if let Some(tag) = other_tag(&values) {
+        eprintln!(
+            "Warning: image.tag is {tag}: the images will not be those of this version, {VERSION}; \
+             `--set image.tag=` is the way back to them"
+        );
+    }
+    stdout::print(&manifests);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tag of the images when it is not this version's.
+fn other_tag(values: &Value) -> Option<&str> {
+    let tag = values["image"]["tag"].as_str()?;
+    (!tag.is_empty() && tag != VERSION).then_some(tag)
+}
+
+/// Whether `left` is a later version than `right`; what is no version is not.
+fn is_newer(left: &str, right: &str) -> bool {
+    let numbers = |text: &str| -> Option<Vec<u64>> {
+        let (release, _) = text.split_once(['-', '+']).unwrap_or((text, ""));
+        release
+            .split('.')
+            .map(|number| number.parse().ok())
+            .collect()
+    };
+    matches!((numbers(left), numbers(right)), (Some(left), Some(right)) if left > right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        for (left, right, newer) in [
+            ("0.10.0", "0.9.0", true),
+            ("0.9.0", "0.9.0", false),
+            ("0.9.0", "0.10.0", false),
+            ("1.0.0-rc.1", "0.9.9", true),
+            ("", "0.1.0", false),
+            ("main", "0.1.0", false),
+        ] {
+            assert_eq!(is_newer(left, right), newer, "{left} {right}");
+        }
+    }
+}
