@@ -6,6 +6,7 @@
 
 mod chart;
 mod check;
+mod complete;
 mod completion;
 mod control_plane;
 mod duration;
@@ -14,8 +15,10 @@ mod get;
 mod global;
 mod inject;
 mod install;
+mod man;
 mod manifests;
 mod objects;
+mod plugin;
 mod proof;
 mod proxy_flags;
 mod prune;
@@ -32,12 +35,12 @@ mod upgrade;
 mod verbose;
 mod version;
 
-use std::{future::Future, process::ExitCode};
+use std::{ffi::OsString, future::Future, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::global::Global;
+use crate::{global::Global, plugin::Called};
 
 /// linkerd manages the Linkerd service mesh.
 #[derive(Parser)]
@@ -78,10 +81,15 @@ enum Command {
     Version(version::Args),
     /// Print shell completion for bash, zsh or fish
     Completion(completion::Args),
+    /// Write manual pages into a folder
+    Man(man::Args),
+    /// Print what may stand next on a command line
+    #[command(name = "__complete", hide = true)]
+    Complete(complete::Args),
 }
 
 fn main() -> ExitCode {
-    let Cli { global, command } = match Cli::try_parse() {
+    let Cli { global, command } = match parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -92,6 +100,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Reads the command line, of this program or of kubectl's plugin.
+fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let called = Called::by(&words);
+    let mut command = called.command(Cli::command());
+    let matches = command.try_get_matches_from_mut(called.words(words))?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 /// Runs one command. Commands that talk to the cluster are `async` and go through [`block_on`].
@@ -114,6 +130,8 @@ fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
         Command::Get(args) => block_on(get::run(global, &args)),
         Command::Version(args) => block_on(version::run(global, &args)),
         Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => man::run(Cli::command(), &args),
+        Command::Complete(args) => block_on(complete::run(Cli::command(), &args)),
     }
 }
 

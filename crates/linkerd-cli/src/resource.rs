@@ -145,6 +145,11 @@ pub(crate) fn parse_type(word: &str) -> Result<ResourceType, InvalidResource> {
         .ok_or_else(|| InvalidResource::UnknownType(word.to_owned()))
 }
 
+/// All types, by the word that people complete.
+pub(crate) fn types() -> impl Iterator<Item = ResourceType> {
+    WORDS.iter().map(|(kind, _, _)| *kind)
+}
+
 /// The prefix of an object's name where objects of several types are shown: `deploy/`.
 pub(crate) fn prefix(kind: ResourceType) -> &'static str {
     WORDS

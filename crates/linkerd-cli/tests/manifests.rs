@@ -1,4 +1,4 @@
-//! `linkerd install`, `inject`, `uninject` and `completion` as a user runs them.
+//! `linkerd install`, `inject` and `uninject` as a user runs them.
 //! `UPDATE_EXPECT=1 cargo test` rewrites the golden files.
 
 use std::{
@@ -414,15 +414,6 @@ fn wrong_usage_is_an_error_like_any_other() {
         refusal(&["completion", "tcsh"], ""),
         "Error: unsupported shell type (must be bash, zsh or fish): tcsh\n"
     );
-}
-
-#[test]
-fn completion_knows_the_commands() {
-    for shell in ["bash", "zsh", "fish"] {
-        let run = linkerd(&["completion", shell], "");
-        assert_eq!(run.code, Some(0));
-        assert!(run.stdout.contains("uninject"), "{shell}");
-    }
 }
 
 #[test]
