@@ -59,6 +59,9 @@ const TOGETHER_THREADS: &str = "3";
 /// Names the binary of Linkerd's own proxy, which is tested only where it is there.
 const LINKERD_PROXY: &str = "LINKERD2_PROXY_BIN";
 
+/// Names the Prometheus with which the own history of `linkerd-api` is compared.
+const PROMETHEUS: &str = "PROMETHEUS_BIN";
+
 /// What cargo's test runner counted.
 #[derive(Default)]
 struct Counts {
@@ -101,8 +104,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             Step::Unit => {
                 install_programs()?;
                 let args = ["test", "--workspace", "--exclude", "e2e"];
+                let prometheus = debian::unpack("prometheus")?.join("usr/bin/prometheus");
+                let prometheus = prometheus.display().to_string();
                 step("unit, contract and network namespaces", || {
-                    tests(&args, &[], &mut counts)
+                    tests(&args, &[(PROMETHEUS, &prometheus)], &mut counts)
                 })?;
                 if std::env::var_os(LINKERD_PROXY).is_none() {
                     skipped.push(format!("Linkerd's own proxy: {LINKERD_PROXY} is not set"));

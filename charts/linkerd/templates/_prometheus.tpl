@@ -1,3 +1,8 @@
+{{/* Whether Prometheus is installed: "true" or nothing; takes the chart's top. */}}
+{{- define "linkerd.prometheusInstalled" -}}
+{{- if .Values.prometheus.enabled }}{{ if not .Values.prometheus.url }}true{{ end }}{{ end }}
+{{- end -}}
+
 {{/* The configuration of Prometheus; takes the chart's top. */}}
 {{- define "linkerd.prometheusConfig" -}}
 global:

@@ -1,7 +1,7 @@
 //! Who connects to whom, and what became of TLS. Entry: [`edges`].
 //! The client's proxy knows both ends. Of clients without a proxy only the server's knows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use linkerd_names::{Identity, NoTls, OwnerKind, ResourceType};
 use linkerd_proto::public::{EdgesRequest, Resource, edges_response::Edge};
@@ -9,8 +9,8 @@ use linkerd_proto::public::{EdgesRequest, Resource, edges_response::Edge};
 use crate::{
     cluster::Cluster,
     label_selector,
-    prometheus::{Prometheus, PrometheusError, Sample},
-    promql::{NO_TLS_REASON, TLS, quote},
+    metrics::{Metrics, MetricsError},
+    query::{Aggregate, Condition, Function, Metric, NO_TLS_REASON, Query, Sample, Selector, TLS},
     selection::NotFound,
     stat_request::{Target, Window},
     table::Key,
@@ -27,17 +27,17 @@ pub(crate) enum EdgesError {
     #[error(transparent)]
     NotFound(#[from] NotFound),
     #[error(transparent)]
-    Prometheus(#[from] PrometheusError),
+    Metrics(#[from] MetricsError),
 }
 
 /// Returns the edges between objects of the selected type of which one end is in the selected namespace
 /// (empty: any) and has the selected name (empty: any), and one has the selected labels, sorted.
 ///
 /// # Errors
-/// [`EdgesError`]: the type has no edges, the named object does not exist, or Prometheus has no answer.
+/// [`EdgesError`]: the type has no edges, the named object does not exist, or its metrics cannot be had.
 pub(crate) async fn edges(
     cluster: &Cluster,
-    prometheus: &Prometheus,
+    metrics: &Metrics,
     control_plane_namespace: &str,
     request: EdgesRequest,
 ) -> Result<Vec<Edge>, EdgesError> {
@@ -63,20 +63,17 @@ pub(crate) async fn edges(
     }
     let question = Question {
         target: &target,
-        window: &window.promql,
+        window: window.length,
     };
+    let plaintext = NoTls::PeerSentPlaintext;
     let (responses, connections, open, plain_responses, plain_connections, plain_open, probes) = tokio::try_join!(
-        prometheus.query(question.meshed("response_total", "")),
-        prometheus.query(question.meshed("tcp_open_total", r#", peer="dst""#)),
-        prometheus.query(question.open()),
-        prometheus.query(question.unmeshed("response_total", "", NoTls::PeerSentPlaintext)),
-        prometheus.query(question.unmeshed(
-            "tcp_open_total",
-            r#", peer="src""#,
-            NoTls::PeerSentPlaintext
-        )),
-        prometheus.query(question.unmeshed_open()),
-        prometheus.query(question.unmeshed("response_total", "", NoTls::Probe)),
+        metrics.query(question.meshed(Metric::Responses)),
+        metrics.query(question.meshed(Metric::Connections)),
+        metrics.query(question.meshed(Metric::OpenConnections)),
+        metrics.query(question.unmeshed(Metric::Responses, plaintext)),
+        metrics.query(question.unmeshed(Metric::Connections, plaintext)),
+        metrics.query(question.unmeshed(Metric::OpenConnections, plaintext)),
+        metrics.query(question.unmeshed(Metric::Responses, NoTls::Probe)),
     )?;
     let mut answers = Answers {
         kind: target.kind,
@@ -109,91 +106,71 @@ pub(crate) async fn edges(
         .collect())
 }
 
-/// The questions to Prometheus.
+/// What is asked.
 struct Question<'a> {
     target: &'a Target,
-    window: &'a str,
+    window: Duration,
 }
 
 impl Question<'_> {
-    /// A counter of clients' proxies, by both ends.
-    fn meshed(&self, metric: &str, more: &str) -> String {
-        let part = |prefix: &str| {
-            let selector = self.selector("outbound", prefix, more);
-            self.sum(metric, &selector, &self.both_ends())
+    /// What clients' proxies counted, by both ends; either of them may be the target.
+    fn meshed(&self, metric: Metric) -> Query {
+        let selectors = ["", "dst_"].map(|prefix| self.selector("outbound", prefix, metric));
+        self.sum(metric, selectors.into(), &["", "dst_"])
+    }
+
+    /// What servers' proxies counted of clients without TLS, for one reason.
+    fn unmeshed(&self, metric: Metric, reason: NoTls) -> Query {
+        let mut selector = self.selector("inbound", "", metric);
+        selector.insert(NO_TLS_REASON.to_owned(), Condition::is(reason.as_str()));
+        self.sum(metric, vec![selector], &[""])
+    }
+
+    fn sum(&self, metric: Metric, selectors: Vec<Selector>, ends: &[&str]) -> Query {
+        let function = match metric {
+            Metric::OpenConnections => Function::Latest,
+            _ => Function::Max(self.window),
         };
-        format!("{} or {}", part(""), part("dst_"))
-    }
-
-    /// Connections of clients' proxies that are open now.
-    fn open(&self) -> String {
-        let part = |prefix: &str| {
-            let selector = self.selector("outbound", prefix, r#", peer="dst""#);
-            let group = self.both_ends();
-            format!("sum(tcp_open_connections{{{selector}}}) by ({group}, {TLS}, {NO_TLS_REASON})")
-        };
-        format!("{} or {}", part(""), part("dst_"))
-    }
-
-    /// A counter of servers' proxies about clients that sent plaintext.
-    fn unmeshed(&self, metric: &str, more: &str, reason: NoTls) -> String {
-        let selector = self.plaintext_selector(more, reason);
-        self.sum(metric, &selector, &self.one_end())
-    }
-
-    fn unmeshed_open(&self) -> String {
-        let selector = self.plaintext_selector(r#", peer="src""#, NoTls::PeerSentPlaintext);
-        let group = self.one_end();
-        format!("sum(tcp_open_connections{{{selector}}}) by ({group}, {TLS}, {NO_TLS_REASON})")
-    }
-
-    fn plaintext_selector(&self, more: &str, reason: NoTls) -> String {
-        let more = format!("{more}, {NO_TLS_REASON}={}", quote(reason.as_str()));
-        self.selector("inbound", "", &more)
-    }
-
-    fn sum(&self, metric: &str, selector: &str, group: &str) -> String {
-        let window = self.window;
-        format!(
-            "sum(max_over_time({metric}{{{selector}}}[{window}])) by ({group}, {TLS}, {NO_TLS_REASON})"
-        )
-    }
-
-    fn both_ends(&self) -> String {
-        match self.target.kind {
-            ResourceType::Namespace => "namespace, dst_namespace".to_owned(),
-            kind => {
-                let label = kind.metric_label();
-                format!("namespace, {label}, dst_namespace, dst_{label}")
+        let mut by = Vec::new();
+        for prefix in ends {
+            by.push(format!("{prefix}namespace"));
+            if self.target.kind != ResourceType::Namespace {
+                by.push(format!("{prefix}{}", self.target.kind.metric_label()));
             }
         }
-    }
-
-    fn one_end(&self) -> String {
-        match self.target.kind {
-            ResourceType::Namespace => "namespace".to_owned(),
-            kind => format!("namespace, {}", kind.metric_label()),
+        by.extend([TLS, NO_TLS_REASON].map(str::to_owned));
+        Query {
+            aggregate: Aggregate::Sum,
+            function,
+            metric,
+            selectors,
+            by,
         }
     }
 
-    fn selector(&self, direction: &str, prefix: &str, more: &str) -> String {
+    fn selector(&self, direction: &str, prefix: &str, metric: Metric) -> Selector {
         let Target {
             kind,
             namespace,
             name,
         } = self.target;
-        let mut selector = format!("direction={}", quote(direction));
-        let label = kind.metric_label();
+        let mut selector = Selector::new();
+        selector.insert("direction".to_owned(), Condition::is(direction));
         if *kind != ResourceType::Namespace && !namespace.is_empty() {
-            selector.push_str(&format!(", {prefix}namespace={}", quote(namespace)));
+            selector.insert(format!("{prefix}namespace"), Condition::is(namespace));
         }
-        if name.is_empty() {
+        let name = if name.is_empty() {
             // Others, such as addresses outside of the cluster, are no objects of this type.
-            selector.push_str(&format!(", {prefix}{label}!=\"\""));
+            Condition::is_set()
         } else {
-            selector.push_str(&format!(", {prefix}{label}={}", quote(name)));
+            Condition::is(name)
+        };
+        selector.insert(format!("{prefix}{}", kind.metric_label()), name);
+        if metric != Metric::Responses {
+            let peer = if direction == "inbound" { "src" } else { "dst" };
+            selector.insert("peer".to_owned(), Condition::is(peer));
         }
-        selector + more
+        selector
     }
 }
 
@@ -353,6 +330,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::promql::render;
 
     fn target(kind: &str, namespace: &str, name: &str) -> Target {
         Target {
@@ -367,29 +345,29 @@ mod tests {
         let target = target("deployment", "shop", "");
         let question = Question {
             target: &target,
-            window: "10m",
+            window: Duration::from_secs(600),
         };
         assert_eq!(
-            question.meshed("response_total", ""),
-            "sum(max_over_time(response_total{direction=\"outbound\", namespace=\"shop\", \
-             deployment!=\"\"}[10m])) by (namespace, deployment, dst_namespace, dst_deployment, tls, \
-             no_tls_reason) or sum(max_over_time(response_total{direction=\"outbound\", \
-             dst_namespace=\"shop\", dst_deployment!=\"\"}[10m])) by (namespace, deployment, \
+            render(&question.meshed(Metric::Responses)),
+            "sum(max_over_time(response_total{deployment!=\"\", direction=\"outbound\", \
+             namespace=\"shop\"}[10m])) by (namespace, deployment, dst_namespace, dst_deployment, \
+             tls, no_tls_reason) or sum(max_over_time(response_total{direction=\"outbound\", \
+             dst_deployment!=\"\", dst_namespace=\"shop\"}[10m])) by (namespace, deployment, \
              dst_namespace, dst_deployment, tls, no_tls_reason)"
         );
     }
 
     #[test]
-    fn names_stay_values() {
-        let target = target("namespace", "", "a\"b");
+    fn open_connections_are_those_of_now() {
+        let target = target("namespace", "", "shop");
         let question = Question {
             target: &target,
-            window: "10m",
+            window: Duration::from_secs(600),
         };
         assert_eq!(
-            question.unmeshed("tcp_open_total", ", peer=\"src\"", NoTls::PeerSentPlaintext),
-            "sum(max_over_time(tcp_open_total{direction=\"inbound\", namespace=\"a\\\"b\", \
-             peer=\"src\", no_tls_reason=\"peer_sent_plaintext\"}[10m])) by (namespace, tls, \
+            render(&question.unmeshed(Metric::OpenConnections, NoTls::PeerSentPlaintext)),
+            "sum(tcp_open_connections{direction=\"inbound\", namespace=\"shop\", \
+             no_tls_reason=\"peer_sent_plaintext\", peer=\"src\"}) by (namespace, tls, \
              no_tls_reason)"
         );
     }

@@ -1,4 +1,4 @@
-//! Asks Prometheus about the rows of one type and sums up the answers. Entry: [`ask`].
+//! Asks for the figures of the rows of one type and sums up the answers. Entry: [`ask`].
 //! Sums are rounded once, at the end, so that a row's parts make up its whole.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,8 +7,9 @@ use linkerd_names::ResourceType;
 use linkerd_proto::public::{BasicStats, TcpStats};
 
 use crate::{
-    prometheus::{Prometheus, PrometheusError, Sample},
-    promql::{self, Question},
+    metrics::{Metrics, MetricsError},
+    query::{self, Metric, Sample},
+    question::Question,
     stat_request::{Outbound, StatRequest},
     table::Key,
 };
@@ -31,19 +32,19 @@ pub(crate) struct Figures {
 /// # Errors
 /// The first question without an answer.
 pub(crate) async fn ask(
-    prometheus: &Prometheus,
+    metrics: &Metrics,
     request: &StatRequest,
-) -> Result<BTreeMap<Key, Figures>, PrometheusError> {
+) -> Result<BTreeMap<Key, Figures>, MetricsError> {
     if request.target.kind == ResourceType::Service && matches!(request.outbound, Outbound::To(_)) {
         // A Service sends nothing.
         return Ok(BTreeMap::new());
     }
     let question = Question::new(request);
     let (responses, p50, p95, p99) = tokio::try_join!(
-        prometheus.query(question.responses()),
-        prometheus.query(question.latency(0.5)),
-        prometheus.query(question.latency(0.95)),
-        prometheus.query(question.latency(0.99)),
+        metrics.query(question.responses()),
+        metrics.query(question.latency(0.5)),
+        metrics.query(question.latency(0.95)),
+        metrics.query(question.latency(0.99)),
     )?;
     let mut answers = Answers {
         group_by: question.group_by(),
@@ -55,17 +56,17 @@ pub(crate) async fn ask(
     if !without_latency.is_empty() {
         // Rare requests: none between the last two scrapes, but some in the window.
         let (p50, p95, p99) = tokio::try_join!(
-            prometheus.query(question.latency_over_window(0.5)),
-            prometheus.query(question.latency_over_window(0.95)),
-            prometheus.query(question.latency_over_window(0.99)),
+            metrics.query(question.latency_over_window(0.5)),
+            metrics.query(question.latency_over_window(0.95)),
+            metrics.query(question.latency_over_window(0.99)),
         )?;
         answers.add_latencies([&p50, &p95, &p99], |key| without_latency.contains(key));
     }
     if request.tcp_stats && question.has_connections() {
         let (open, read, written) = tokio::try_join!(
-            prometheus.query(question.open_connections()),
-            prometheus.query(question.bytes("tcp_read_bytes_total")),
-            prometheus.query(question.bytes("tcp_write_bytes_total")),
+            metrics.query(question.open_connections()),
+            metrics.query(question.bytes(Metric::ReadBytes)),
+            metrics.query(question.bytes(Metric::WrittenBytes)),
         )?;
         answers.add_connections(&open);
         answers.add_tcp(&read, |stats| &mut stats.read_bytes);
@@ -97,15 +98,15 @@ impl Answers<'_> {
             };
             let sum = sums.entry(key).or_default();
             let count = finite(sample.value);
-            match label(sample, promql::CLASSIFICATION) {
+            match label(sample, query::CLASSIFICATION) {
                 "success" => sum.success += count,
                 "failure" => sum.failure += count,
                 // It would be a part of TLS, but not of the whole.
                 _ => continue,
             }
             match (
-                label(sample, promql::TLS),
-                label(sample, promql::NO_TLS_REASON),
+                label(sample, query::TLS),
+                label(sample, query::NO_TLS_REASON),
             ) {
                 (TLS_ON, _) => sum.tls += count,
                 // Proxies of 2018 gave their reason in the label `tls` itself, or none.
@@ -174,8 +175,8 @@ impl Answers<'_> {
             let count = round(finite(sample.value));
             let stats = self.tcp(key);
             stats.open_connections += count;
-            let reason = label(sample, promql::NO_TLS_REASON);
-            if label(sample, promql::TLS) == TLS_ON {
+            let reason = label(sample, query::NO_TLS_REASON);
+            if label(sample, query::TLS) == TLS_ON {
                 stats.tls_open_connections += count;
             } else if count > 0 && !reason.is_empty() {
                 *stats.no_tls_reasons.entry(reason.to_owned()).or_default() += count;

@@ -1,16 +1,20 @@
 //! Answers people: traffic, pods, versions, and the control plane's own health.
-//! Entry: [`ApiService`], the gRPC service; [`Cluster`] and [`Prometheus`] are what it asks.
+//! Entry: [`ApiService`], the gRPC service; [`Cluster`] and [`Metrics`] are what it asks.
 //! Knows nothing of certificates and changes nothing in the cluster.
 
 mod cluster;
 mod edges;
 mod figures;
+mod history;
 mod label_selector;
 mod list_pods;
+mod metrics;
 mod owner;
 mod pod;
 mod prometheus;
 mod promql;
+mod query;
+mod question;
 mod selection;
 mod self_check;
 mod service;
@@ -22,8 +26,11 @@ mod targets;
 mod workload;
 
 pub use cluster::Cluster;
+pub use history::{History, SERIES_MAX_DEFAULT};
+pub use metrics::{Metrics, MetricsError};
 pub use pod::{ContainerError, Pod};
-pub use prometheus::{Prometheus, PrometheusError, Sample};
+pub use prometheus::{Prometheus, PrometheusError};
+pub use query::Sample;
 pub use selection::NotFound;
 pub use service::ApiService;
 pub use table::{Key, Table};

@@ -7,25 +7,23 @@ use linkerd_proto::public::{self, ListPodsResponse, pod::Owner};
 
 use crate::{
     cluster::Cluster,
+    metrics::{Metrics, MetricsError},
     pod::Pod,
-    prometheus::{Prometheus, PrometheusError},
+    query::{Aggregate, Function, Metric, Query, Selector},
     table::Key,
 };
 
 /// Nobody meshes the pods of this namespace, and there are many.
 const NAMESPACE_IGNORED: &str = "kube-system";
 
-/// A proxy that reports metrics reports when it started.
-const REPORTED: &str = "max(process_start_time_seconds) by (pod, namespace)";
-
 /// Returns all pods of a namespace, or of all namespaces when it is empty, sorted by namespace and
-/// name. Pods are listed also when Prometheus cannot be asked; the answer then says so.
+/// name. Pods are listed also when nobody knows their metrics; the answer then says so.
 pub(crate) async fn list_pods(
     cluster: &Cluster,
-    prometheus: &Prometheus,
+    metrics: &Metrics,
     namespace: &str,
 ) -> ListPodsResponse {
-    let (reported, metrics_error) = match reported(prometheus).await {
+    let (reported, metrics_error) = match reported(metrics).await {
         Ok(reported) => (reported, String::new()),
         Err(error) => (BTreeSet::new(), error.to_string()),
     };
@@ -42,8 +40,16 @@ pub(crate) async fn list_pods(
     }
 }
 
-async fn reported(prometheus: &Prometheus) -> Result<BTreeSet<Key>, PrometheusError> {
-    let samples = prometheus.query(REPORTED.to_owned()).await?;
+async fn reported(metrics: &Metrics) -> Result<BTreeSet<Key>, MetricsError> {
+    // A proxy that reports metrics reports when it started.
+    let query = Query {
+        aggregate: Aggregate::Max,
+        function: Function::Latest,
+        metric: Metric::StartTime,
+        selectors: vec![Selector::new()],
+        by: vec!["pod".to_owned(), "namespace".to_owned()],
+    };
+    let samples = metrics.query(query).await?;
     Ok(samples
         .into_iter()
         .filter_map(|mut sample| {
@@ -90,7 +96,10 @@ fn owner(cluster: &Cluster, namespace: &str, pod: &Pod) -> Option<Owner> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::{Controller, Workload};
+    use crate::{
+        prometheus::Prometheus,
+        workload::{Controller, Workload},
+    };
 
     fn managed_by(kind: &str, name: &str) -> Option<Controller> {
         Some(Controller {
@@ -164,7 +173,8 @@ mod tests {
             .insert(("kube-system".into(), "dns".into()), Pod::default());
         // Port 1 of loopback is closed.
         let prometheus = Prometheus::new("http://127.0.0.1:1").expect("a URL");
-        let answer = list_pods(&cluster, &prometheus, "").await;
+        let metrics = Metrics::Prometheus(Box::new(prometheus));
+        let answer = list_pods(&cluster, &metrics, "").await;
         assert_eq!(
             answer
                 .pods

@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
-use linkerd_api::{ApiService, Cluster, Prometheus};
-use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, component, ports};
+use linkerd_api::{ApiService, Cluster, History, Metrics, Prometheus, SERIES_MAX_DEFAULT};
+use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, ports};
 use linkerd_process::Readiness;
 use linkerd_proto::public::api_server::ApiServer;
 use prometheus_client::registry::Registry;
@@ -40,9 +40,12 @@ struct Args {
     /// Address of the HTTP server that tells Prometheus what to scrape
     #[arg(long, default_value_t = ([0, 0, 0, 0], ports::API_HTTP).into())]
     http_addr: SocketAddr,
-    /// Prometheus that scrapes the proxies; by default the control plane's
+    /// Prometheus that scrapes the proxies; without one this process keeps their last hour itself
     #[arg(long)]
     prometheus_url: Option<String>,
+    /// Series that are kept at most where there is no Prometheus
+    #[arg(long, value_name = "COUNT", default_value_t = SERIES_MAX_DEFAULT)]
+    history_series_max: usize,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -63,20 +66,19 @@ async fn run(args: Args) -> anyhow::Result<()> {
         addr,
         http_addr,
         prometheus_url,
+        history_series_max,
     } = args;
-    let prometheus_url = prometheus_url.unwrap_or_else(|| {
-        let (service, port) = (component::PROMETHEUS, ports::PROMETHEUS);
-        let domain = linkerd_names::CLUSTER_DOMAIN;
-        format!("http://{service}.{control_plane_namespace}.svc.{domain}:{port}")
-    });
     let shutdown = linkerd_process::shutdown_on_signal();
-    let prometheus = Prometheus::new(&prometheus_url)?;
     let kubernetes = kube::Client::try_default()
         .await
         .context("cannot configure the Kubernetes client")?;
     let cluster = Arc::new(Cluster::default());
     let mut registry = Registry::default();
     linkerd_process::register_process_metrics(&mut registry);
+    let metrics = match &prometheus_url {
+        Some(url) => Metrics::Prometheus(Box::new(Prometheus::new(url)?)),
+        None => Metrics::History(History::new(history_series_max, &mut registry)),
+    };
 
     let admin = TcpListener::bind(admin_addr)
         .await
@@ -91,7 +93,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         addr = %listener.local_addr()?,
         http = %http.local_addr()?,
         admin = %admin.local_addr()?,
-        prometheus = prometheus_url,
+        metrics = prometheus_url.as_deref().unwrap_or("own history"),
         "listening"
     );
 
@@ -105,14 +107,27 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let targets = linkerd_api::router(cluster.clone(), &control_plane_namespace);
     let service = ApiService {
         cluster: cluster.clone(),
-        prometheus,
+        metrics: metrics.clone(),
         kubernetes: kubernetes.clone(),
-        control_plane_namespace,
+        control_plane_namespace: control_plane_namespace.clone(),
     };
     let follow = async {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = cluster.follow(&kubernetes) => {}
+        }
+    };
+    let remember = async {
+        let Metrics::History(history) = &metrics else {
+            return;
+        };
+        cluster.wait_synced().await;
+        history.follow(&cluster, &control_plane_namespace).await;
+    };
+    let remember = async {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = remember => shutdown.cancelled().await,
         }
     };
     let serve = async {
@@ -140,7 +155,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         readiness.set_ready(false);
         served
     };
-    let ((), served) = tokio::join!(follow, serve);
+    let ((), (), served) = tokio::join!(follow, remember, serve);
     admin.await.context("the admin server broke")?;
     served
 }

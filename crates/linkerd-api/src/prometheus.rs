@@ -10,6 +10,8 @@ use hyper_util::{
 };
 use serde::Deserialize;
 
+use crate::query::Sample;
+
 /// Prometheus is in the same cluster: a connection takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// People wait at most ten seconds for the CLI.
@@ -22,15 +24,6 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub struct Prometheus {
     url: String,
     client: Client<HttpConnector, Empty<Bytes>>,
-}
-
-/// One series of an instant query's answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sample {
-    /// Label values by name.
-    pub labels: BTreeMap<String, String>,
-    /// The value; may be NaN or infinite.
-    pub value: f64,
 }
 
 /// Why a query has no answer.
@@ -101,8 +94,8 @@ impl Prometheus {
     ///
     /// # Errors
     /// See [`PrometheusError`]; each variant names the server.
-    pub async fn query(&self, promql: String) -> Result<Vec<Sample>, PrometheusError> {
-        match tokio::time::timeout(QUERY_TIMEOUT, self.ask(&promql)).await {
+    pub async fn query(&self, promql: &str) -> Result<Vec<Sample>, PrometheusError> {
+        match tokio::time::timeout(QUERY_TIMEOUT, self.ask(promql)).await {
             Ok(answer) => answer,
             Err(_) => Err(PrometheusError::Timeout {
                 url: self.url.clone(),

@@ -5,34 +5,49 @@ use std::time::Duration;
 use kube::Client;
 use linkerd_proto::public::{CheckResult, CheckStatus};
 
-use crate::prometheus::Prometheus;
+use crate::{metrics::Metrics, prometheus::Prometheus};
 
 /// The Kubernetes API is close; the CLI waits for at most ten seconds.
 const KUBERNETES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Returns one result for each thing that the control plane depends on.
-pub(crate) async fn self_check(kubernetes: &Client, prometheus: &Prometheus) -> Vec<CheckResult> {
-    let (kubernetes, prometheus) = tokio::join!(
-        ask_kubernetes(kubernetes),
-        prometheus.query("vector(1)".to_owned())
-    );
+pub(crate) async fn self_check(kubernetes: &Client, metrics: &Metrics) -> Vec<CheckResult> {
+    let (kubernetes, metrics) = tokio::join!(ask_kubernetes(kubernetes), check_metrics(metrics));
     let kubernetes =
         kubernetes.map_err(|error| format!("Error calling the Kubernetes API: {error}"));
-    let prometheus = prometheus
-        .map(|_| ())
-        .map_err(|error| format!("Error calling Prometheus from the control plane: {error}"));
     vec![
         result(
             "kubernetes",
             "control plane can talk to Kubernetes",
             kubernetes,
         ),
-        result(
+        metrics,
+    ]
+}
+
+/// The row says where figures come from.
+async fn check_metrics(metrics: &Metrics) -> CheckResult {
+    match metrics {
+        Metrics::Prometheus(prometheus) => result(
             "prometheus",
             "control plane can talk to Prometheus",
-            prometheus,
+            ask_prometheus(prometheus).await,
         ),
-    ]
+        Metrics::History(history) => result(
+            "history",
+            "control plane keeps the last hour itself (own history, no Prometheus)",
+            history.check(),
+        ),
+    }
+}
+
+async fn ask_prometheus(prometheus: &Prometheus) -> Result<(), String> {
+    match prometheus.query("vector(1)").await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!(
+            "Error calling Prometheus from the control plane: {error}"
+        )),
+    }
 }
 
 async fn ask_kubernetes(client: &Client) -> Result<(), String> {

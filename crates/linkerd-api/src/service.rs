@@ -17,7 +17,7 @@ use crate::{
     cluster::Cluster,
     edges::{self, EdgesError},
     list_pods::list_pods,
-    prometheus::Prometheus,
+    metrics::Metrics,
     self_check::self_check,
     stat_request::{InvalidRequest, StatRequest},
     stat_summary::{StatError, stat_summary},
@@ -29,8 +29,8 @@ use crate::{
 pub struct ApiService {
     /// The cluster as it is now.
     pub cluster: Arc<Cluster>,
-    /// Client of the proxies' metrics.
-    pub prometheus: Prometheus,
+    /// Where the proxies' metrics are asked for.
+    pub metrics: Metrics,
     /// Client of the Kubernetes API.
     pub kubernetes: Client,
     /// Namespace of this control plane.
@@ -47,7 +47,7 @@ impl Api for ApiService {
     ) -> Result<Response<Updates>, Status> {
         let Self {
             cluster,
-            prometheus: _,
+            metrics: _,
             kubernetes,
             control_plane_namespace,
         } = self;
@@ -82,14 +82,14 @@ impl Api for ApiService {
         debug!(request = ?parsed, "stat");
         let Self {
             cluster,
-            prometheus,
+            metrics,
             kubernetes: _,
             control_plane_namespace,
         } = self;
-        match stat_summary(cluster, prometheus, control_plane_namespace, &parsed).await {
+        match stat_summary(cluster, metrics, control_plane_namespace, &parsed).await {
             Ok(stat_tables) => answer(StatResponse::Ok(StatOk { stat_tables })),
             Err(StatError::NotFound(error)) => Err(Status::not_found(error.to_string())),
-            Err(StatError::Prometheus(error)) => Err(Status::unavailable(error.to_string())),
+            Err(StatError::Metrics(error)) => Err(error.into()),
         }
     }
 
@@ -99,7 +99,7 @@ impl Api for ApiService {
     ) -> Result<Response<ListPodsResponse>, Status> {
         let ListPodsRequest { namespace } = request.into_inner();
         Ok(Response::new(
-            list_pods(&self.cluster, &self.prometheus, &namespace).await,
+            list_pods(&self.cluster, &self.metrics, &namespace).await,
         ))
     }
 
@@ -109,16 +109,16 @@ impl Api for ApiService {
     ) -> Result<Response<EdgesResponse>, Status> {
         let Self {
             cluster,
-            prometheus,
+            metrics,
             kubernetes: _,
             control_plane_namespace,
         } = self;
         let request = request.into_inner();
-        match edges::edges(cluster, prometheus, control_plane_namespace, request).await {
+        match edges::edges(cluster, metrics, control_plane_namespace, request).await {
             Ok(edges) => Ok(Response::new(EdgesResponse { edges })),
             Err(EdgesError::Request(text)) => Err(Status::invalid_argument(text)),
             Err(EdgesError::NotFound(error)) => Err(Status::not_found(error.to_string())),
-            Err(EdgesError::Prometheus(error)) => Err(Status::unavailable(error.to_string())),
+            Err(EdgesError::Metrics(error)) => Err(error.into()),
         }
     }
 
@@ -134,7 +134,7 @@ impl Api for ApiService {
         &self,
         _: Request<SelfCheckRequest>,
     ) -> Result<Response<SelfCheckResponse>, Status> {
-        let results = self_check(&self.kubernetes, &self.prometheus).await;
+        let results = self_check(&self.kubernetes, &self.metrics).await;
         Ok(Response::new(SelfCheckResponse { results }))
     }
 }

@@ -48,8 +48,7 @@ pub(crate) enum Outbound {
 pub(crate) struct Window {
     /// As it was written in the request.
     pub(crate) text: String,
-    /// As Prometheus reads it.
-    pub(crate) promql: String,
+    pub(crate) length: Duration,
 }
 
 /// Why a request is refused.
@@ -181,19 +180,9 @@ impl Window {
         if millis == 0 || Duration::from_millis(millis) > WINDOW_MAX {
             return Err(invalid());
         }
-        // One number with one unit is written as it came, everything else in milliseconds.
-        let single = text
-            .bytes()
-            .skip_while(u8::is_ascii_digit)
-            .all(|b| b.is_ascii_alphabetic());
-        let promql = if single {
-            text.to_owned()
-        } else {
-            format!("{millis}ms")
-        };
         Ok(Self {
             text: text.to_owned(),
-            promql,
+            length: Duration::from_millis(millis),
         })
     }
 }
@@ -280,14 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_written_as_prometheus_reads_them() {
-        for (text, promql) in [
-            ("1m", "1m"),
-            ("30s", "30s"),
-            ("1m30s", "90000ms"),
-            ("1h", "1h"),
-        ] {
-            assert_eq!(Window::parse(text).expect("a window").promql, promql);
+    fn windows_are_whole_numbers_with_units() {
+        for (text, seconds) in [("1m", 60), ("30s", 30), ("1m30s", 90), ("1h", 3600)] {
+            let window = Window::parse(text).expect("a window");
+            assert_eq!(window.length, Duration::from_secs(seconds));
         }
         for wrong in [
             "",

@@ -1,4 +1,4 @@
-//! Traffic of objects: joins what Prometheus counted with what Kubernetes has.
+//! Traffic of objects: joins what was counted with what Kubernetes has.
 //! Entry: [`stat_summary`].
 
 use futures::future::try_join_all;
@@ -11,8 +11,8 @@ use linkerd_proto::public::{
 use crate::{
     cluster::Cluster,
     figures::{Figures, ask},
+    metrics::{Metrics, MetricsError},
     pod::Pod,
-    prometheus::{Prometheus, PrometheusError},
     selection::{NotFound, Object},
     stat_request::{Outbound, StatRequest},
 };
@@ -23,17 +23,16 @@ pub(crate) enum StatError {
     #[error(transparent)]
     NotFound(#[from] NotFound),
     #[error(transparent)]
-    Prometheus(#[from] PrometheusError),
+    Metrics(#[from] MetricsError),
 }
 
 /// Returns one table for each type asked for, in the order of display.
 ///
 /// # Errors
-/// [`StatError`]: the named object does not exist, or Prometheus has no answer to one of the
-/// questions. Half an answer is none.
+/// [`StatError`]: the named object does not exist, or one of the questions has no answer. Half an answer is none.
 pub(crate) async fn stat_summary(
     cluster: &Cluster,
-    prometheus: &Prometheus,
+    metrics: &Metrics,
     control_plane_namespace: &str,
     request: &StatRequest,
 ) -> Result<Vec<StatTable>, StatError> {
@@ -44,7 +43,7 @@ pub(crate) async fn stat_summary(
     try_join_all(kinds.into_iter().map(|kind| async move {
         let mut request = request.clone();
         request.target.kind = kind;
-        let rows = rows(cluster, prometheus, control_plane_namespace, &request).await?;
+        let rows = rows(cluster, metrics, control_plane_namespace, &request).await?;
         Ok(StatTable {
             table: Some(Table::PodGroup(PodGroup { rows })),
         })
@@ -54,7 +53,7 @@ pub(crate) async fn stat_summary(
 
 async fn rows(
     cluster: &Cluster,
-    prometheus: &Prometheus,
+    metrics: &Metrics,
     control_plane_namespace: &str,
     request: &StatRequest,
 ) -> Result<Vec<Row>, StatError> {
@@ -66,7 +65,7 @@ async fn rows(
         tcp_stats: _,
     } = request;
     let objects = cluster.objects(target.kind, &target.namespace, &target.name)?;
-    let mut figures = ask(prometheus, request).await?;
+    let mut figures = ask(metrics, request).await?;
     let row = |namespace: String, name: String, figures: Option<Figures>| {
         let Figures { basic, tcp } = figures.unwrap_or_default();
         Row {

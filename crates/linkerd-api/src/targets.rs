@@ -1,5 +1,6 @@
-//! What Prometheus is to scrape, as its HTTP service discovery reads it. Entry: [`router`].
-//! So Prometheus needs no right in the cluster, and any build of it will do.
+//! What is to be scraped, and with which labels. Entries: [`proxies`], for the own history, and [`router`],
+//! as Prometheus' HTTP service discovery reads it. So Prometheus needs no right in the cluster, and any
+//! build of it will do.
 
 use std::{collections::BTreeMap, net::IpAddr, net::SocketAddr, sync::Arc};
 
@@ -20,16 +21,18 @@ struct Source {
 }
 
 /// One target with its labels, see Prometheus' `http_sd_config`.
-#[derive(Debug, PartialEq, Serialize)]
-struct Target {
-    targets: [String; 1],
-    labels: BTreeMap<String, String>,
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Target {
+    /// Its address.
+    pub(crate) targets: [SocketAddr; 1],
+    /// Labels that its series get.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// Serves `/prometheus/proxies` and `/prometheus/controllers`.
 pub fn router(cluster: Arc<Cluster>, control_plane_namespace: &str) -> Router {
     Router::new()
-        .route("/prometheus/proxies", get(proxies))
+        .route("/prometheus/proxies", get(serve_proxies))
         .route("/prometheus/controllers", get(controllers))
         .with_state(Source {
             cluster,
@@ -37,22 +40,26 @@ pub fn router(cluster: Arc<Cluster>, control_plane_namespace: &str) -> Router {
         })
 }
 
-/// The proxies of this control plane, in every namespace.
-async fn proxies(State(source): State<Source>) -> Json<Vec<Target>> {
+async fn serve_proxies(State(source): State<Source>) -> Json<Vec<Target>> {
     let Source {
         cluster,
         control_plane_namespace,
     } = source;
+    Json(proxies(&cluster, &control_plane_namespace))
+}
+
+/// The proxies of this control plane, in every namespace.
+pub(crate) fn proxies(cluster: &Cluster, control_plane_namespace: &str) -> Vec<Target> {
     let pods = cluster.pods.list("");
     let targets = pods.iter().filter_map(|((namespace, name), pod)| {
-        let ours = pod.control_plane_namespace() == Some(&*control_plane_namespace);
+        let ours = pod.control_plane_namespace() == Some(control_plane_namespace);
         let address = address(pod, pod.metrics_port.filter(|_| ours)?)?;
         Some(Target {
             targets: [address],
             labels: proxy_labels(namespace, name, pod),
         })
     });
-    Json(targets.collect())
+    targets.collect()
 }
 
 /// The processes of the control plane.
@@ -83,13 +90,13 @@ async fn controllers(State(source): State<Source>) -> Json<Vec<Target>> {
 }
 
 /// The address to scrape; none when nothing runs there.
-fn address(pod: &Pod, port: u16) -> Option<String> {
+fn address(pod: &Pod, port: u16) -> Option<SocketAddr> {
     // A pod that has ended may keep an address that another pod has by now.
     if matches!(pod.phase.as_str(), "Failed" | "Succeeded") {
         return None;
     }
     let ip: IpAddr = pod.ip.parse().ok()?;
-    Some(SocketAddr::new(ip, port).to_string())
+    Some(SocketAddr::new(ip, port))
 }
 
 /// `linkerd.io/proxy-deployment: web` becomes `deployment="web"`, and any other
@@ -152,7 +159,7 @@ mod tests {
             ("linkerd.io/proxy-job", "migrate"),
             ("app", "web"),
         ];
-        let Json(targets) = proxies(source(vec![("shop", "web-1", pod(&labels))])).await;
+        let Json(targets) = serve_proxies(source(vec![("shop", "web-1", pod(&labels))])).await;
         let json = serde_json::to_value(&targets).expect("serializable");
         let expected = serde_json::json!([{
             "targets": ["10.0.0.1:4191"],
@@ -187,7 +194,7 @@ mod tests {
             ("shop", "pending", pending),
             ("shop", "unmeshed", pod(&[])),
         ];
-        assert_eq!(proxies(source(pods)).await.0, []);
+        assert_eq!(serve_proxies(source(pods)).await.0, []);
     }
 
     #[tokio::test]
@@ -198,7 +205,10 @@ mod tests {
         ]))
         .await;
         assert_eq!(targets.len(), 1);
-        assert_eq!(targets[0].targets, ["10.0.0.1:9990"]);
+        assert_eq!(
+            targets[0].targets.map(|it| it.to_string()),
+            ["10.0.0.1:9990"]
+        );
         assert_eq!(targets[0].labels["component"], "ca");
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail, ensure};
+use hyper::Uri;
 use linkerd_inject::Source;
 use serde_json::{Value, json};
 
@@ -29,6 +30,9 @@ Examples:
 
   # Images from a registry of one's own
   linkerd install --registry registry.example:5000/mesh | kubectl apply -f -
+
+  # Without Prometheus: linkerd-api keeps the last hour itself
+  linkerd install --tls=optional --set prometheus.enabled=false | kubectl apply -f -
 
   # Values of the chart
   linkerd install --set prometheus.retention=24h -f values.yaml | kubectl apply -f -")]
@@ -63,6 +67,10 @@ pub(crate) struct Flags {
     /// Full name of Prometheus' image [default: that of the chart]
     #[arg(long, value_name = "IMAGE")]
     prometheus_image: Option<String>,
+
+    /// A Prometheus of your own, http://host[:port][/path]; none is installed then
+    #[arg(long, value_name = "URL")]
+    prometheus_url: Option<String>,
 
     /// File with values of the chart, - for stdin; repeatable, the last one wins
     #[arg(short = 'f', long, value_name = "FILE")]
@@ -110,6 +118,7 @@ pub(crate) fn default_values() -> anyhow::Result<Value> {
 /// # Errors
 /// When a value is wrong.
 pub(crate) fn manifests(namespace: &str, values: &Value) -> anyhow::Result<String> {
+    check_prometheus_url(values)?;
     let overrides = chart::difference(&default_values()?, values);
     let rendered = chart::render(namespace, values, &overrides)?;
     let options = ProxyFlags::of_values(values).options(namespace)?;
@@ -146,6 +155,7 @@ impl Flags {
             prometheus_replicas,
             controller_log_level,
             prometheus_image,
+            prometheus_url,
             values: files,
             set,
             set_string,
@@ -167,7 +177,11 @@ impl Flags {
             "ca": replicas,
             "destination": replicas,
             "api": replicas,
-            "prometheus": {"replicas": prometheus_replicas, "image": prometheus_image},
+            "prometheus": {
+                "replicas": prometheus_replicas,
+                "image": prometheus_image,
+                "url": prometheus_url,
+            },
             "logLevel": log_level,
         });
         chart::drop_nulls(&mut flags);
@@ -211,6 +225,18 @@ fn read_values(file: &Path) -> anyhow::Result<Value> {
         Value::Object(_) => Ok(values),
         _ => bail!("cannot read {name}: values have to be a mapping"),
     }
+}
+
+/// Another URL would be refused by `linkerd-api` only after the installation.
+fn check_prometheus_url(values: &Value) -> anyhow::Result<()> {
+    let url = values["prometheus"]["url"].as_str().unwrap_or_default();
+    let valid = url.parse::<Uri>().is_ok_and(|it| {
+        it.scheme_str() == Some("http") && it.host().is_some() && it.query().is_none()
+    });
+    if url.is_empty() || valid {
+        return Ok(());
+    }
+    bail!("{url:?} is not the URL of a Prometheus: it has to be http://host[:port][/path]")
 }
 
 /// The level as our processes name it: they have none above `error`.

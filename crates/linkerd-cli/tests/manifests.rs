@@ -111,6 +111,34 @@ fn the_source_of_certificates_is_one_of_two_and_needs_tls() {
 }
 
 #[test]
+fn prometheus_is_left_out_when_it_is_not_wanted_or_is_elsewhere() {
+    let without = |flags: &[&str]| {
+        let run = linkerd(&[&["install"], flags].concat(), "");
+        assert_eq!((run.stderr.as_str(), run.code), ("", Some(0)));
+        assert!(!run.stdout.contains("linkerd-prometheus"), "{flags:?}");
+        run.stdout
+    };
+    let disabled = without(&["--set=prometheus.enabled=false,api.historySeriesMax=5000"]);
+    assert!(disabled.contains("        - --history-series-max=5000\n"));
+    assert!(!disabled.contains("--prometheus-url"));
+    let url = "http://prometheus.monitoring:9090/p";
+    let by_flag = without(&["--prometheus-url", url]);
+    assert!(by_flag.contains(&format!("        - --prometheus-url={url}\n")));
+    assert!(!by_flag.contains("--history-series-max"));
+    let by_value = without(&[&format!("--set=prometheus.url={url}")]);
+    assert!(by_value == by_flag);
+    for wrong in ["https://prometheus", "prometheus:9090", "http://"] {
+        assert_eq!(
+            refusal(&["install", "--prometheus-url", wrong], ""),
+            format!(
+                "Error: {wrong:?} is not the URL of a Prometheus: it has to be \
+                 http://host[:port][/path]\n"
+            )
+        );
+    }
+}
+
+#[test]
 fn install_with_every_flag() {
     let folder = tempfile::tempdir().unwrap();
     let values = folder.path().join("values.yaml");

@@ -8,7 +8,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use linkerd_api::{ApiService, Cluster, Prometheus};
+use linkerd_api::{ApiService, Cluster, Metrics, Prometheus};
 use linkerd_proto::public::{api_client::ApiClient, api_server::ApiServer};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -143,9 +143,24 @@ pub(crate) async fn api_with(
     prometheus: &str,
     kubernetes: kube::Client,
 ) -> ApiClient<Channel> {
+    let prometheus = Prometheus::new(prometheus).expect("a URL");
+    serve(
+        cluster,
+        Metrics::Prometheus(Box::new(prometheus)),
+        kubernetes,
+    )
+    .await
+}
+
+/// Serves the API over a cluster and a source of metrics, and returns a client.
+pub(crate) async fn serve(
+    cluster: Arc<Cluster>,
+    metrics: Metrics,
+    kubernetes: kube::Client,
+) -> ApiClient<Channel> {
     let service = ApiService {
         cluster,
-        prometheus: Prometheus::new(prometheus).expect("a URL"),
+        metrics,
         kubernetes,
         control_plane_namespace: "linkerd".to_owned(),
     };

@@ -1,0 +1,72 @@
+//! Where the proxies' metrics are asked for: Prometheus, or the own history. Entry: [`Metrics::query`].
+
+use std::time::{Duration, SystemTime};
+
+use tonic::Status;
+
+use crate::{
+    history::{HISTORY_LENGTH, History},
+    prometheus::{Prometheus, PrometheusError},
+    promql,
+    query::{Query, Sample},
+};
+
+/// Who answers questions about metrics. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Metrics {
+    /// A Prometheus that scrapes the proxies.
+    Prometheus(Box<Prometheus>),
+    /// What this process remembers.
+    History(History),
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// Prometheus has none.
+    #[error(transparent)]
+    Prometheus(#[from] PrometheusError),
+    /// The own history is shorter.
+    #[error(
+        "a window of {window} needs Prometheus: without it the control plane remembers one hour. Ask for at most \
+         1h (-t 1h), or install with `--set prometheus.enabled=true` or `--prometheus-url URL`",
+        window = promql::duration(*.0)
+    )]
+    WindowTooLong(Duration),
+    /// The task that looked broke off.
+    #[error("the own history broke off while it answered")]
+    Broken(#[source] tokio::task::JoinError),
+}
+
+impl Metrics {
+    /// Returns the values of all groups that have one now.
+    ///
+    /// # Errors
+    /// See [`MetricsError`].
+    pub(crate) async fn query(&self, query: Query) -> Result<Vec<Sample>, MetricsError> {
+        match self {
+            Self::Prometheus(prometheus) => Ok(prometheus.query(&promql::render(&query)).await?),
+            Self::History(history) => {
+                if let Some(window) = query.function.window().filter(|it| *it > HISTORY_LENGTH) {
+                    return Err(MetricsError::WindowTooLong(window));
+                }
+                let history = history.clone();
+                // In a large cluster it looks at many series.
+                let answer = move || history.answer(&query, SystemTime::now());
+                let answer = tokio::task::spawn_blocking(answer).await;
+                answer.map_err(MetricsError::Broken)
+            }
+        }
+    }
+}
+
+impl From<MetricsError> for Status {
+    fn from(error: MetricsError) -> Self {
+        let text = error.to_string();
+        match error {
+            MetricsError::Prometheus(_) => Self::unavailable(text),
+            MetricsError::WindowTooLong(_) => Self::failed_precondition(text),
+            MetricsError::Broken(_) => Self::internal(text),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What is asked of the proxies' metrics, as values. Entry: [`Query`].
+//! `promql.rs` writes it for Prometheus, `history/answer.rs` answers it itself.
+
+use std::{collections::BTreeMap, time::Duration};
+
+/// Label of our proxies' series: the word for the outcome of TLS.
+pub(crate) const TLS: &str = "tls";
+/// Label of our proxies' series: why a connection is plaintext.
+pub(crate) const NO_TLS_REASON: &str = "no_tls_reason";
+/// Label of our proxies' series: `success` or `failure`.
+pub(crate) const CLASSIFICATION: &str = "classification";
+/// Label of a histogram's series: the upper bound of the bucket.
+pub(crate) const BOUND: &str = "le";
+
+/// A metric of the proxies that is asked for. The own history keeps these and no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Metric {
+    Responses,
+    LatencyBuckets,
+    Connections,
+    OpenConnections,
+    ReadBytes,
+    WrittenBytes,
+    StartTime,
+}
+
+impl Metric {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Responses,
+        Self::LatencyBuckets,
+        Self::Connections,
+        Self::OpenConnections,
+        Self::ReadBytes,
+        Self::WrittenBytes,
+        Self::StartTime,
+    ];
+
+    /// Its name at `/metrics` of a proxy.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Responses => "response_total",
+            Self::LatencyBuckets => "response_latency_ms_bucket",
+            Self::Connections => "tcp_open_total",
+            Self::OpenConnections => "tcp_open_connections",
+            Self::ReadBytes => "tcp_read_bytes_total",
+            Self::WrittenBytes => "tcp_write_bytes_total",
+            Self::StartTime => "process_start_time_seconds",
+        }
+    }
+}
+
+/// A question about one metric, with the meaning that PromQL gives to it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Query {
+    pub(crate) aggregate: Aggregate,
+    pub(crate) function: Function,
+    pub(crate) metric: Metric,
+    /// Which series. With several, a later one adds the groups that no earlier one has (PromQL's `or`).
+    pub(crate) selectors: Vec<Selector>,
+    /// Labels by which series are put together.
+    pub(crate) by: Vec<String>,
+}
+
+/// What becomes of the values of one group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Aggregate {
+    Sum,
+    Max,
+    /// The value that this share of a histogram's observations does not exceed.
+    Quantile(f64),
+}
+
+/// What a series' value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Function {
+    /// The present one.
+    Latest,
+    /// By how much a counter grew within the window.
+    Increase(Duration),
+    /// The same, a second.
+    Rate(Duration),
+    /// Growth a second between the last two points of the window.
+    LastRate(Duration),
+    /// The largest one within the window.
+    Max(Duration),
+}
+
+impl Function {
+    /// How far it looks back; none when it asks for the present value.
+    pub(crate) fn window(self) -> Option<Duration> {
+        match self {
+            Self::Latest => None,
+            Self::Increase(window)
+            | Self::Rate(window)
+            | Self::LastRate(window)
+            | Self::Max(window) => Some(window),
+        }
+    }
+}
+
+/// Conditions by label. All have to be met.
+pub(crate) type Selector = BTreeMap<String, Condition>;
+
+/// What a label's value has to be. A series without the label has the empty value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    Is(String),
+    IsNot(String),
+}
+
+impl Condition {
+    pub(crate) fn is(value: &str) -> Self {
+        Self::Is(value.to_owned())
+    }
+
+    /// The label is there.
+    pub(crate) fn is_set() -> Self {
+        Self::IsNot(String::new())
+    }
+
+    pub(crate) fn met_by(&self, value: &str) -> bool {
+        match self {
+            Self::Is(wanted) => value == wanted,
+            Self::IsNot(unwanted) => value != unwanted,
+        }
+    }
+}
+
+/// One value of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Label values by name.
+    pub labels: BTreeMap<String, String>,
+    /// The value; may be NaN or infinite.
+    pub value: f64,
+}
