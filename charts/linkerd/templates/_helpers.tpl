@@ -1,6 +1,6 @@
 {{/*
-Every helper takes a dict: "root" is the chart's top (`$`), "component" is `ca`, `destination`, `api`
-or `prometheus`. All objects of a component are named linkerd-<component>.
+Every helper takes a dict: "root" is the chart's top (`$`), "component" is `ca`, `destination`, `api`,
+`injector` or `prometheus`. All objects of a component are named linkerd-<component>.
 */}}
 
 {{/* Labels that never change: what selectors use. */}}

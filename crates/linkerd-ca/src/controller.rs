@@ -32,7 +32,7 @@ use crate::{
     secret::Held,
     watches::Observed,
     work::{self, Done, Task},
-    workloads::{Source, Workload},
+    workloads::{Source, Wanted, Workload},
 };
 
 /// Writes at the same time. The API server is the slow part, and it has other clients.
@@ -50,6 +50,8 @@ pub enum Item {
     Root,
     /// The trust bundle of a namespace.
     Bundle(String),
+    /// What makes the API server trust `linkerd-injector`.
+    Webhook,
     /// The Secret of a workload.
     Leaf(Owner),
 }
@@ -62,6 +64,8 @@ pub struct Controller {
     workloads: HashMap<OwnerKind, Mirror<Owner, Workload>>,
     secrets: Mirror<Owner, Held>,
     bundles: Mirror<String, HeldBundle>,
+    /// Namespaces that ask for proxies.
+    injected_namespaces: Mirror<String, ()>,
     /// Since when workloads without a Secret have been known.
     waiting_since: HashMap<Owner, Instant>,
     root: Option<Arc<Root>>,
@@ -81,6 +85,7 @@ impl Controller {
             workloads: OwnerKind::ALL.map(|kind| (kind, Mirror::default())).into(),
             secrets: Mirror::default(),
             bundles: Mirror::default(),
+            injected_namespaces: Mirror::default(),
             waiting_since: HashMap::new(),
             root: None,
             leadership: Leadership::Unknown,
@@ -165,18 +170,17 @@ impl Controller {
         match observed {
             Observed::Workload(kind, change) => {
                 for owner in self.apply_workload(kind, change) {
-                    let source = self.workload(&owner).map(|workload| workload.source);
-                    if source == Some(Source::Secret) {
-                        self.waiting_since.entry(owner.clone()).or_insert(now);
-                    } else {
-                        self.waiting_since.remove(&owner);
-                    }
-                    if source.is_some() {
-                        self.push(Item::Bundle(owner.namespace.clone()), now);
-                    }
-                    self.push(Item::Leaf(owner), now);
+                    self.look_at(owner, now);
                 }
             }
+            Observed::Injected(change) => {
+                for namespace in self.injected_namespaces.apply(change) {
+                    for owner in self.known_in(&namespace) {
+                        self.look_at(owner, now);
+                    }
+                }
+            }
+            Observed::Webhook => self.push(Item::Webhook, now),
             Observed::Secret(change) => {
                 for owner in self.secrets.apply(change) {
                     self.push(Item::Leaf(owner), now);
@@ -195,12 +199,54 @@ impl Controller {
         }
     }
 
+    /// A workload is new, has changed, or is gone, or its namespace says something else about it.
+    fn look_at(&mut self, owner: Owner, now: Instant) {
+        let source = self.workload(&owner).map(|workload| workload.source);
+        if source == Some(Source::Secret) {
+            self.waiting_since.entry(owner.clone()).or_insert(now);
+        } else {
+            self.waiting_since.remove(&owner);
+        }
+        if source.is_some() {
+            self.push(Item::Bundle(owner.namespace.clone()), now);
+        }
+        self.push(Item::Leaf(owner), now);
+    }
+
+    /// Every workload of a namespace that may have a certificate.
+    fn known_in(&self, namespace: &str) -> Vec<Owner> {
+        let known = self.workloads.values().flat_map(Mirror::iter);
+        known
+            .map(|(owner, _)| owner)
+            .filter(|owner| owner.namespace == namespace)
+            .cloned()
+            .collect()
+    }
+
     fn apply_workload(&mut self, kind: OwnerKind, change: Change<Owner, Workload>) -> Vec<Owner> {
         self.workloads.entry(kind).or_default().apply(change)
     }
 
+    /// The workload, if it is to have a certificate.
     fn workload(&self, owner: &Owner) -> Option<&Workload> {
-        self.workloads.get(&owner.kind)?.get(owner)
+        let workload = self.workloads.get(&owner.kind)?.get(owner)?;
+        self.is_wanted(workload).then_some(workload)
+    }
+
+    /// Every workload that is to have a certificate.
+    fn wanted(&self) -> impl Iterator<Item = (&Owner, &Workload)> {
+        let known = self.workloads.values().flat_map(Mirror::iter);
+        known.filter(|(_, workload)| self.is_wanted(workload))
+    }
+
+    fn is_wanted(&self, workload: &Workload) -> bool {
+        match workload.wanted {
+            Wanted::Always => true,
+            Wanted::WhereInjected => {
+                let namespace = &workload.owner.namespace;
+                self.injected_namespaces.get(namespace).is_some()
+            }
+        }
     }
 
     /// Before there is a root nothing is queued: with the root comes everything.
@@ -212,12 +258,10 @@ impl Controller {
 
     fn push_everything(&mut self) {
         let now = Instant::now();
-        let owners: Vec<Owner> = self
-            .workloads
-            .values()
-            .flat_map(Mirror::iter)
-            .map(|(owner, _)| owner.clone())
-            .collect();
+        let owners: Vec<Owner> = self.wanted().map(|(owner, _)| owner.clone()).collect();
+        if self.context.injected.is_some() {
+            self.push(Item::Webhook, now);
+        }
         // Pods of the control plane mount the bundle, whether any of them is marked or not.
         self.push(
             Item::Bundle(self.context.control_plane_namespace.clone()),
@@ -256,7 +300,7 @@ impl Controller {
             }),
             Item::Bundle(namespace) => {
                 let is_ours = *namespace == self.context.control_plane_namespace;
-                let mut owners = self.workloads.values().flat_map(Mirror::iter);
+                let mut owners = self.wanted();
                 (is_ours || owners.any(|(owner, _)| owner.namespace == *namespace)).then_some(())?;
                 Some(Task::Bundle {
                     root: self.root.clone()?,
@@ -264,6 +308,9 @@ impl Controller {
                     held: self.bundles.get(namespace).cloned(),
                 })
             }
+            Item::Webhook => Some(Task::Webhook {
+                root: self.root.clone()?,
+            }),
             Item::Leaf(owner) => Some(Task::Leaf {
                 root: self.root.clone()?,
                 workload: self
@@ -294,6 +341,19 @@ impl Controller {
                     }
                 }
                 Finish::Forget
+            }
+            Ok((_, Done::Webhook(reconciled))) => {
+                if let Some(reason) = reconciled.issued {
+                    self.metrics.issued(reason);
+                }
+                match reconciled.look_again_at {
+                    Some(at) => {
+                        let wait = at.duration_since(SystemTime::now());
+                        Finish::Again(now + wait.unwrap_or_default().min(RECHECK_MAX))
+                    }
+                    // Its watch tells when there is one.
+                    None => Finish::Forget,
+                }
             }
             Ok((_, Done::Leaf(reconciled))) => {
                 if let (Item::Leaf(owner), Some(reason)) = (&item, reconciled.issued) {
@@ -342,8 +402,10 @@ impl Controller {
 
     fn census(&self, now: SystemTime) -> Census {
         let mut census = Census::default();
-        let workloads = self.workloads.values().flat_map(Mirror::iter);
-        for (owner, _) in workloads.filter(|(_, workload)| workload.source == Source::Secret) {
+        for (owner, _) in self
+            .wanted()
+            .filter(|(_, workload)| workload.source == Source::Secret)
+        {
             let Some(leaf) = self.secrets.get(owner).and_then(|held| held.leaf.as_ref()) else {
                 census.missing += 1;
                 continue;

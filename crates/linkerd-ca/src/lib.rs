@@ -17,6 +17,7 @@ pub mod report;
 pub mod root;
 pub mod secret;
 pub mod watches;
+pub mod webhook;
 pub mod work;
 pub mod workloads;
 pub mod write;

@@ -12,6 +12,7 @@ use linkerd_ca::{
     metrics::Metrics,
     report::Reports,
     watches::watch_all,
+    workloads::Source,
 };
 use linkerd_issuer::lifetime;
 use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, ports};
@@ -40,9 +41,27 @@ struct Args {
     /// How long a certificate is valid, for example 24h, 90m or 1h30m; renewed at two thirds of it
     #[arg(long, default_value = "24h", value_parser = lifetime::parse)]
     leaf_lifetime: Duration,
+    /// With linkerd-injector: where the proxies that it adds get their certificates
+    #[arg(long, value_enum)]
+    injected_identity: Option<IdentitySource>,
     /// Name of this replica, different from every other's
     #[arg(long, env = "POD_NAME", default_value_t = format!("linkerd-ca-{}", std::process::id()))]
     pod_name: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum IdentitySource {
+    Secret,
+    Service,
+}
+
+impl From<IdentitySource> for Source {
+    fn from(source: IdentitySource) -> Self {
+        match source {
+            IdentitySource::Secret => Self::Secret,
+            IdentitySource::Service => Self::Service,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -84,8 +103,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
         log_level,
         admin_addr,
         leaf_lifetime,
+        injected_identity,
         pod_name,
     } = args;
+    let injected = injected_identity.map(Source::from);
     init_logs(&format!("warn,linkerd={}", log_level.as_str()))?;
     let shutdown = shutdown_on_signal();
     let client = kube::Client::try_default()
@@ -119,12 +140,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
         shutdown.clone(),
     ));
 
-    let observed = watch_all(&client, &control_plane_namespace);
+    let observed = watch_all(&client, &control_plane_namespace, injected);
     let reports = Reports::new(client.clone(), pod_name);
     let context = Context {
         client,
         control_plane_namespace,
         leaf_lifetime,
+        injected,
     };
     Controller::new(context, metrics, reports)
         .run(observed, leadership, readiness, shutdown)

@@ -116,7 +116,10 @@ mod tests {
     use linkerd_names::{Owner, OwnerKind};
 
     use super::*;
-    use crate::{workloads::Source, write::Version};
+    use crate::{
+        workloads::{Source, Wanted},
+        write::Version,
+    };
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -134,6 +137,7 @@ mod tests {
             owner,
             uid: "1".into(),
             source: Source::Secret,
+            wanted: Wanted::Always,
         }
     }
 

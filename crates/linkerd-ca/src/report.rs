@@ -6,7 +6,7 @@ use kube::{
     Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
-use linkerd_names::component::{CA, ROOT_SECRET, TRUST_BUNDLE_CONFIG_MAP};
+use linkerd_names::component::{CA, INJECTOR_SECRET, ROOT_SECRET, TRUST_BUNDLE_CONFIG_MAP};
 use tracing::debug;
 
 use crate::{workloads::Workload, write::within};
@@ -52,6 +52,12 @@ impl Reports {
     pub async fn no_root(&self, control_plane_namespace: &str, error: String) {
         let regarding = reference("Secret", control_plane_namespace, ROOT_SECRET);
         self.warn("RootUnusable", error, regarding).await;
+    }
+
+    /// Tells why the API server does not trust `linkerd-injector`.
+    pub async fn no_webhook(&self, control_plane_namespace: &str, error: String) {
+        let regarding = reference("Secret", control_plane_namespace, INJECTOR_SECRET);
+        self.warn("CertificateRefused", error, regarding).await;
     }
 
     async fn warn(&self, reason: &str, mut note: String, regarding: ObjectReference) {

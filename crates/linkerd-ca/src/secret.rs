@@ -148,7 +148,7 @@ mod tests {
     use linkerd_names::OwnerKind;
 
     use super::*;
-    use crate::workloads::Source;
+    use crate::workloads::{Source, Wanted};
 
     fn workload() -> Workload {
         let owner = Owner {
@@ -160,6 +160,7 @@ mod tests {
             owner,
             uid: "1".into(),
             source: Source::Secret,
+            wanted: Wanted::Always,
         }
     }
 

@@ -5,7 +5,10 @@ use futures::{
     Stream, StreamExt,
     stream::{BoxStream, select_all},
 };
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::{
+    admissionregistration::v1::MutatingWebhookConfiguration,
+    core::v1::{ConfigMap, Namespace, Pod, Secret},
+};
 use kube::{
     Api, Client, ResourceExt,
     core::PartialObjectMeta,
@@ -15,8 +18,8 @@ use kube::{
     },
 };
 use linkerd_names::{
-    Owner, OwnerKind,
-    component::{ROOT_SECRET, TRUST_BUNDLE_CONFIG_MAP},
+    Owner, OwnerKind, annotations,
+    component::{self, ROOT_SECRET, TRUST_BUNDLE_CONFIG_MAP},
     labels,
 };
 use tracing::warn;
@@ -25,7 +28,7 @@ use crate::{
     bundle::{self, HeldBundle},
     mirror::Change,
     secret::{self, Held},
-    workloads::{self, Templated, Workload},
+    workloads::{self, Source, Templated, Workload},
     write::Version,
 };
 
@@ -40,18 +43,27 @@ pub enum Observed {
     Bundle(Change<String, HeldBundle>),
     /// The root's Secret as it is now.
     Root(Option<Version>),
+    /// About namespaces that ask `linkerd-injector` for proxies.
+    Injected(Change<String, ()>),
+    /// The webhook's configuration or Secret has changed.
+    Webhook,
 }
 
-/// Watches workloads of every kind, our Secrets and ConfigMaps, and the root.
+/// Watches workloads of every kind, our Secrets and ConfigMaps, and the root; with an injector, whose proxies
+/// get their certificates from `injected`, also namespaces and what makes the injector trusted.
 pub fn watch_all(
     client: &Client,
     control_plane_namespace: &str,
+    injected: Option<Source>,
 ) -> impl Stream<Item = Observed> + Send + use<> {
     let templated = OwnerKind::ALL
         .into_iter()
         .filter(|kind| *kind != OwnerKind::Pod);
     let mut streams: Vec<BoxStream<'static, Observed>> = templated
-        .map(|kind| watch_templated(client.clone(), kind, control_plane_namespace.to_owned()))
+        .map(|kind| {
+            let namespace = control_plane_namespace.to_owned();
+            watch_templated(client.clone(), kind, namespace, injected)
+        })
         .collect();
     streams.push(watch_pods(
         client.clone(),
@@ -63,6 +75,10 @@ pub fn watch_all(
     ));
     streams.push(watch_bundles(client.clone()));
     streams.push(watch_root(client.clone(), control_plane_namespace));
+    if injected.is_some() {
+        streams.push(watch_namespaces(client.clone()));
+        streams.extend(watch_webhook(client, control_plane_namespace));
+    }
     select_all(streams)
 }
 
@@ -70,6 +86,7 @@ fn watch_templated(
     client: Client,
     kind: OwnerKind,
     control_plane_namespace: String,
+    injected: Option<Source>,
 ) -> BoxStream<'static, Observed> {
     let api: Api<Templated> = Api::all_with(client, &workloads::api_resource(kind));
     // The marks are on the pod template, which no selector reaches.
@@ -81,6 +98,7 @@ fn watch_templated(
                 kind,
                 &object,
                 &control_plane_namespace,
+                injected,
             ))
         },
     )
@@ -154,6 +172,40 @@ fn watch_root(client: Client, control_plane_namespace: &str) -> BoxStream<'stati
             Observed::Root(version)
         })
         .boxed()
+}
+
+fn watch_namespaces(client: Client) -> BoxStream<'static, Observed> {
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+    changes("namespace", watcher(api, Config::default()), |namespace| {
+        let word = namespace.annotations().get(annotations::INJECT);
+        let asks = word.is_some_and(|word| word == annotations::INJECT_ENABLED);
+        Some((namespace.name_any(), asks.then_some(())))
+    })
+    .map(Observed::Injected)
+    .boxed()
+}
+
+fn watch_webhook(
+    client: &Client,
+    control_plane_namespace: &str,
+) -> [BoxStream<'static, Observed>; 2] {
+    let secrets: Api<PartialObjectMeta<Secret>> =
+        Api::namespaced(client.clone(), control_plane_namespace);
+    let configurations: Api<PartialObjectMeta<MutatingWebhookConfiguration>> =
+        Api::all(client.clone());
+    let configuration = component::injector_webhook_configuration(control_plane_namespace);
+    [
+        watch_object(secrets, component::INJECTOR_SECRET)
+            .default_backoff()
+            .filter_map(async |event| report("injector secret", event))
+            .map(|_| Observed::Webhook)
+            .boxed(),
+        watch_object(configurations, &configuration)
+            .default_backoff()
+            .filter_map(async |event| report("webhook configuration", event))
+            .map(|_| Observed::Webhook)
+            .boxed(),
+    ]
 }
 
 /// Turns the events of one watch into changes. `read` returns an object's key, and its value if it

@@ -14,6 +14,7 @@ use crate::{
     report::Reports,
     root::{self, Origin, RootError},
     secret::Held,
+    webhook::{self, WebhookError},
     workloads::Workload,
 };
 
@@ -34,6 +35,11 @@ pub enum Task {
         /// The ConfigMap as it was last seen.
         held: Option<HeldBundle>,
     },
+    /// Make right what the API server trusts `linkerd-injector` by.
+    Webhook {
+        /// The root that issues and is trusted.
+        root: Arc<Root>,
+    },
     /// Make a workload's Secret right.
     Leaf {
         /// The root that issues.
@@ -52,6 +58,8 @@ pub enum Done {
     Root(Root),
     /// The trust bundle is right.
     Bundle(bundle::Reconciled),
+    /// Certificate and trust of the webhook are right.
+    Webhook(webhook::Reconciled),
     /// The Secret is right.
     Leaf(issue::Reconciled),
     /// Nothing is right yet; the word is a value of the metric label `reason`.
@@ -92,6 +100,21 @@ pub async fn perform(context: Context, reports: Reports, task: Task, failures: u
             }
             Err(error) => bundle_failed(&reports, &namespace, &error, failures).await,
         },
+        Task::Webhook { root } => {
+            match webhook::reconcile(&context, &root, SystemTime::now()).await {
+                Ok(reconciled) => {
+                    if let Some(reason) = reconciled.issued {
+                        let reason = reason.as_str();
+                        info!(reason, "issued the certificate of linkerd-injector");
+                    }
+                    if reconciled.trust_changed {
+                        info!("wrote the roots that linkerd-injector is trusted by");
+                    }
+                    Done::Webhook(reconciled)
+                }
+                Err(error) => webhook_failed(&context, &reports, &error, failures).await,
+            }
+        }
         Task::Leaf {
             root,
             workload,
@@ -155,6 +178,35 @@ async fn bundle_failed(
         }
     }
     Done::Failed("bundle")
+}
+
+async fn webhook_failed(
+    context: &Context,
+    reports: &Reports,
+    error: &WebhookError,
+    failures: u32,
+) -> Done {
+    let text = causes::text(error);
+    match error {
+        WebhookError::Call(_) | WebhookError::Contended | WebhookError::Issue(_) => {
+            warn!(
+                error = text,
+                "linkerd-injector is not trusted yet, trying again"
+            );
+        }
+        WebhookError::Foreign => {
+            if failures == 0 {
+                warn!(
+                    error = text,
+                    "refused to write the certificate of linkerd-injector"
+                );
+            }
+            reports
+                .no_webhook(&context.control_plane_namespace, text)
+                .await;
+        }
+    }
+    Done::Failed("webhook")
 }
 
 async fn leaf_failed(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ApiResource, NotUsed, Object};
-use linkerd_names::{Owner, OwnerKind, labels};
+use linkerd_names::{Owner, OwnerKind, annotations, component, labels};
 use serde::{Deserialize, Serialize};
 
 /// A workload that is to have a certificate.
@@ -17,6 +17,17 @@ pub struct Workload {
     pub uid: String,
     /// Where its proxies get their certificate.
     pub source: Source,
+    /// Whether that depends on something else.
+    pub wanted: Wanted,
+}
+
+/// When a workload is to have a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whatever its namespace says: its pod template has a proxy, or asks for one.
+    Always,
+    /// When its namespace asks `linkerd-injector` for proxies.
+    WhereInjected,
 }
 
 /// Where the proxies of a workload get their certificate.
@@ -56,12 +67,20 @@ struct JobSpec {
 #[serde(default)]
 struct Template {
     metadata: TemplateMetadata,
+    spec: PodSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodSpec {
+    host_network: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 struct TemplateMetadata {
     labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 /// How the API server calls the kind.
@@ -80,11 +99,13 @@ pub fn api_resource(kind: OwnerKind) -> ApiResource {
 }
 
 /// Reads a workload with a pod template: who it is, and the workload itself when it is to have a
-/// certificate of the control plane in `control_plane_namespace`.
+/// certificate of the control plane in `control_plane_namespace`. The proxies that `linkerd-injector` adds get
+/// theirs from `injected`, if there is one: their workloads are known before they have a pod.
 pub fn read_templated(
     kind: OwnerKind,
     object: &Templated,
     control_plane_namespace: &str,
+    injected: Option<Source>,
 ) -> (Owner, Option<Workload>) {
     let spec = &object.spec;
     let template = match kind {
@@ -95,7 +116,51 @@ pub fn read_templated(
         _ => spec.template.as_ref(),
     };
     let labels = template.and_then(|template| template.metadata.labels.as_ref());
-    read(kind, &object.metadata, labels, control_plane_namespace)
+    let (owner, workload) = read(kind, &object.metadata, labels, control_plane_namespace);
+    if workload.is_some() {
+        return (owner, workload);
+    }
+    let injected = injected
+        .zip(template)
+        .filter(|_| is_independent(kind, &object.metadata))
+        .and_then(|(source, template)| {
+            let wanted = wanted_of_injector(&owner, template, control_plane_namespace)?;
+            Some(Workload {
+                owner: owner.clone(),
+                uid: object.metadata.uid.clone().unwrap_or_default(),
+                source,
+                wanted,
+            })
+        });
+    (owner, injected)
+}
+
+/// Whether the injector will add proxies to the pods of this template; none when it certainly will not. What
+/// it decides for a pod, in the same words.
+fn wanted_of_injector(
+    owner: &Owner,
+    template: &Template,
+    control_plane_namespace: &str,
+) -> Option<Wanted> {
+    let Template { metadata, spec } = template;
+    let namespace = owner.namespace.as_str();
+    let labels = metadata.labels.as_ref();
+    let has_proxy =
+        labels.is_some_and(|labels| labels.contains_key(labels::CONTROL_PLANE_NAMESPACE));
+    if namespace == control_plane_namespace
+        || component::NAMESPACES_NEVER_INJECTED.contains(&namespace)
+        || has_proxy
+        || spec.host_network == Some(true)
+    {
+        return None;
+    }
+    let annotations = metadata.annotations.as_ref();
+    let word = annotations.and_then(|annotations| annotations.get(annotations::INJECT));
+    match word.map(String::as_str) {
+        None | Some("") => Some(Wanted::WhereInjected),
+        Some(annotations::INJECT_ENABLED) => Some(Wanted::Always),
+        Some(_) => None,
+    }
 }
 
 /// Reads a pod, which is its own template.
@@ -123,10 +188,7 @@ fn read(
     let marked = label(labels::CONTROL_PLANE_NAMESPACE)
         .is_some_and(|namespace| namespace == control_plane_namespace)
         && label(labels::TLS_MODE).is_some();
-    // A workload that waits for the deletion of its dependents would have its Secret deleted and
-    // written in turns.
-    let going = metadata.deletion_timestamp.is_some();
-    if !marked || going || belongs_to_another(kind, metadata) {
+    if !marked || !is_independent(kind, metadata) {
         return (owner, None);
     }
     let source = match label(labels::IDENTITY_MODE).map(String::as_str) {
@@ -137,8 +199,15 @@ fn read(
         owner: owner.clone(),
         uid: metadata.uid.clone().unwrap_or_default(),
         source,
+        wanted: Wanted::Always,
     };
     (owner, Some(workload))
+}
+
+/// Whether the workload has a name of its own in the mesh, and is there to stay: one that waits for the
+/// deletion of its dependents would have its Secret deleted and written in turns.
+fn is_independent(kind: OwnerKind, metadata: &ObjectMeta) -> bool {
+    metadata.deletion_timestamp.is_none() && !belongs_to_another(kind, metadata)
 }
 
 /// Whether the pods of this workload have the name of its controller.
@@ -170,7 +239,7 @@ mod tests {
 
     fn found(kind: OwnerKind, object: Value) -> Option<Workload> {
         let object: Templated = serde_json::from_value(object).expect("a workload");
-        let (owner, workload) = read_templated(kind, &object, "linkerd");
+        let (owner, workload) = read_templated(kind, &object, "linkerd", None);
         assert_eq!(owner.name, "a.b");
         workload
     }
@@ -249,6 +318,38 @@ mod tests {
             object["metadata"]["ownerReferences"][0]["controller"] = json!(false);
             assert!(found(kind, object).is_some(), "{kind}");
         }
+    }
+
+    #[test]
+    fn what_the_injector_will_mesh_is_known_from_the_template() {
+        let wanted = |namespace: &str, change: &dyn Fn(&mut Value)| {
+            let mut object = deployment(&json!({}));
+            object["metadata"]["namespace"] = json!(namespace);
+            change(&mut object["spec"]["template"]);
+            let object: Templated = serde_json::from_value(object).expect("a workload");
+            let injected = Some(Source::Service);
+            let (_, workload) = read_templated(OwnerKind::Deployment, &object, "linkerd", injected);
+            workload.map(|workload| {
+                assert_eq!(workload.source, Source::Service);
+                workload.wanted
+            })
+        };
+        let says = |word: &'static str| {
+            move |template: &mut Value| {
+                template["metadata"]["annotations"] = json!({"linkerd.io/inject": word});
+            }
+        };
+        assert_eq!(wanted("ns", &|_| ()), Some(Wanted::WhereInjected));
+        assert_eq!(wanted("ns", &says("enabled")), Some(Wanted::Always));
+        assert_eq!(wanted("ns", &says("disabled")), None);
+        assert_eq!(wanted("kube-system", &says("enabled")), None);
+        assert_eq!(wanted("linkerd", &says("enabled")), None);
+        let host_network = |template: &mut Value| template["spec"]["hostNetwork"] = json!(true);
+        assert_eq!(wanted("ns", &host_network), None);
+        let without_tls = |template: &mut Value| {
+            template["metadata"]["labels"] = json!({"linkerd.io/control-plane-ns": "linkerd"});
+        };
+        assert_eq!(wanted("ns", &without_tls), None);
     }
 
     #[test]

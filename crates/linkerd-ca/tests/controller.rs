@@ -15,7 +15,7 @@ use linkerd_ca::{
     report::Reports,
     secret,
     watches::Observed,
-    workloads::{Source, Workload},
+    workloads::{Source, Wanted, Workload},
 };
 use linkerd_names::{Owner, OwnerKind};
 use linkerd_process::{Readiness, render_metrics};
@@ -65,6 +65,7 @@ impl Hand {
                 owner: owner(name),
                 uid: "7".into(),
                 source,
+                wanted: Wanted::Always,
             },
         );
         self.tell(Observed::Workload(OwnerKind::Deployment, change));
@@ -100,6 +101,7 @@ async fn run(script: Script<'_>, test: impl AsyncFnOnce(&Hand)) {
             client: client.clone(),
             control_plane_namespace: "linkerd".to_owned(),
             leaf_lifetime: Duration::from_secs(60 * 60),
+            injected: None,
         };
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
@@ -187,6 +189,37 @@ async fn a_workload_of_the_identity_service_has_the_bundle_and_no_secret() {
         // The mark goes: now it is written.
         hand.tell_of_one_with("web", Source::Secret);
         hand.metrics_have("linkerd_ca_certificates_issued_total{reason=\"missing\"} 1")
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_asks_for_proxies_has_bundle_and_secrets_before_their_pods() {
+    let script = with_new_root(Script::new())
+        .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
+        .expect("POST", SECRETS, stored);
+    run(script, async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        let workload = Workload {
+            owner: owner("web"),
+            uid: "7".into(),
+            source: Source::Secret,
+            wanted: Wanted::WhereInjected,
+        };
+        let change = Change::Set(owner("web"), workload);
+        hand.tell(Observed::Workload(OwnerKind::Deployment, change));
+        hand.tell(Observed::Injected(Change::Set("other".into(), ())));
+        hand.metrics_have("linkerd_ca_bundles_written_total 1")
+            .await;
+        // Asked for again and again: nobody wants it yet.
+        hand.metrics_have("linkerd_ca_workloads{state=\"missing\"} 0")
+            .await;
+        hand.tell(Observed::Injected(Change::Set("ns".into(), ())));
+        hand.metrics_have("linkerd_ca_certificates_issued_total{reason=\"missing\"} 1")
+            .await;
+        hand.metrics_have("linkerd_ca_bundles_written_total 2")
             .await;
     })
     .await;

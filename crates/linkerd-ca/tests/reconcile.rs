@@ -12,7 +12,7 @@ use linkerd_ca::{
     plan::Reason,
     root::{self, Origin, RootError},
     secret,
-    workloads::{Source, Workload},
+    workloads::{Source, Wanted, Workload},
 };
 use linkerd_issuer::Root;
 use linkerd_names::{
@@ -47,6 +47,7 @@ fn workload() -> Workload {
         owner,
         uid: "7".into(),
         source: Source::Secret,
+        wanted: Wanted::Always,
     }
 }
 
@@ -57,6 +58,7 @@ async fn against<T>(script: Script<'_>, work: impl AsyncFnOnce(&Context) -> T) -
             client,
             control_plane_namespace: "linkerd".to_owned(),
             leaf_lifetime: Duration::from_secs(60 * 60),
+            injected: None,
         };
         work(&context).await
     };

@@ -5,6 +5,7 @@ mod certificates;
 mod cluster;
 mod control_plane;
 mod data_plane;
+mod injector;
 mod leaf;
 mod pre_install;
 mod report;
@@ -97,6 +98,7 @@ async fn checks(global: &Global, args: &Args, report: &mut Report) -> Result<(),
     control_plane::check_pods(report, &kubernetes, control_plane, &retry).await?;
     control_plane::check_api(report, global, &kubernetes, expected_version, &retry).await?;
     certificates::check(report, &kubernetes, control_plane, &retry).await?;
+    injector::check(report, &kubernetes, control_plane, &retry).await?;
     if *proxy {
         data_plane::check(
             report,

@@ -47,12 +47,12 @@ pub(crate) struct Flags {
     #[command(flatten)]
     proxy: ProxyFlags,
 
-    /// Three pods of linkerd-ca, linkerd-destination and linkerd-api each, every one on a node of its
-    /// own, of which one at most may be evicted at a time
+    /// Three pods of linkerd-ca, linkerd-destination, linkerd-api and linkerd-injector each, every one on
+    /// a node of its own, of which one at most may be evicted at a time
     #[arg(long)]
     ha: bool,
 
-    /// Pods of linkerd-ca, linkerd-destination and linkerd-api each [default: 1]
+    /// Pods of linkerd-ca, linkerd-destination, linkerd-api and linkerd-injector each [default: 1]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     controller_replicas: Option<u32>,
 
@@ -177,6 +177,7 @@ impl Flags {
             "ca": replicas,
             "destination": replicas,
             "api": replicas,
+            "injector": replicas,
             "prometheus": {
                 "replicas": prometheus_replicas,
                 "image": prometheus_image,

@@ -262,18 +262,22 @@ fn uninstall_prints_everything_in_the_order_of_deletion() {
     let documents = printed.split_terminator("---\n");
     let lines: String = documents.map(line).collect();
     expect![[r#"
+        MutatingWebhookConfiguration linkerd-linkerd-injector
         Deployment linkerd-api linkerd
         Deployment linkerd-ca linkerd
         Deployment linkerd-destination linkerd
+        Deployment linkerd-injector linkerd
         Deployment linkerd-prometheus linkerd
         Deployment linkerd-web linkerd
         ClusterRoleBinding linkerd-linkerd-api
         ClusterRoleBinding linkerd-linkerd-ca
         ClusterRoleBinding linkerd-linkerd-destination
+        ClusterRoleBinding linkerd-linkerd-injector
         RoleBinding linkerd-ca linkerd
         ClusterRole linkerd-linkerd-api
         ClusterRole linkerd-linkerd-ca
         ClusterRole linkerd-linkerd-destination
+        ClusterRole linkerd-linkerd-injector
         ClusterRole linkerd-linkerd-tap
         ClusterRole linkerd-linkerd-tap-proof
         ClusterRole linkerd-linkerd-web
@@ -281,8 +285,10 @@ fn uninstall_prints_everything_in_the_order_of_deletion() {
         PodDisruptionBudget linkerd-api linkerd
         PodDisruptionBudget linkerd-ca linkerd
         PodDisruptionBudget linkerd-destination linkerd
+        PodDisruptionBudget linkerd-injector linkerd
         Service linkerd-api linkerd
         Service linkerd-destination linkerd
+        Service linkerd-injector linkerd
         Service linkerd-prometheus linkerd
         ConfigMap linkerd-config linkerd
         ConfigMap linkerd-prometheus linkerd
@@ -293,6 +299,7 @@ fn uninstall_prints_everything_in_the_order_of_deletion() {
         ServiceAccount linkerd-api linkerd
         ServiceAccount linkerd-ca linkerd
         ServiceAccount linkerd-destination linkerd
+        ServiceAccount linkerd-injector linkerd
         ServiceAccount linkerd-prometheus linkerd
         Namespace linkerd
     "#]]

@@ -69,6 +69,9 @@ pub enum ObjectError {
         /// The kind in lower case.
         kind: String,
     },
+    /// Something else where a pod should be.
+    #[error("it is not a pod")]
+    NoPod,
     /// The workload's name cannot be part of an identity.
     #[error("{object}: {error}; inject it without --tls")]
     Identity {

@@ -1,7 +1,9 @@
 //! Adds the proxy to the pods in Kubernetes manifests: documents in, documents and a report out.
-//! Entry: [`inject`] and [`uninject`] for text, [`inject_object`] for one parsed object.
+//! Entry: [`inject`] and [`uninject`] for text, [`inject_object`] for one parsed object, [`inject_pod`] for
+//! a pod that a controller is about to create.
 //! Pure: no file, no network; fields that it does not know stay as they are.
 
+mod config;
 mod documents;
 mod error;
 mod known_sidecars;
@@ -13,7 +15,12 @@ pub mod report;
 mod sidecar;
 pub mod yaml;
 
+use std::collections::BTreeMap;
+
+use linkerd_names::Owner;
 use serde_json::Value;
+
+use object::Workload;
 
 pub use error::{DocumentError, ObjectError};
 pub use options::{InvalidOption, Options};
@@ -71,4 +78,23 @@ pub fn inject_object(
     object::visit(object, &mut |workload, template| {
         pod::inject(workload, template, options)
     })
+}
+
+/// Adds the proxy to `pod`, which is about to be created in `namespace` as a part of `owner`, whose
+/// identity it gets; without an owner it is a workload itself. What the namespace's annotations configure is
+/// written onto the pod.
+///
+/// # Errors
+/// [`ObjectError`] names the workload; the pod may be half changed then.
+pub fn inject_pod(
+    pod: &mut Value,
+    owner: Option<&Owner>,
+    namespace: &str,
+    namespace_annotations: &BTreeMap<String, String>,
+    options: &Options,
+) -> Result<report::Entry, ObjectError> {
+    let workload = Workload::of_pod(pod, owner, namespace).ok_or(ObjectError::NoPod)?;
+    let fields = pod.as_object_mut().ok_or(ObjectError::NoPod)?;
+    config::inherit(&workload, fields, namespace_annotations)?;
+    pod::inject(&workload, fields, options)
 }

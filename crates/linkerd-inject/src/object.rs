@@ -1,7 +1,7 @@
 //! Finds the pod template in an object, whatever its kind.
 //! Entry: [`visit`]. Only `kind` decides; the API version is not looked at.
 
-use linkerd_names::{OwnerKind, annotations};
+use linkerd_names::{Owner, OwnerKind, annotations};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -48,6 +48,7 @@ pub(crate) fn visit(
             outcome: Outcome::Unsupported,
             udp: false,
             endless: false,
+            ignored: Vec::new(),
         };
         return Ok(vec![entry]);
     };
@@ -64,6 +65,22 @@ pub(crate) fn visit(
 }
 
 impl Workload {
+    /// The workload that `pod`, which is about to be created in `namespace`, is a part of.
+    pub(crate) fn of_pod(pod: &Value, owner: Option<&Owner>, namespace: &str) -> Option<Self> {
+        let pod = Self::of(pod).filter(|workload| workload.kind == OwnerKind::Pod)?;
+        let namespace = Some(namespace.to_owned());
+        Some(match owner {
+            None => Self { namespace, ..pod },
+            Some(owner) => Self {
+                kind: owner.kind,
+                name: Some(owner.name.clone()),
+                generate_name: None,
+                namespace,
+                ..pod
+            },
+        })
+    }
+
     fn of(object: &Value) -> Option<Self> {
         let kind = object.get("kind")?.as_str()?;
         let kind = OwnerKind::ALL
@@ -157,7 +174,7 @@ impl std::fmt::Display for Workload {
 
 /// Whether `metadata` has the annotation that forbids injection.
 pub(crate) fn is_disabled(metadata: &Value) -> bool {
-    metadata["annotations"][annotations::INJECT] == "disabled"
+    metadata["annotations"][annotations::INJECT] == annotations::INJECT_DISABLED
 }
 
 fn last(path: &str) -> &str {

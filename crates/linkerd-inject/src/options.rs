@@ -30,6 +30,21 @@ pub enum InvalidOption {
     /// There are no certificates without TLS.
     #[error("--identity=service needs --tls=optional")]
     IdentityWithoutTls,
+    /// Not a port.
+    #[error("{0:?} is not a port (1 to 65535)")]
+    Port(String),
+    /// Not a user id, or that of root, whose traffic is redirected.
+    #[error("{0:?} is not a user id (1 to 4294967295)")]
+    UserId(String),
+    /// Neither of the two words.
+    #[error("{0:?} is neither true nor false")]
+    Bool(String),
+    /// Not an amount as Kubernetes writes it.
+    #[error("{0:?} is not a quantity of Kubernetes (100m, 64Mi)")]
+    Quantity(String),
+    /// Not the name of an image.
+    #[error("{0:?} is not the name of an image")]
+    Image(String),
     /// Neither a port nor a range of ports.
     #[error("{0:?} is not a port (1 to 65535) or a range of ports (8000-8010)")]
     Ports(String),
@@ -87,6 +102,30 @@ pub struct PortRange {
     pub last: u16,
 }
 
+/// What the proxy's container asks of its node, as quantities of Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Processor time that is kept for it.
+    pub cpu_request: String,
+    /// Most processor time; none for as much as there is.
+    pub cpu_limit: Option<String>,
+    /// Memory that is kept for it.
+    pub memory_request: String,
+    /// Most memory; none for as much as there is.
+    pub memory_limit: Option<String>,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self {
+            cpu_request: "10m".to_owned(),
+            cpu_limit: None,
+            memory_request: "20Mi".to_owned(),
+            memory_limit: None,
+        }
+    }
+}
+
 /// Everything that decides what [`crate::inject`] adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -110,6 +149,8 @@ pub struct Options {
     pub image_pull_policy: PullPolicy,
     /// User id of the proxy.
     pub proxy_uid: u32,
+    /// What the proxy asks of its node.
+    pub proxy_resources: Resources,
     /// Log filter of the proxy.
     pub proxy_log_level: String,
     /// How long the proxy tries to reach an endpoint: digits and a unit.
@@ -145,6 +186,7 @@ impl Default for Options {
             init_image: format!("{REGISTRY_DEFAULT}/proxy-init"),
             image_pull_policy: PullPolicy::IfNotPresent,
             proxy_uid: PROXY_UID,
+            proxy_resources: Resources::default(),
             proxy_log_level: "warn,linkerd=info".to_owned(),
             proxy_bind_timeout: "10s".to_owned(),
             api_port: ports::DESTINATION,
@@ -227,6 +269,65 @@ pub fn port_ranges(text: &str) -> Result<Vec<PortRange>, InvalidOption> {
         .filter(|part| !part.is_empty())
         .map(str::parse)
         .collect()
+}
+
+/// Accepts a port.
+///
+/// # Errors
+/// [`InvalidOption::Port`].
+pub fn port(text: &str) -> Result<u16, InvalidOption> {
+    let port = text.parse::<u16>().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| InvalidOption::Port(text.to_owned()))
+}
+
+/// Accepts the id of a user who is not root.
+///
+/// # Errors
+/// [`InvalidOption::UserId`].
+pub fn user_id(text: &str) -> Result<u32, InvalidOption> {
+    let id = text.parse::<u32>().ok().filter(|id| *id > 0);
+    id.ok_or_else(|| InvalidOption::UserId(text.to_owned()))
+}
+
+/// Accepts `true` and `false`.
+///
+/// # Errors
+/// [`InvalidOption::Bool`].
+pub fn boolean(text: &str) -> Result<bool, InvalidOption> {
+    text.parse()
+        .map_err(|_| InvalidOption::Bool(text.to_owned()))
+}
+
+/// Accepts an amount of something as Kubernetes writes it: digits, perhaps with a point, and a unit.
+///
+/// # Errors
+/// [`InvalidOption::Quantity`].
+pub fn quantity(text: &str) -> Result<String, InvalidOption> {
+    const UNITS: [&str; 14] = [
+        "", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
+    ];
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let number = &text[..text.len() - unit.len()];
+    let valid = UNITS.contains(&unit)
+        && number.starts_with(|c: char| c.is_ascii_digit())
+        && number.matches('.').count() <= 1;
+    valid
+        .then(|| text.to_owned())
+        .ok_or_else(|| InvalidOption::Quantity(text.to_owned()))
+}
+
+/// Accepts what can be the name of an image, with or without a tag.
+///
+/// # Errors
+/// [`InvalidOption::Image`].
+pub fn image(text: &str) -> Result<String, InvalidOption> {
+    let valid = text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b));
+    valid
+        .then(|| text.to_owned())
+        .ok_or_else(|| InvalidOption::Image(text.to_owned()))
 }
 
 /// The image's name in `registry`: the default registry in it is replaced.

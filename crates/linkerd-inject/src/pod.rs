@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     ObjectError,
+    config::{Configured, configure},
     known_sidecars::is_known,
     object::{Fields, Workload, is_disabled},
     options::{self, Options, PortRange, Sidecar, TlsMode},
@@ -29,9 +30,8 @@ pub(crate) fn inject(
         object: workload.to_string(),
         outcome,
         udp,
-        endless: outcome == Outcome::Injected
-            && options.sidecar == Sidecar::Plain
-            && matches!(workload.kind, OwnerKind::Job | OwnerKind::CronJob),
+        endless: false,
+        ignored: Vec::new(),
     };
 
     if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
@@ -43,6 +43,8 @@ pub(crate) fn inject(
     if workload.disabled || template.get("metadata").is_some_and(is_disabled) {
         return Ok(entry(Outcome::Disabled));
     }
+    let Configured { options, ignored } = configure(workload, template, options)?;
+    let options = &options;
     let name = check_name(workload, options)?;
     check_users(workload, &template["spec"], options.proxy_uid)?;
 
@@ -65,7 +67,12 @@ pub(crate) fn inject(
         &placement,
         options,
     )?;
-    Ok(entry(Outcome::Injected))
+    Ok(Entry {
+        endless: options.sidecar == Sidecar::Plain
+            && matches!(workload.kind, OwnerKind::Job | OwnerKind::CronJob),
+        ignored,
+        ..entry(Outcome::Injected)
+    })
 }
 
 fn add_containers(
@@ -249,6 +256,7 @@ fn component_of(template: &Fields) -> Option<&'static str> {
         component::CA,
         component::DESTINATION,
         component::API,
+        component::INJECTOR,
         component::PROMETHEUS,
     ]
     .into_iter()

@@ -58,6 +58,7 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
         outcome,
         udp: false,
         endless: false,
+        ignored: Vec::new(),
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Entry {
     pub udp: bool,
     /// Whether it is a Job whose pods will never end, because their proxy does not.
     pub endless: bool,
+    /// Annotations that begin like those that configure the proxy, and that we do not know.
+    pub ignored: Vec<String>,
 }
 
 /// What became of all objects, in the order in which they were read.
@@ -110,6 +112,20 @@ impl Report {
                 Some(format!(
                     "{objects} will never complete; inject without --native-sidecar=false"
                 )),
+            );
+        }
+        let ignored = self
+            .entries
+            .iter()
+            .filter(|entry| !entry.ignored.is_empty());
+        let ignored: Vec<String> = ignored
+            .map(|entry| format!("{} has {}", entry.object, entry.ignored.join(", ")))
+            .collect();
+        if !ignored.is_empty() {
+            check(
+                &mut text,
+                "annotations: pods have none that configure what our proxy does not know",
+                Some(ignored.join("; ")),
             );
         }
         self.summary(&mut text, &injected, "injected");

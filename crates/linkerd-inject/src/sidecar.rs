@@ -5,7 +5,7 @@ use linkerd_names::{CLUSTER_DOMAIN, Owner, OwnerKind, component, env, paths};
 use serde_json::{Value, json};
 
 use crate::{
-    options::{self, Options, PortRange, Sidecar, TlsMode},
+    options::{self, Options, PortRange, Resources, Sidecar, TlsMode},
     pod::joined,
 };
 
@@ -102,9 +102,7 @@ pub(crate) fn proxy_container(placement: &Placement<'_>, options: &Options) -> V
             "httpGet": {"path": "/ready", "port": options.metrics_port},
             "periodSeconds": 5,
         },
-        "resources": {
-            "requests": {"cpu": "10m", "memory": "20Mi"},
-        },
+        "resources": resources(&options.proxy_resources),
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "capabilities": {"drop": ["ALL"]},
@@ -137,6 +135,22 @@ pub(crate) fn proxy_container(placement: &Placement<'_>, options: &Options) -> V
         ]);
     }
     container
+}
+
+fn resources(resources: &Resources) -> Value {
+    let Resources {
+        cpu_request,
+        cpu_limit,
+        memory_request,
+        memory_limit,
+    } = resources;
+    let mut value = json!({"requests": {"cpu": cpu_request, "memory": memory_request}});
+    for (name, limit) in [("cpu", cpu_limit), ("memory", memory_limit)] {
+        if let Some(limit) = limit {
+            value["limits"][name] = json!(limit);
+        }
+    }
+    value
 }
 
 /// The volumes with the trust bundle, and with the workload's certificate or the token that it is asked

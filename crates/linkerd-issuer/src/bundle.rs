@@ -1,8 +1,11 @@
 //! The roots that a proxy trusts, as one PEM text.
 //! Several roots are normal while one replaces another.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use base64::prelude::{BASE64_STANDARD, Engine};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject};
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::certificate::X509Certificate;
 use zeroize::Zeroizing;
 
@@ -63,10 +66,54 @@ impl TrustBundle {
         &self.0
     }
 
+    /// The bundle with these roots, which must be certificates of certificate authorities; each once.
+    pub fn of_all(roots: impl IntoIterator<Item = CertificateDer<'static>>) -> Self {
+        let mut certificates: Vec<CertificateDer<'static>> = Vec::new();
+        for root in roots {
+            if !certificates.contains(&root) {
+                certificates.push(root);
+            }
+        }
+        Self(certificates)
+    }
+
+    /// Whether a client that trusts this bundle and no other accepts the server's certificate `der` at `at`.
+    pub(crate) fn verifies_server(&self, der: &[u8], at: SystemTime) -> bool {
+        verifies_server(&self.0, der, at)
+    }
+
     /// Whether leafs of `root` are trusted.
     pub fn trusts(&self, root: &Root) -> bool {
         self.0.contains(root.certificate_der())
     }
+}
+
+/// Whether a client that trusts these roots accepts the server's certificate `der` at `at`. The verifier is
+/// the proxies' own.
+pub(crate) fn verifies_server(
+    roots: &[CertificateDer<'static>],
+    der: &[u8],
+    at: SystemTime,
+) -> bool {
+    let der = CertificateDer::from(der);
+    let Ok(leaf) = EndEntityCert::try_from(&der) else {
+        return false;
+    };
+    let anchors: Vec<TrustAnchor<'_>> = roots
+        .iter()
+        .filter_map(|root| anchor_from_trusted_cert(root).ok())
+        .collect();
+    let at = UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default());
+    leaf.verify_for_usage(
+        &[webpki::aws_lc_rs::ECDSA_P256_SHA256],
+        &anchors,
+        &[],
+        at,
+        KeyUsage::server_auth(),
+        None,
+        None,
+    )
+    .is_ok()
 }
 
 /// Every certificate in a PEM text.

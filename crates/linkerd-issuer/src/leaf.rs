@@ -102,11 +102,7 @@ impl Leaf {
     /// How much before follows from the serial number, which is random: certificates that were issued
     /// together are not renewed together, and one certificate always has the same answer.
     pub fn renew_at(&self) -> SystemTime {
-        let issued_at = (self.not_before + CLOCK_SKEW_MAX).min(self.not_after);
-        let life = self.not_after.duration_since(issued_at).unwrap_or_default();
-        let random = self.serial.last().copied().unwrap_or_default();
-        let early = (life / 20).mul_f64(f64::from(random) / f64::from(u8::MAX));
-        issued_at + (life * 2 / 3).saturating_sub(early)
+        renew_at(self.not_before, self.not_after, &self.serial)
     }
 
     /// Whether `root` is the issuer, by name and by signature. The time does not matter.
@@ -116,13 +112,26 @@ impl Leaf {
 
     /// Whether `pkcs8_der` is the private key of this certificate.
     pub fn key_fits(&self, pkcs8_der: &[u8]) -> bool {
-        let Ok(key) = SecretKeyPair::from_pkcs8_der(pkcs8_der) else {
-            return false;
-        };
-        parse_one(&self.der).is_some_and(|certificate| {
-            certificate.public_key().raw == key.subject_public_key_info()
-        })
+        key_fits(&self.der, pkcs8_der)
     }
+}
+
+/// See [`Leaf::renew_at`].
+pub(crate) fn renew_at(not_before: SystemTime, not_after: SystemTime, serial: &[u8]) -> SystemTime {
+    let issued_at = (not_before + CLOCK_SKEW_MAX).min(not_after);
+    let life = not_after.duration_since(issued_at).unwrap_or_default();
+    let random = serial.last().copied().unwrap_or_default();
+    let early = (life / 20).mul_f64(f64::from(random) / f64::from(u8::MAX));
+    issued_at + (life * 2 / 3).saturating_sub(early)
+}
+
+/// Whether `pkcs8_der` is the private key of the DER certificate.
+pub(crate) fn key_fits(certificate_der: &[u8], pkcs8_der: &[u8]) -> bool {
+    let Ok(key) = SecretKeyPair::from_pkcs8_der(pkcs8_der) else {
+        return false;
+    };
+    parse_one(certificate_der)
+        .is_some_and(|certificate| certificate.public_key().raw == key.subject_public_key_info())
 }
 
 /// Reads exactly one certificate; bytes after it make it invalid.

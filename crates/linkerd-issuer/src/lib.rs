@@ -1,6 +1,6 @@
 //! What a certificate of ours is: the root, the leaf of one workload, and the bundle of trusted roots.
 //! Entry: [`Root::generate`], [`Root::issue_leaf`], [`Root::issue_from_request`], [`Leaf::parse`],
-//! [`TrustBundle`].
+//! [`TrustBundle`]; [`Root::issue_webhook`] for the one certificate that is no workload's.
 //! Pure: no files, no Kubernetes, no clock; whoever calls passes `now`.
 
 mod bundle;
@@ -11,13 +11,15 @@ mod request;
 mod root;
 mod signing;
 mod time;
+mod webhook;
 
 pub use bundle::{InvalidBundle, TrustBundle};
 pub use key::PrivateKey;
 pub use leaf::{InvalidLeaf, Leaf};
 pub use request::{InvalidRequest, NewRequest, SigningRequest};
 pub use root::{InvalidRoot, Root};
-pub use signing::{IssueError, IssuedLeaf};
+pub use signing::{IssueError, IssuedLeaf, IssuedWebhook};
+pub use webhook::{InvalidWebhookCertificate, WebhookCertificate};
 
 use std::time::Duration;
 

@@ -1,17 +1,13 @@
 //! The certificate authority: one self-signed certificate and its key.
 //! Entry: [`Root::generate`], and [`Root::from_pem`] for what was stored or what a user made.
 
-use std::{
-    fmt,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, time::SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyUsagePurpose,
     PublicKeyData,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -226,24 +222,7 @@ impl Root {
     /// Whether a proxy that trusts this root and no other accepts the DER certificate at `at`. The
     /// verifier is the proxies' own, so that what we keep is never something that they refuse.
     pub(crate) fn verifies(&self, der: &[u8], at: SystemTime) -> bool {
-        let der = CertificateDer::from(der);
-        let (Ok(leaf), Ok(anchor)) = (
-            EndEntityCert::try_from(&der),
-            anchor_from_trusted_cert(&self.certificate),
-        ) else {
-            return false;
-        };
-        let at = UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default());
-        leaf.verify_for_usage(
-            &[webpki::aws_lc_rs::ECDSA_P256_SHA256],
-            &[anchor],
-            &[],
-            at,
-            KeyUsage::server_auth(),
-            None,
-            None,
-        )
-        .is_ok()
+        bundle::verifies_server(std::slice::from_ref(&self.certificate), der, at)
     }
 }
 

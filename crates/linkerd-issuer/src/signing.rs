@@ -1,5 +1,5 @@
-//! Issues leafs: with a key of ours, or for the public key in a signing request.
-//! Entry: [`Root::issue_leaf`] and [`Root::issue_from_request`].
+//! Issues leafs, with a key of ours or for the public key in a signing request, and the certificate of a
+//! webhook. Entry: [`Root::issue_leaf`], [`Root::issue_from_request`] and [`Root::issue_webhook`].
 
 use std::time::{Duration, SystemTime};
 
@@ -8,14 +8,27 @@ use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
     PublicKeyData, SanType, SerialNumber,
 };
+use rustls_pki_types::CertificateDer;
 
-use crate::{CLOCK_SKEW_MAX, Leaf, PrivateKey, Root, SigningRequest, key::SecretKeyPair, time};
+use crate::{
+    CLOCK_SKEW_MAX, Leaf, PrivateKey, Root, SigningRequest, WebhookCertificate, key::SecretKeyPair,
+    time,
+};
 
 /// A new certificate and its key. Whoever stores one stores both.
 #[derive(Debug)]
 pub struct IssuedLeaf {
     /// The certificate.
     pub leaf: Leaf,
+    /// The certificate's private key.
+    pub key: PrivateKey,
+}
+
+/// A new certificate of a webhook and its key. Whoever stores one stores both.
+#[derive(Debug)]
+pub struct IssuedWebhook {
+    /// The certificate.
+    pub certificate: WebhookCertificate,
     /// The certificate's private key.
     pub key: PrivateKey,
 }
@@ -35,6 +48,9 @@ pub enum IssueError {
     /// `now` is not a time that a certificate can hold.
     #[error("the clock shows a time before 1970 or after 9999")]
     ImpossibleTime,
+    /// A Service or a namespace cannot have this name.
+    #[error("{0:?} is not the name of a Service or a namespace")]
+    NotALabel(String),
     /// The crypto library refused.
     #[error("cannot build the certificate")]
     Crypto(#[from] rcgen::Error),
@@ -75,6 +91,41 @@ impl Root {
         self.sign(request.public_key(), request.identity(), lifetime, now)
     }
 
+    /// Issues a certificate with a new key by which the Service `service` in `namespace` proves itself to
+    /// the API server as `<service>.<namespace>.svc`, valid as [`Root::issue_leaf`] says.
+    ///
+    /// It names no identity and is for servers only: no proxy takes it for a workload's.
+    ///
+    /// # Errors
+    /// As [`Root::issue_leaf`], and [`IssueError::NotALabel`].
+    pub fn issue_webhook(
+        &self,
+        service: &str,
+        namespace: &str,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<IssuedWebhook, IssueError> {
+        for label in [service, namespace] {
+            // A dot would let the name say something else than a Service in a namespace.
+            if label.is_empty()
+                || !label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            {
+                return Err(IssueError::NotALabel(label.to_owned()));
+            }
+        }
+        let host = format!("{service}.{namespace}.svc");
+        let key = SecretKeyPair::generate()?;
+        let usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let der = self.certify(&key, &host, usages, lifetime, now)?;
+        Ok(IssuedWebhook {
+            certificate: WebhookCertificate::parse(&der)
+                .expect("what was just built is a webhook's certificate"),
+            key: key.into_private_key(),
+        })
+    }
+
     fn sign(
         &self,
         public_key: &impl PublicKeyData,
@@ -82,6 +133,22 @@ impl Root {
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<Leaf, IssueError> {
+        let usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let der = self.certify(public_key, identity.as_str(), usages, lifetime, now)?;
+        Ok(Leaf::parse(&der).expect("what was just built is a leaf"))
+    }
+
+    fn certify(
+        &self,
+        public_key: &impl PublicKeyData,
+        host: &str,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<CertificateDer<'static>, IssueError> {
         if now >= self.not_after() {
             return Err(IssueError::RootExpired);
         }
@@ -104,18 +171,14 @@ impl Root {
         params.not_before = time::to_x509(not_before).ok_or(IssueError::ImpossibleTime)?;
         params.not_after = time::to_x509(not_after).ok_or(IssueError::ImpossibleTime)?;
         params.serial_number = Some(random_serial());
-        params.subject_alt_names = vec![SanType::DnsName(identity.as_str().try_into()?)];
+        params.subject_alt_names = vec![SanType::DnsName(host.try_into()?)];
         // The name is in the subject alternative name alone; a common name has at most 64 characters.
         params.distinguished_name = DistinguishedName::new();
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(public_key, self.issuer())?;
-        Ok(Leaf::parse(certificate.der()).expect("what was just built is a leaf"))
+        Ok(params.signed_by(public_key, self.issuer())?.der().clone())
     }
 }
 

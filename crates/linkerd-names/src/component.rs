@@ -7,6 +7,8 @@ pub const CA: &str = "linkerd-ca";
 pub const DESTINATION: &str = "linkerd-destination";
 /// Answers people.
 pub const API: &str = "linkerd-api";
+/// Adds the proxy to pods as they are created.
+pub const INJECTOR: &str = "linkerd-injector";
 /// Keeps the proxies' metrics.
 pub const PROMETHEUS: &str = "linkerd-prometheus";
 
@@ -20,6 +22,28 @@ pub const ROOT_SECRET: &str = "linkerd-ca-root";
 pub const ROOT_CERTIFICATE_KEY: &str = "ca.crt";
 /// Key in [`ROOT_SECRET`]: the root's private key, PKCS#8 PEM.
 pub const ROOT_PRIVATE_KEY_KEY: &str = "ca.key";
+
+/// Secret of the control-plane namespace with the serving certificate of [`INJECTOR`]:
+/// [`INJECTOR_CERTIFICATE_KEY`] and [`INJECTOR_PRIVATE_KEY_KEY`]. `linkerd-ca` writes it.
+pub const INJECTOR_SECRET: &str = "linkerd-injector-tls";
+/// Key in [`INJECTOR_SECRET`]: the certificate, PEM.
+pub const INJECTOR_CERTIFICATE_KEY: &str = "tls.crt";
+/// Key in [`INJECTOR_SECRET`]: the certificate's private key, PKCS#8 PEM.
+pub const INJECTOR_PRIVATE_KEY_KEY: &str = "tls.key";
+
+/// Name of the MutatingWebhookConfiguration of the control plane in this namespace: such objects have
+/// none themselves.
+pub fn injector_webhook_configuration(control_plane_namespace: &str) -> String {
+    format!("linkerd-{control_plane_namespace}-injector")
+}
+
+/// The host name by which the API server reaches [`INJECTOR`], and which its certificate is for.
+pub fn injector_host(control_plane_namespace: &str) -> String {
+    format!("{INJECTOR}.{control_plane_namespace}.svc")
+}
+
+/// Namespaces whose pods are never meshed by annotation: nothing of a cluster's own must wait for us.
+pub const NAMESPACES_NEVER_INJECTED: [&str; 1] = ["kube-system"];
 
 /// Name of the Lease by which replicas of `linkerd-ca` choose their leader.
 pub const CA_LEASE: &str = "linkerd-ca";

@@ -10,6 +10,8 @@ pub const IDENTITY_TOKEN_DIR: &str = "/var/linkerd-io/identity-token";
 pub const IDENTITY_TOKEN: &str = "/var/linkerd-io/identity-token/token";
 /// Where `linkerd-destination` finds the root that the identity service signs with.
 pub const ROOT_DIR: &str = "/var/linkerd-io/root";
+/// Where `linkerd-injector` finds its serving certificate and key.
+pub const INJECTOR_CERTIFICATE_DIR: &str = "/var/linkerd-io/injector-tls";
 /// The trust bundle, PEM.
 pub const TRUST_ANCHORS: &str = "/var/linkerd-io/trust-anchors/trust-anchors.pem";
 /// The leaf certificate, DER.

@@ -19,6 +19,8 @@ pub const DESTINATION: u16 = 8086;
 pub const IDENTITY: u16 = 8080;
 /// `linkerd-destination`: the policy services.
 pub const POLICY: u16 = 8090;
+/// `linkerd-injector`: HTTPS for the API server.
+pub const INJECTOR: u16 = 8443;
 /// Prometheus.
 pub const PROMETHEUS: u16 = 9090;
 

@@ -60,6 +60,8 @@ fn manifests(cluster: &Cluster) -> Result<String> {
         "--prometheus-image",
         image.trim(),
         LIFETIME,
+        // The cluster has one already, and two would quarrel about namespaces that ask for proxies.
+        "--set=injector.enabled=false",
     ];
     cluster.linkerd(&args, "")?.ok().context("linkerd install")
 }

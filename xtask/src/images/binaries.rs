@@ -12,12 +12,13 @@ use serde::Deserialize;
 use crate::{command, workspace};
 
 /// Packages of the images, and the CLI; each has one program.
-pub(crate) const PACKAGES: [&str; 7] = [
+pub(crate) const PACKAGES: [&str; 8] = [
     "linkerd-proxy",
     "linkerd-init",
     "linkerd-ca",
     "linkerd-destination",
     "linkerd-api",
+    "linkerd-injector",
     "linkerd-cli",
     "emojivoto",
 ];

@@ -54,7 +54,7 @@ const OURS: Recipe = Recipe {
 };
 
 /// Every image, in the order in which they are made.
-pub(super) const RECIPES: [Recipe; 8] = [
+pub(super) const RECIPES: [Recipe; 9] = [
     Recipe {
         name: "proxy",
         title: "Linkerd proxy",
@@ -91,6 +91,13 @@ pub(super) const RECIPES: [Recipe; 8] = [
         title: "Linkerd API",
         description: "Answers the command line's questions about the mesh",
         contents: Contents::Program("linkerd-api"),
+        ..OURS
+    },
+    Recipe {
+        name: "injector",
+        title: "Linkerd injector",
+        description: "Adds the proxy to pods as they are created",
+        contents: Contents::Program("linkerd-injector"),
         ..OURS
     },
     Recipe {

@@ -1,0 +1,133 @@
+//! What annotations on a pod template change about the proxy.
+
+mod common;
+
+use common::{options, source};
+use linkerd_inject::{inject, options::TlsMode};
+use serde_json::{Value, json};
+
+/// The pod template of a Deployment with these annotations after injection, and the report.
+fn injected(annotations: &Value) -> Result<(Value, String), String> {
+    let object = json!({
+        "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"template": {
+            "metadata": {"annotations": annotations},
+            "spec": {"containers": [{"name": "app"}]},
+        }},
+    });
+    let output = inject(&source(&object.to_string()), &options(TlsMode::Off))
+        .map_err(|error| error.to_string())?;
+    let object = linkerd_inject::yaml::read(output.yaml.trim_end_matches("---\n"), 1)
+        .expect("what was written can be read");
+    Ok((
+        object["spec"]["template"].clone(),
+        output.report.inject_text(),
+    ))
+}
+
+fn named<'a>(template: &'a Value, list: &str, name: &str) -> Option<&'a Value> {
+    let containers = template["spec"][list].as_array()?;
+    containers
+        .iter()
+        .find(|container| container["name"] == name)
+}
+
+#[test]
+fn each_of_them_configures_what_it_names() {
+    let (template, report) = injected(&json!({
+        "config.linkerd.io/proxy-image": "registry.example:5000/proxy",
+        "config.linkerd.io/init-image": "registry.example:5000/init",
+        "config.linkerd.io/proxy-version": "v2",
+        "config.linkerd.io/image-pull-policy": "Always",
+        "config.linkerd.io/proxy-uid": "1337",
+        "config.linkerd.io/proxy-log-level": "debug",
+        "config.linkerd.io/proxy-outbound-connect-timeout": "3s",
+        "config.linkerd.io/control-port": "5190",
+        "config.linkerd.io/admin-port": "5191",
+        "config.linkerd.io/inbound-port": "5143",
+        "config.linkerd.io/outbound-port": "5140",
+        "config.linkerd.io/proxy-enable-native-sidecar": "false",
+        "config.linkerd.io/proxy-cpu-request": "100m",
+        "config.linkerd.io/proxy-cpu-limit": "1",
+        "config.linkerd.io/proxy-memory-request": "32Mi",
+        "config.linkerd.io/proxy-memory-limit": "0.5Gi",
+        "config.linkerd.io/opaque-ports": "3306",
+    }))
+    .expect("all can be read");
+    let proxy = named(&template, "containers", "linkerd-proxy").expect("a plain sidecar");
+    assert_eq!(proxy["image"], "registry.example:5000/proxy:v2");
+    assert_eq!(proxy["imagePullPolicy"], "Always");
+    assert_eq!(proxy["securityContext"]["runAsUser"], 1337);
+    assert_eq!(
+        proxy["resources"],
+        json!({
+            "requests": {"cpu": "100m", "memory": "32Mi"},
+            "limits": {"cpu": "1", "memory": "0.5Gi"},
+        })
+    );
+    let environment = proxy["env"].to_string();
+    for value in [
+        "\"debug\"",
+        "\"3s\"",
+        "tcp://0.0.0.0:5190",
+        "tcp://0.0.0.0:5191",
+        "tcp://0.0.0.0:5143",
+        "tcp://127.0.0.1:5140",
+    ] {
+        assert!(environment.contains(value), "{value} in {environment}");
+    }
+    let init = named(&template, "initContainers", "linkerd-init").expect("an init container");
+    assert_eq!(init["image"], "registry.example:5000/init:v2");
+    assert_eq!(
+        template["metadata"]["annotations"]["linkerd.io/proxy-version"],
+        "v2"
+    );
+    assert!(!report.contains("annotations:"), "{report}");
+}
+
+#[test]
+fn unknown_ones_are_told_of_and_change_nothing() {
+    let (template, report) = injected(&json!({
+        "config.linkerd.io/access-log": "apache",
+        "config.linkerd.io/proxy-cpu": "1",
+        "example.com/mine": "1",
+    }))
+    .expect("injected");
+    assert!(named(&template, "initContainers", "linkerd-proxy").is_some());
+    assert!(
+        report.contains(
+            "[warn] -- deployment/web has config.linkerd.io/access-log, config.linkerd.io/proxy-cpu\n"
+        ),
+        "{report}"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_that_names_the_annotation() {
+    for (annotation, text, expected) in [
+        ("proxy-uid", "0", "\"0\" is not a user id (1 to 4294967295)"),
+        (
+            "inbound-port",
+            "70000",
+            "\"70000\" is not a port (1 to 65535)",
+        ),
+        (
+            "proxy-cpu-limit",
+            "many",
+            "\"many\" is not a quantity of Kubernetes (100m, 64Mi)",
+        ),
+        (
+            "proxy-enable-native-sidecar",
+            "yes",
+            "\"yes\" is neither true nor false",
+        ),
+        ("proxy-image", "a b", "\"a b\" is not the name of an image"),
+    ] {
+        let key = format!("config.linkerd.io/{annotation}");
+        let mut annotations = json!({});
+        annotations[&key] = json!(text);
+        let error = injected(&annotations).expect_err(annotation);
+        let expected = format!("deployment/web: annotation {key}: {expected}");
+        assert!(error.ends_with(&expected), "{error}");
+    }
+}

@@ -1,0 +1,277 @@
+//! Decides whether a pod gets the proxy. Entry: [`without_asking`], and [`decide`] when that has no answer.
+//! Pure: what the cluster knows comes in; `webhook.rs` acts on the answer.
+
+use std::collections::BTreeMap;
+
+use linkerd_inject::{ObjectError, Options, Outcome, inject_pod};
+use linkerd_names::{Owner, annotations, component, labels};
+use serde_json::Value;
+
+use crate::cluster::LookupError;
+
+/// What becomes of a pod.
+#[derive(Debug)]
+pub enum Decision {
+    /// It gets the proxy.
+    Inject {
+        /// The pod as it is to be.
+        pod: Value,
+        /// Annotations that look like configuration and are unknown to us.
+        ignored: Vec<String>,
+    },
+    /// It is as it should be.
+    LeftAlone(LeftAlone),
+    /// It should have a proxy, and starts without one.
+    NotMeshed(NotMeshed),
+}
+
+/// Why a pod is as it should be without us. The words are values of the metric label `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftAlone {
+    /// Neither the pod nor its namespace asks for a proxy.
+    NotAsked,
+    /// The pod forbids it, or the namespace does and the pod says nothing.
+    Disabled,
+    /// The namespace is the cluster's own, or that of the control plane.
+    Namespace,
+    /// It has our proxy.
+    AlreadyInjected,
+}
+
+/// Why a pod that should be meshed is not.
+#[derive(Debug, thiserror::Error)]
+pub enum NotMeshed {
+    /// The rules of linkerd-init would be the node's.
+    #[error(
+        "it uses the host's network (hostNetwork: true), whose rules must not be rewritten; annotate its \
+         template with linkerd.io/inject: disabled if that is meant"
+    )]
+    HostNetwork,
+    /// Two proxies would redirect each other's traffic.
+    #[error(
+        "it has the proxy of another mesh; take that out, or annotate the template with \
+         linkerd.io/inject: disabled"
+    )]
+    OtherProxy,
+    /// The annotation is neither of the two words.
+    #[error(
+        "the annotation linkerd.io/inject is {0:?}, which is neither \"enabled\" nor \"disabled\""
+    )]
+    UnknownWord(String),
+    /// Nobody knows whether it is to be meshed, or as what.
+    #[error("{0}; delete the pod to try again")]
+    Lookup(#[from] LookupError),
+    /// It cannot have a proxy as it is.
+    #[error(transparent)]
+    Refused(#[from] ObjectError),
+}
+
+impl LeftAlone {
+    /// Value of the metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAsked => "not_asked",
+            Self::Disabled => "disabled",
+            Self::Namespace => "namespace",
+            Self::AlreadyInjected => "already_injected",
+        }
+    }
+}
+
+impl NotMeshed {
+    /// Every value of the metric label `reason`.
+    pub const WORDS: [&'static str; 5] = [
+        "host_network",
+        "other_proxy",
+        "unknown_word",
+        "lookup",
+        "refused",
+    ];
+
+    /// Value of the metric label.
+    pub const fn as_str(&self) -> &'static str {
+        let [host_network, other_proxy, unknown_word, lookup, refused] = Self::WORDS;
+        match self {
+            Self::HostNetwork => host_network,
+            Self::OtherProxy => other_proxy,
+            Self::UnknownWord(_) => unknown_word,
+            Self::Lookup(_) => lookup,
+            Self::Refused(_) => refused,
+        }
+    }
+}
+
+/// What can be said of `pod` without asking the cluster; none when its namespace matters.
+pub fn without_asking(
+    pod: &Value,
+    namespace: &str,
+    control_plane_namespace: &str,
+) -> Option<LeftAlone> {
+    let metadata = &pod["metadata"];
+    if namespace == control_plane_namespace
+        || component::NAMESPACES_NEVER_INJECTED.contains(&namespace)
+    {
+        return Some(LeftAlone::Namespace);
+    }
+    if metadata["annotations"][annotations::INJECT] == annotations::INJECT_DISABLED {
+        return Some(LeftAlone::Disabled);
+    }
+    // `linkerd inject` has written it, or we have, before another webhook called us again.
+    let injected = &metadata["labels"][labels::CONTROL_PLANE_NAMESPACE];
+    injected.is_string().then_some(LeftAlone::AlreadyInjected)
+}
+
+/// What the annotations of a pod and its namespace ask for; the pod's wins.
+///
+/// # Errors
+/// Why they ask for no proxy, or for nothing that we know.
+pub fn asked(
+    pod: &Value,
+    namespace_annotations: &BTreeMap<String, String>,
+) -> Result<(), Decision> {
+    let own = pod["metadata"]["annotations"][annotations::INJECT].as_str();
+    let inherited = namespace_annotations.get(annotations::INJECT);
+    match own.or(inherited.map(String::as_str)) {
+        None | Some("") => Err(Decision::LeftAlone(LeftAlone::NotAsked)),
+        Some(annotations::INJECT_ENABLED) => Ok(()),
+        Some(annotations::INJECT_DISABLED) => Err(Decision::LeftAlone(LeftAlone::Disabled)),
+        Some(other) => Err(Decision::NotMeshed(NotMeshed::UnknownWord(
+            other.to_owned(),
+        ))),
+    }
+}
+
+/// Adds the proxy to `pod`, which asked for it and is a part of `owner`.
+pub fn decide(
+    mut pod: Value,
+    namespace: &str,
+    namespace_annotations: &BTreeMap<String, String>,
+    owner: Option<&Owner>,
+    options: &Options,
+) -> Decision {
+    match inject_pod(&mut pod, owner, namespace, namespace_annotations, options) {
+        Err(error) => Decision::NotMeshed(NotMeshed::Refused(error)),
+        Ok(entry) => match entry.outcome {
+            Outcome::Injected => Decision::Inject {
+                pod,
+                ignored: entry.ignored,
+            },
+            Outcome::HostNetwork => Decision::NotMeshed(NotMeshed::HostNetwork),
+            Outcome::KnownSidecar => Decision::NotMeshed(NotMeshed::OtherProxy),
+            Outcome::Disabled => Decision::LeftAlone(LeftAlone::Disabled),
+            Outcome::Unsupported | Outcome::Uninjected => Decision::LeftAlone(LeftAlone::NotAsked),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(annotations: Value) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"generateName": "web-1-", "annotations": annotations},
+            "spec": {"containers": [{"name": "app", "image": "shop/web:1"}]},
+        })
+    }
+
+    fn namespace(word: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([(annotations::INJECT.to_owned(), word.to_owned())])
+    }
+
+    fn reason(decision: &Decision) -> &'static str {
+        match decision {
+            Decision::Inject { .. } => "inject",
+            Decision::LeftAlone(reason) => reason.as_str(),
+            Decision::NotMeshed(reason) => reason.as_str(),
+        }
+    }
+
+    #[test]
+    fn the_word_of_the_pod_wins_over_that_of_the_namespace() {
+        for (own, inherited, expected) in [
+            (json!({}), None, "not_asked"),
+            (json!({}), Some("enabled"), "inject"),
+            (json!({}), Some("disabled"), "disabled"),
+            (json!({"linkerd.io/inject": "enabled"}), None, "inject"),
+            (
+                json!({"linkerd.io/inject": "enabled"}),
+                Some("disabled"),
+                "inject",
+            ),
+            (
+                json!({"linkerd.io/inject": "disabled"}),
+                Some("enabled"),
+                "disabled",
+            ),
+            (
+                json!({"linkerd.io/inject": "yes"}),
+                Some("enabled"),
+                "unknown_word",
+            ),
+            (json!({}), Some("true"), "unknown_word"),
+        ] {
+            let namespace = inherited.map(namespace).unwrap_or_default();
+            let found = match asked(&pod(own.clone()), &namespace) {
+                Ok(()) => "inject",
+                Err(decision) => reason(&decision),
+            };
+            assert_eq!(found, expected, "{own} {inherited:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_to_mesh_is_known_without_asking() {
+        let plain = pod(json!({"linkerd.io/inject": "enabled"}));
+        let without = |pod: &Value, namespace: &str| without_asking(pod, namespace, "linkerd");
+        assert_eq!(without(&plain, "shop"), None);
+        assert_eq!(without(&plain, "linkerd"), Some(LeftAlone::Namespace));
+        assert_eq!(without(&plain, "kube-system"), Some(LeftAlone::Namespace));
+        let disabled = pod(json!({"linkerd.io/inject": "disabled"}));
+        assert_eq!(without(&disabled, "shop"), Some(LeftAlone::Disabled));
+        let mut injected = plain;
+        injected["metadata"]["labels"] = json!({"linkerd.io/control-plane-ns": "linkerd"});
+        assert_eq!(without(&injected, "shop"), Some(LeftAlone::AlreadyInjected));
+    }
+
+    #[test]
+    fn a_pod_that_cannot_be_meshed_says_why() {
+        let owner = Owner {
+            namespace: "shop".to_owned(),
+            kind: linkerd_names::OwnerKind::Deployment,
+            name: "web".to_owned(),
+        };
+        let decided = |change: fn(&mut Value)| {
+            let mut pod = pod(json!({}));
+            change(&mut pod);
+            let options = Options::default();
+            decide(pod, "shop", &BTreeMap::new(), Some(&owner), &options)
+        };
+        for (change, expected) in [
+            (
+                (|pod| pod["spec"]["hostNetwork"] = json!(true)) as fn(&mut Value),
+                "host_network",
+            ),
+            (
+                |pod| pod["spec"]["containers"][0]["name"] = json!("istio-proxy"),
+                "other_proxy",
+            ),
+            (
+                |pod| pod["spec"]["securityContext"] = json!({"runAsUser": 2102}),
+                "refused",
+            ),
+            (
+                |pod| {
+                    pod["metadata"]["annotations"] = json!({"config.linkerd.io/proxy-uid": "root"});
+                },
+                "refused",
+            ),
+            (|_| (), "inject"),
+        ] {
+            assert_eq!(reason(&decided(change)), expected);
+        }
+    }
+}

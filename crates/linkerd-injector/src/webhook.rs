@@ -1,0 +1,229 @@
+//! From an `AdmissionReview` to its answer. Entry: [`Webhook::review`].
+//! The answer is always "allowed": whoever creates a pod is never stopped by us.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::core::{
+    DynamicObject,
+    admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation},
+};
+use linkerd_inject::Options;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    cluster::{Cluster, FoundOwner},
+    decision::{Decision, asked, decide, without_asking},
+    events::{self, Report},
+    metrics::Metrics,
+};
+
+/// Longer warnings may be cut off, see Kubernetes' documentation of admission webhooks.
+const WARNING_LENGTH_MAX: usize = 256;
+
+/// What the answer to a review needs.
+pub struct Webhook {
+    /// Knows namespaces and owners.
+    pub cluster: Cluster,
+    /// What is added to pods.
+    pub options: Options,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Tells the people who look at the workload.
+    pub events: mpsc::Sender<Report>,
+}
+
+/// A body that is no review.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidReview {
+    /// Not JSON with its fields.
+    #[error("not an AdmissionReview: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It asks for nothing.
+    #[error("an AdmissionReview without a request")]
+    NoRequest,
+}
+
+/// The object as it was sent: a patch that was computed from a parsed one would delete what the parser
+/// does not know.
+#[derive(Deserialize)]
+struct Raw {
+    request: Option<RawRequest>,
+}
+
+#[derive(Deserialize)]
+struct RawRequest {
+    #[serde(default)]
+    object: Value,
+}
+
+/// A pod that is about to be created.
+struct Asked<'a> {
+    request: &'a AdmissionRequest<DynamicObject>,
+    pod: Value,
+    namespace: &'a str,
+}
+
+impl Webhook {
+    /// Answers one review.
+    ///
+    /// # Errors
+    /// [`InvalidReview`] when it is none.
+    pub async fn review(
+        &self,
+        body: &[u8],
+    ) -> Result<AdmissionReview<DynamicObject>, InvalidReview> {
+        let review: AdmissionReview<DynamicObject> = serde_json::from_slice(body)?;
+        let raw: Raw = serde_json::from_slice(body)?;
+        let pod = raw.request.map(|request| request.object);
+        let request: AdmissionRequest<DynamicObject> =
+            review.try_into().map_err(|_| InvalidReview::NoRequest)?;
+        let response = AdmissionResponse::from(&request);
+        let is_new_pod = request.kind.group.is_empty()
+            && request.kind.kind == "Pod"
+            && request.operation == Operation::Create;
+        let Some(pod) = pod.filter(|pod| is_new_pod && pod.is_object()) else {
+            return Ok(response.into_review());
+        };
+        let asked = Asked {
+            request: &request,
+            pod,
+            namespace: request.namespace.as_deref().unwrap_or_default(),
+        };
+        let (decision, owner) = self.decide(&asked).await;
+        Ok(self
+            .respond(response, &asked, decision, owner)
+            .into_review())
+    }
+
+    async fn decide(&self, asked_for: &Asked<'_>) -> (Decision, Option<FoundOwner>) {
+        let Asked {
+            request,
+            pod,
+            namespace,
+        } = asked_for;
+        let control_plane = &self.options.control_plane_namespace;
+        if let Some(reason) = without_asking(pod, namespace, control_plane) {
+            return (Decision::LeftAlone(reason), None);
+        }
+        let annotations = match self.cluster.namespace_annotations(namespace).await {
+            Ok(annotations) => annotations,
+            Err(error) => return (Decision::NotMeshed(error.into()), None),
+        };
+        let wish = asked(pod, &annotations);
+        if let Err(Decision::LeftAlone(reason)) = wish {
+            return (Decision::LeftAlone(reason), None);
+        }
+        let references = request
+            .object
+            .as_ref()
+            .and_then(|object| object.metadata.owner_references.as_deref())
+            .unwrap_or_default();
+        let owner = match self.cluster.owner_of(references, namespace).await {
+            Ok(owner) => owner,
+            Err(error) => return (Decision::NotMeshed(error.into()), None),
+        };
+        let decision = match wish {
+            Err(decision) => decision,
+            Ok(()) => decide(
+                pod.clone(),
+                namespace,
+                &annotations,
+                owner.as_ref().map(|found| &found.owner),
+                &self.options,
+            ),
+        };
+        (decision, owner)
+    }
+
+    fn respond(
+        &self,
+        mut response: AdmissionResponse,
+        asked: &Asked<'_>,
+        decision: Decision,
+        owner: Option<FoundOwner>,
+    ) -> AdmissionResponse {
+        let Asked {
+            request,
+            pod,
+            namespace,
+        } = asked;
+        let name = |key: &str| {
+            pod["metadata"][key]
+                .as_str()
+                .filter(|name| !name.is_empty())
+        };
+        let regarding = events::regarding(owner.as_ref(), name("name"), namespace);
+        let shown = name("name").or(name("generateName")).unwrap_or_default();
+        let dry_run = request.dry_run;
+        match decision {
+            Decision::LeftAlone(reason) => {
+                debug!(
+                    namespace,
+                    pod = shown,
+                    reason = reason.as_str(),
+                    "left alone"
+                );
+                self.count(dry_run, |metrics| metrics.left_alone(reason));
+            }
+            Decision::NotMeshed(reason) => {
+                warn!(namespace, pod = shown, reason = reason.as_str(), error = %reason, "not meshed");
+                self.count(dry_run, |metrics| metrics.not_meshed(&reason));
+                let note = format!("pod {shown} starts without a proxy: {reason}");
+                response.warnings = Some(vec![warning(&note)]);
+                self.tell(dry_run, regarding, "NotMeshed", note);
+            }
+            Decision::Inject {
+                pod: injected,
+                ignored,
+            } => {
+                let patch = json_patch::diff(pod, &injected);
+                response = match response.with_patch(patch) {
+                    Ok(response) => response,
+                    // It holds what was JSON a moment ago; answering without it would mesh nothing silently.
+                    Err(error) => {
+                        error!(%error, "cannot write the patch");
+                        return AdmissionResponse::from(*request);
+                    }
+                };
+                info!(namespace, pod = shown, "injected");
+                self.count(dry_run, Metrics::injected);
+                if !ignored.is_empty() {
+                    let note =
+                        format!("unknown annotations have no effect: {}", ignored.join(", "));
+                    response.warnings = Some(vec![warning(&note)]);
+                    self.tell(dry_run, regarding, "UnknownAnnotation", note);
+                }
+            }
+        }
+        response
+    }
+
+    /// A dry run leaves no trace.
+    fn count(&self, dry_run: bool, count: impl FnOnce(&Metrics)) {
+        if !dry_run {
+            count(&self.metrics);
+        }
+    }
+
+    fn tell(&self, dry_run: bool, regarding: ObjectReference, reason: &'static str, note: String) {
+        if dry_run {
+            return;
+        }
+        let report = Report {
+            regarding,
+            reason,
+            note,
+        };
+        if self.events.try_send(report).is_err() {
+            self.metrics.event_lost();
+        }
+    }
+}
+
+fn warning(note: &str) -> String {
+    let mut text = format!("linkerd: {note}");
+    text.truncate(text.floor_char_boundary(WARNING_LENGTH_MAX));
+    text
+}
