@@ -52,7 +52,7 @@ const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("iptables", "iptables"
 
 /// Files of cluster tests whose tests mostly wait for figures, each in a namespace of its own, and break
 /// nothing that others use: several run at a time. All others run alone.
-const TOGETHER: [&str; 5] = ["encryption", "injector", "jobs", "tap", "who_talks"];
+const TOGETHER: [&str; 6] = ["encryption", "injector", "jobs", "tap", "top", "who_talks"];
 /// So many.
 const TOGETHER_THREADS: &str = "3";
 

@@ -29,6 +29,7 @@ mod stat;
 mod stdout;
 mod table;
 mod tap;
+mod top;
 mod uninject;
 mod uninstall;
 mod upgrade;
@@ -73,6 +74,8 @@ enum Command {
     Stat(Box<stat::Args>),
     /// Watch the requests of workloads as they pass, and which of them are TLS
     Tap(Box<tap::Args>),
+    /// Watch the requests of workloads added up, live: how many, how fast, how well, and which are TLS
+    Top(Box<top::Args>),
     /// Print who connects to whom, and whether that is secured or why not
     Edges(edges::Args),
     /// Print the pods that the control plane knows
@@ -126,6 +129,7 @@ fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => block_on(check::run(global, &args)),
         Command::Stat(args) => block_on(stat::run(global, &args)),
         Command::Tap(args) => block_on(tap::run(global, &args)),
+        Command::Top(args) => block_on(top::run(global, &args)),
         Command::Edges(args) => block_on(edges::run(global, &args)),
         Command::Get(args) => block_on(get::run(global, &args)),
         Command::Version(args) => block_on(version::run(global, &args)),

@@ -1,16 +1,15 @@
 //! `linkerd tap`: the requests of a workload's pods as they pass.
 //! Entry: [`run`]; `request.rs` reads the flags, `output.rs` prints.
 
-mod output;
-mod request;
+pub(crate) mod output;
+pub(crate) mod request;
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use linkerd_proto::{
-    public::{TapByResourceRequest, TapByResourceResponse, tap_by_resource_response::Response},
-    tap::TapEvent,
+use linkerd_proto::public::{
+    TapByResourceRequest, TapByResourceResponse, tap_by_resource_response::Response,
 };
 use tonic::{Code, Status, Streaming};
 
@@ -102,7 +101,14 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         Ok(events) => events,
         Err(code) => return Ok(code),
     };
-    while let Some(event) = events.next().await? {
+    while let Some(update) = events.next().await? {
+        let event = match update {
+            Response::Event(event) => event,
+            Response::Trouble(trouble) => {
+                eprintln!("pod {}: {}", trouble.pod, trouble.error);
+                continue;
+            }
+        };
         stdout::print(&match output {
             None => output::line(&event, None),
             Some(Output::Wide) => output::line(&event, Some(target)),
@@ -116,12 +122,13 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
 pub(crate) struct Events(Streaming<TapByResourceResponse>);
 
 impl Events {
-    /// Waits for the next event; pods that cannot be watched are told on stderr meanwhile. None at the
-    /// end.
+    /// Waits for the next event, or the next pod that cannot be watched; none at the end.
+    ///
+    /// Whoever waits for something else too may drop the future: no event is lost.
     ///
     /// # Errors
     /// Why the control plane has ended the tap.
-    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<TapEvent>> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Response>> {
         loop {
             let update = self.0.message().await;
             let update =
@@ -129,11 +136,8 @@ impl Events {
             match update {
                 None => return Ok(None),
                 Some(TapByResourceResponse {
-                    response: Some(Response::Event(event)),
-                }) => return Ok(Some(event)),
-                Some(TapByResourceResponse {
-                    response: Some(Response::Trouble(trouble)),
-                }) => eprintln!("pod {}: {}", trouble.pod, trouble.error),
+                    response: Some(response),
+                }) => return Ok(Some(response)),
                 // Of a later control plane.
                 Some(TapByResourceResponse { response: None }) => {}
             }

@@ -210,6 +210,17 @@ fn flags_that_make_no_sense_are_refused_before_anybody_is_asked() {
         ),
         (&["get"], "Error: accepts 1 arg(s), received 0\n"),
         (
+            &["top", "node"],
+            "Error: target resource invalid: cannot find Kubernetes canonical name from friendly \
+             name [node]\n",
+        ),
+        // Its output is no terminal here.
+        (
+            &["top", "deploy"],
+            "Error: top draws on a terminal, and stdout is none: linkerd tap prints requests line \
+             by line, linkerd stat prints figures\n",
+        ),
+        (
             &["stat", "deploy", "-L", "a/b"],
             "Error: a/b is not a valid namespace\n",
         ),

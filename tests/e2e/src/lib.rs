@@ -13,6 +13,7 @@ mod program;
 mod server;
 mod sniffer;
 mod stat;
+mod terminal;
 mod watch;
 mod workload;
 
@@ -28,6 +29,7 @@ pub use program::{Output, run};
 pub use server::start_server;
 pub use sniffer::Sniffer;
 pub use stat::{Row, find, rows};
+pub use terminal::{Ended, Terminal};
 pub use watch::{Event, Watch};
 pub use workload::{Workload, service};
 

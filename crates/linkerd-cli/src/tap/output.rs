@@ -1,4 +1,5 @@
 //! Prints events of `tap`. Entries: [`line()`], [`json()`]. Pure; the fields and keys are an interface.
+//! `top` takes its words from here too.
 
 use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr, time::Duration};
 
@@ -114,7 +115,7 @@ fn resources(side: &str, meta: Option<&EndpointMeta>, target: ResourceType) -> S
 }
 
 /// The outcome of TLS between two pods: known of the client where the proxy is the server's.
-fn tls_label<'a>(event: &'a TapEvent, label: &str) -> Option<&'a str> {
+pub(crate) fn tls_label<'a>(event: &'a TapEvent, label: &str) -> Option<&'a str> {
     let meta = match event.proxy_direction() {
         ProxyDirection::Inbound => event.source_meta.as_ref(),
         ProxyDirection::Outbound => event.destination_meta.as_ref(),
@@ -136,7 +137,7 @@ fn id(id: Option<StreamId>) -> String {
     format!("{base}:{stream}")
 }
 
-fn method(method: Option<&HttpMethod>) -> String {
+pub(crate) fn method(method: Option<&HttpMethod>) -> String {
     match method.and_then(|method| method.r#type.as_ref()) {
         Some(http_method::Type::Registered(number)) => http_method::Registered::try_from(*number)
             .map_or("", |it| it.as_str_name())
@@ -157,7 +158,7 @@ fn scheme(scheme: Option<&Scheme>) -> String {
 }
 
 /// What comes from a request must not steer the terminal, nor look like several fields or lines.
-fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {
