@@ -122,6 +122,35 @@ async fn silent_connections_delay_nobody() {
     drop(silent);
 }
 
+/// Other meshes give up detection after 10 s and count what follows as opaque; a busy machine makes
+/// clients as late as that.
+#[tokio::test]
+async fn http_is_http_however_late_and_however_many_its_clients_are() {
+    const CLIENTS: usize = 100;
+    let mesh = mesh(app::http1(|_| async { Response::new(app::full("hello")) }).await).await;
+    let late = (0..CLIENTS).map(|_| async {
+        let mut client = TcpStream::connect(mesh.client.outbound).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10_500)).await;
+        client
+            .write_all(b"GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        timeout(PATIENCE, client.read_to_end(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(answer.ends_with(b"hello"), "{answer:?}");
+    });
+    futures::future::join_all(late).await;
+    for (proxy, direction) in [(&mesh.client, "outbound"), (&mesh.server, "inbound")] {
+        let direction = format!("request_total{{direction=\"{direction}\"");
+        proxy
+            .metric_reaches(&[&direction, "tls=\"true\""], CLIENTS as f64)
+            .await;
+    }
+}
+
 #[tokio::test]
 async fn a_client_hello_of_the_application_arrives_as_it_was_sent() {
     let app = app::echo().await;
