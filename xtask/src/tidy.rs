@@ -32,6 +32,9 @@ const BANNED: [(&str, &str); 6] = [
     ("serde_yml", "unsound"),
 ];
 
+/// What passes through the proxy, and the test for it.
+const PROMISES: &str = "docs/protocols.md";
+
 /// These know nothing of Kubernetes.
 const WITHOUT_KUBERNETES: [&str; 2] = ["linkerd-proxy", "linkerd-init"];
 
@@ -77,7 +80,9 @@ struct DependencyKind {
 pub(crate) fn tidy(root: &Path) -> Result<()> {
     let mut problems = dependency_problems(&metadata(root)?);
     problems.extend(crate_problems(root)?);
-    for file in tracked_files(root)? {
+    let files = tracked_files(root)?;
+    problems.extend(promise_problems(root, &files)?);
+    for file in files {
         // A file that is deleted but still tracked has no contents to check.
         let Ok(text) = fs::read_to_string(root.join(&file)) else {
             continue;
@@ -190,6 +195,37 @@ fn compiled_in(root: &Path, selection: &[&str]) -> Result<BTreeSet<String>> {
         .collect())
 }
 
+/// Files and tests that [`PROMISES`] names and that are not there.
+fn promise_problems(root: &Path, files: &[String]) -> Result<Vec<String>> {
+    let promises = fs::read_to_string(root.join(PROMISES)).context(PROMISES)?;
+    let mut code = String::new();
+    for file in files.iter().filter(|file| file.contains("/tests/")) {
+        if file.ends_with(".rs") {
+            code += &fs::read_to_string(root.join(file)).unwrap_or_default();
+        }
+    }
+    Ok(missing_tests(&promises, files, &code))
+}
+
+/// The names in the last column of the tables in `promises`: files, and functions or the beginning of
+/// some (`name_…`), in backticks.
+fn missing_tests(promises: &str, files: &[String], code: &str) -> Vec<String> {
+    let rows = promises.lines().filter(|line| line.starts_with("| "));
+    let cells = rows.filter_map(|line| line.trim_end_matches('|').rsplit('|').next());
+    let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let is_there = |name: &str| match name.strip_suffix(".rs") {
+        Some(_) => files.iter().any(|file| format!("/{file}").ends_with(&format!("/{name}"))),
+        None => match name.strip_suffix('…') {
+            Some(begin) => code.contains(&format!("fn {begin}")),
+            None => code.contains(&format!("fn {name}(")),
+        },
+    };
+    names
+        .filter(|name| !is_there(name))
+        .map(|name| format!("{PROMISES}: there is no test {name}"))
+        .collect()
+}
+
 fn file_problems(path: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if path.ends_with(".rs") && !text.starts_with("//! ") {
@@ -243,6 +279,16 @@ mod tests {
     fn a_file_without_a_header_is_named() {
         assert_eq!(file_problems("a/b.rs", "use std::fs;\n").len(), 1);
         assert!(file_problems("a/b.rs", "//! Reads.\n").is_empty());
+    }
+
+    #[test]
+    fn a_promise_without_its_test_is_named() {
+        let promises = "| promise | test |\n|---|---|\n| `x` | `a.rs`: `there`, `beg…` |\n";
+        let files = ["crates/a/tests/a.rs".to_owned()];
+        let code = "fn there() {} fn begin_one() {}";
+        assert!(missing_tests(promises, &files, code).is_empty());
+        assert_eq!(missing_tests(promises, &files, "fn there() {}").len(), 1);
+        assert_eq!(missing_tests(promises, &[], "").len(), 3);
     }
 
     #[test]

@@ -98,6 +98,49 @@ async fn large_messages_of_a_unary_call_arrive_with_their_status() {
 }
 
 #[tokio::test]
+async fn many_messages_have_one_answer() {
+    on_each_way(async |mut talk| {
+        let (response, mut body, (request, mut answer), _server) = called(&mut talk).await;
+        let (mut up, mut heard) = (request.into_body(), BytesMut::new());
+        for n in 0..50_u8 {
+            let text = message(&[n; 1000]);
+            body.send_data(text.clone(), n == 49).unwrap();
+            // Each is heard while the next is not written yet.
+            assert_eq!(next(&mut up, &mut heard).await, text);
+        }
+        assert!(collect(up).await.unwrap().0.is_empty());
+        let mut answer_body = answer.send_response(accepted(), false).unwrap();
+        answer_body.send_data(message(b"all 50"), false).unwrap();
+        answer_body.send_trailers(status("0")).unwrap();
+        let received = collect(response.await.unwrap().into_body()).await;
+        let expected = (message(b"all 50").to_vec(), Some(status("0")));
+        assert_eq!(received.unwrap(), expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_message_has_many_answers() {
+    on_each_way(async |mut talk| {
+        let (response, mut body, (request, mut answer), _server) = called(&mut talk).await;
+        body.send_data(message(b"list"), true).unwrap();
+        let asked = collect(request.into_body()).await.unwrap().0;
+        assert_eq!(asked, message(b"list"));
+        let mut answer_body = answer.send_response(accepted(), false).unwrap();
+        let response = timeout(PATIENCE, response).await.unwrap().unwrap();
+        let (mut down, mut heard) = (response.into_body(), BytesMut::new());
+        for n in 0..50_u8 {
+            let text = message(&[n; 1000]);
+            answer_body.send_data(text.clone(), false).unwrap();
+            assert_eq!(next(&mut down, &mut heard).await, text);
+        }
+        answer_body.send_trailers(status("0")).unwrap();
+        assert_eq!(collect(down).await.unwrap().1, Some(status("0")));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn both_sides_of_a_stream_talk_in_turns() {
     on_each_way(async |mut talk| {
         let (response, mut body, (request, mut answer), _server) = called(&mut talk).await;
