@@ -214,7 +214,9 @@ fn missing_tests(promises: &str, files: &[String], code: &str) -> Vec<String> {
     let cells = rows.filter_map(|line| line.trim_end_matches('|').rsplit('|').next());
     let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
     let is_there = |name: &str| match name.strip_suffix(".rs") {
-        Some(_) => files.iter().any(|file| format!("/{file}").ends_with(&format!("/{name}"))),
+        Some(_) => files
+            .iter()
+            .any(|file| format!("/{file}").ends_with(&format!("/{name}"))),
         None => match name.strip_suffix('…') {
             Some(begin) => code.contains(&format!("fn {begin}")),
             None => code.contains(&format!("fn {name}(")),

@@ -144,10 +144,9 @@ async fn http_is_http_however_late_and_however_many_its_clients_are() {
     });
     futures::future::join_all(late).await;
     for (proxy, direction) in [(&mesh.client, "outbound"), (&mesh.server, "inbound")] {
-        let direction = format!("request_total{{direction=\"{direction}\"");
-        proxy
-            .metric_reaches(&[&direction, "tls=\"true\""], CLIENTS as f64)
-            .await;
+        let direction = format!("direction=\"{direction}\"");
+        let parts = ["request_total{", &direction, "tls=\"true\""];
+        proxy.metric_reaches(&parts, CLIENTS as f64).await;
     }
 }
 
