@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{Uri, body::Bytes};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+    rt::TokioExecutor,
 };
 use tokio::{
     sync::Semaphore,
@@ -42,9 +42,10 @@ impl History {
     pub async fn follow(&self, cluster: &Cluster, control_plane_namespace: &str) {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(SCRAPE_TIMEOUT));
+        // A proxy ends connections that rest about as long as the interval: a request on one that is just
+        // being ended would fail.
         let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(1)
+            .pool_max_idle_per_host(0)
             .build(connector);
         let turns = Arc::new(Semaphore::new(SCRAPES_AT_ONCE));
         let mut observers = JoinSet::new();

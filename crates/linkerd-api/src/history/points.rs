@@ -8,7 +8,7 @@ use std::mem;
 
 /// A chunk that has so many bytes is followed by another. It is forgotten as a whole, so this is how much
 /// may be kept for too long.
-const CHUNK_BYTES: usize = 64;
+const CHUNK_BYTES: usize = 128;
 
 /// The lowest two bits of a token: the value differs from the one before by the rest, zigzag.
 const STEP: u64 = 0;
