@@ -7,6 +7,7 @@ mod cluster;
 mod command;
 mod debian;
 mod demo;
+mod helm;
 mod images;
 mod mesh;
 mod progress;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::progress::{seconds, step};
-use crate::{bench, cluster, command, debian, demo, images, tidy, workspace};
+use crate::{bench, cluster, command, debian, demo, helm, images, tidy, workspace};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -31,17 +31,19 @@ enum Step {
     Clippy,
     Doc,
     Unit,
+    Helm,
     Bench,
     Cluster,
     Instructions,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step::Fmt,
     Step::Tidy,
     Step::Clippy,
     Step::Doc,
     Step::Unit,
+    Step::Helm,
     Step::Bench,
     Step::Cluster,
     Step::Instructions,
@@ -112,6 +114,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
                 if std::env::var_os(LINKERD_PROXY).is_none() {
                     skipped.push(format!("Linkerd's own proxy: {LINKERD_PROXY} is not set"));
                 }
+            }
+            Step::Helm => {
+                let helm = step("the real Helm (built once, some minutes)", helm::program)?;
+                let helm = helm.display().to_string();
+                step("the chart with the real Helm", || {
+                    let args = ["test", "--package", "linkerd-cli", "--test", "helm"];
+                    tests(&args, &[("HELM", &helm)], &mut counts)
+                })?;
             }
             Step::Bench => {
                 let figures = step("every measure of the benchmark", bench::smoke)?;

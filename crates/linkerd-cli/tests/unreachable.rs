@@ -94,6 +94,9 @@ fn a_cluster_that_is_not_there_is_named_by_its_address() {
         &["tap", "deploy"],
         &["edges", "deploy"],
         &["get", "pods"],
+        &["upgrade"],
+        &["prune"],
+        &["uninstall"],
     ] {
         let (code, stdout, stderr) = linkerd(&path, command);
         assert_eq!((code, stdout.as_str()), (Some(1), ""));
