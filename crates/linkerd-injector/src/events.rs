@@ -1,4 +1,4 @@
-//! Kubernetes Events: why a pod that should be meshed is not, where people look for it. Entry: [`write`].
+//! Kubernetes Events: why a pod that should be meshed is not, where people look for it. Entry: [`write()`].
 //! They are written beside the webhook's answers: the API server does not wait for them.
 
 use std::time::Duration;
