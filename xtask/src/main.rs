@@ -5,6 +5,7 @@ mod bench;
 mod cache;
 mod cluster;
 mod command;
+mod dashboard;
 mod debian;
 mod demo;
 mod helm;
@@ -36,6 +37,8 @@ enum Task {
     Cluster(cluster::Args),
     /// Container images, without a container engine
     Images(images::Args),
+    /// The dashboard's page, which linkerd-api embeds; needs Node
+    Dashboard,
     /// A Kubernetes, the mesh and the sample app in one go
     Demo(demo::Args),
     /// Everything that is tested; what CI runs
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
     let result = match task {
         Task::Cluster(args) => cluster::run(args),
         Task::Images(args) => images::run(args),
+        Task::Dashboard => dashboard::run(),
         Task::Demo(args) => demo::run(args),
         Task::Test(args) => test::run(args),
         Task::Bench(args) => bench::run(args),

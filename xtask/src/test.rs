@@ -10,7 +10,9 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::progress::{seconds, step};
-use crate::{bench, cluster, command, debian, demo, helm, images, tidy, workspace};
+use crate::{
+    bench, cluster, command, dashboard, debian, demo, helm, images, tidy, workspace,
+};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -30,6 +32,7 @@ enum Step {
     Tidy,
     Clippy,
     Doc,
+    Dashboard,
     Unit,
     Helm,
     Bench,
@@ -37,11 +40,12 @@ enum Step {
     Instructions,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step::Fmt,
     Step::Tidy,
     Step::Clippy,
     Step::Doc,
+    Step::Dashboard,
     Step::Unit,
     Step::Helm,
     Step::Bench,
@@ -102,6 +106,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             Step::Doc => {
                 let args = ["doc", "--quiet", "--workspace", "--no-deps"];
                 step("doc", || cargo(&args, &[("RUSTDOCFLAGS", "-D warnings")]))?;
+            }
+            Step::Dashboard => {
+                if dashboard::test()? == dashboard::Outcome::NoNode {
+                    skipped.push("the dashboard's page: npm is not on the PATH".to_owned());
+                }
             }
             Step::Unit => {
                 install_programs()?;

@@ -3,6 +3,7 @@
 //! Knows nothing of certificates and changes nothing in the cluster.
 
 mod cluster;
+mod dashboard;
 mod edges;
 mod figures;
 mod history;
@@ -26,6 +27,7 @@ mod targets;
 mod workload;
 
 pub use cluster::Cluster;
+pub use dashboard::dashboard;
 pub use history::{History, SERIES_MAX_DEFAULT};
 pub use metrics::{Metrics, MetricsError};
 pub use pod::{ContainerError, Pod};

@@ -40,6 +40,9 @@ struct Args {
     /// Address of the HTTP server that tells Prometheus what to scrape
     #[arg(long, default_value_t = ([0, 0, 0, 0], ports::API_HTTP).into())]
     http_addr: SocketAddr,
+    /// Address of the dashboard, which anybody may read who reaches it
+    #[arg(long, default_value_t = ([127, 0, 0, 1], ports::DASHBOARD).into())]
+    dashboard_addr: SocketAddr,
     /// Prometheus that scrapes the proxies; without one this process keeps their last hour itself
     #[arg(long)]
     prometheus_url: Option<String>,
@@ -65,6 +68,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         admin_addr,
         addr,
         http_addr,
+        dashboard_addr,
         prometheus_url,
         history_series_max,
     } = args;
@@ -89,9 +93,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let http = TcpListener::bind(http_addr)
         .await
         .with_context(|| format!("cannot listen on {http_addr}"))?;
+    let dashboard = TcpListener::bind(dashboard_addr)
+        .await
+        .with_context(|| format!("cannot listen on {dashboard_addr}"))?;
     info!(
         addr = %listener.local_addr()?,
         http = %http.local_addr()?,
+        dashboard = %dashboard.local_addr()?,
         admin = %admin.local_addr()?,
         metrics = prometheus_url.as_deref().unwrap_or("own history"),
         "listening"
@@ -140,6 +148,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         // Before the cluster is known Prometheus gets no answer, and keeps the targets it has.
         let targets =
             axum::serve(http, targets).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let page = axum::serve(dashboard, linkerd_api::dashboard(service.clone()))
+            .with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let grpc = async {
             let served = serve(service, listener, shutdown.clone()).await;
             shutdown.cancel();
@@ -150,8 +160,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
             shutdown.cancel();
             served
         };
-        let (grpc, http) = tokio::join!(grpc, http);
-        let served = grpc.and(http);
+        let page = async {
+            let served = page.await.context("the server of the dashboard broke");
+            shutdown.cancel();
+            served
+        };
+        let (grpc, http, page) = tokio::join!(grpc, http, page);
+        let served = grpc.and(http).and(page);
         readiness.set_ready(false);
         served
     };

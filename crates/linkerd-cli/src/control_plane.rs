@@ -14,6 +14,7 @@ use kube::{
 };
 use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, component, labels, ports};
 use linkerd_proto::public::api_client::ApiClient;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 use tracing::debug;
 
@@ -139,34 +140,11 @@ pub(crate) async fn forwarded(
     kubernetes: &Kubernetes,
     namespace: &str,
 ) -> Result<ApiClient<Channel>, ConnectError> {
-    let refused = |error: CallError, verb, resource| {
-        if error.is_forbidden() {
-            return ConnectError::Linkerd(no_permission(verb, resource, Some(namespace)));
-        }
-        ConnectError::Kubernetes(kubernetes.explain(&error))
-    };
-    let pods: Api<Pod> = Api::namespaced(kubernetes.client.clone(), namespace);
-    let selector = format!("{}={}", labels::CONTROL_PLANE_COMPONENT, component::API);
-    let found = within(pods.list(&ListParams::default().labels(&selector)))
-        .await
-        .map_err(|error| refused(error, "list", "pods"))?;
-    if found.items.is_empty() {
-        return Err(absent(kubernetes, namespace).await);
-    }
-    let Some(pod) = found.items.iter().find(|pod| is_ready(pod)) else {
-        return Err(ConnectError::Linkerd(format!(
-            "no pod of {} is ready in namespace {namespace:?}",
-            component::API
-        )));
-    };
-    let name = pod.metadata.name.clone().unwrap_or_default();
-    debug!(pod = name, namespace, "port-forward to linkerd-api");
-    let mut forward = within(pods.portforward(&name, &[ports::API]))
-        .await
-        .map_err(|error| refused(error, "get and create", "pods/portforward"))?;
-    let taken_once = "a port is taken once";
-    let stream = forward.take_stream(ports::API).expect(taken_once);
-    let problem = forward.take_error(ports::API).expect(taken_once);
+    let Forward {
+        pod,
+        stream,
+        problem,
+    } = forward(kubernetes, namespace, ports::API).await?;
     let mut stream = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_| {
         let stream = stream
@@ -188,8 +166,66 @@ pub(crate) async fn forwarded(
         Some(problem) = problem => problem.trim().to_owned(),
     };
     Err(ConnectError::Linkerd(format!(
-        "pod {name} in namespace {namespace:?}: {reason}"
+        "pod {pod} in namespace {namespace:?}: {reason}"
     )))
+}
+
+/// One connection to a port of a pod, by way of the Kubernetes API.
+pub(crate) struct Forward<S, P> {
+    /// Name of the pod.
+    pub(crate) pod: String,
+    pub(crate) stream: S,
+    /// What the pod's node says when the connection cannot be made, or breaks.
+    pub(crate) problem: P,
+}
+
+/// Opens a connection to `port` of a ready pod of `linkerd-api`. Whether something listens there shows
+/// when it is used.
+///
+/// # Errors
+/// [`ConnectError`] says on which step of the way the end was.
+pub(crate) async fn forward(
+    kubernetes: &Kubernetes,
+    namespace: &str,
+    port: u16,
+) -> Result<
+    Forward<
+        impl AsyncRead + AsyncWrite + Unpin + use<>,
+        impl Future<Output = Option<String>> + use<>,
+    >,
+    ConnectError,
+> {
+    let refused = |error: CallError, verb, resource| {
+        if error.is_forbidden() {
+            return ConnectError::Linkerd(no_permission(verb, resource, Some(namespace)));
+        }
+        ConnectError::Kubernetes(kubernetes.explain(&error))
+    };
+    let pods: Api<Pod> = Api::namespaced(kubernetes.client.clone(), namespace);
+    let selector = format!("{}={}", labels::CONTROL_PLANE_COMPONENT, component::API);
+    let found = within(pods.list(&ListParams::default().labels(&selector)))
+        .await
+        .map_err(|error| refused(error, "list", "pods"))?;
+    if found.items.is_empty() {
+        return Err(absent(kubernetes, namespace).await);
+    }
+    let Some(pod) = found.items.iter().find(|pod| is_ready(pod)) else {
+        return Err(ConnectError::Linkerd(format!(
+            "no pod of {} is ready in namespace {namespace:?}",
+            component::API
+        )));
+    };
+    let pod = pod.metadata.name.clone().unwrap_or_default();
+    debug!(pod, namespace, port, "port-forward to linkerd-api");
+    let mut forward = within(pods.portforward(&pod, &[port]))
+        .await
+        .map_err(|error| refused(error, "get and create", "pods/portforward"))?;
+    let taken_once = "a port is taken once";
+    Ok(Forward {
+        pod,
+        stream: forward.take_stream(port).expect(taken_once),
+        problem: forward.take_error(port).expect(taken_once),
+    })
 }
 
 async fn direct(address: &str) -> Result<ApiClient<Channel>, ConnectError> {

@@ -9,6 +9,7 @@ mod check;
 mod complete;
 mod completion;
 mod control_plane;
+mod dashboard;
 mod duration;
 mod edges;
 mod get;
@@ -78,6 +79,8 @@ enum Command {
     Top(Box<top::Args>),
     /// Print who connects to whom, and whether that is secured or why not
     Edges(edges::Args),
+    /// Open the dashboard in a browser
+    Dashboard(dashboard::Args),
     /// Print the pods that the control plane knows
     Get(get::Args),
     /// Print the versions of this program and of the control plane
@@ -131,6 +134,7 @@ fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
         Command::Tap(args) => block_on(tap::run(global, &args)),
         Command::Top(args) => block_on(top::run(global, &args)),
         Command::Edges(args) => block_on(edges::run(global, &args)),
+        Command::Dashboard(args) => block_on(dashboard::run(global, &args)),
         Command::Get(args) => block_on(get::run(global, &args)),
         Command::Version(args) => block_on(version::run(global, &args)),
         Command::Completion(args) => completion::run(&args),

@@ -93,6 +93,7 @@ fn a_cluster_that_is_not_there_is_named_by_its_address() {
         &["stat", "deploy"][..],
         &["tap", "deploy"],
         &["edges", "deploy"],
+        &["dashboard"],
         &["get", "pods"],
         &["upgrade"],
         &["prune"],

@@ -13,6 +13,8 @@ pub const PROXY_METRICS: u16 = 4191;
 pub const API_HTTP: u16 = 8084;
 /// `linkerd-api`: gRPC for the CLI.
 pub const API: u16 = 8085;
+/// `linkerd-api`: HTTP, the dashboard. Bound to 127.0.0.1: only a port-forward reaches it.
+pub const DASHBOARD: u16 = 8087;
 /// `linkerd-destination`: gRPC for the proxies.
 pub const DESTINATION: u16 = 8086;
 /// `linkerd-destination`: the identity service.

@@ -19,7 +19,7 @@ use time::format_description::well_known::Rfc3339;
 use self::archive::{Archive, Written};
 use self::binaries::Binaries;
 use self::contents::Recipe;
-use crate::progress;
+use crate::{dashboard, progress};
 
 /// Arguments of `cargo xtask images`.
 #[derive(clap::Args)]
@@ -180,6 +180,8 @@ pub(crate) fn build(options: &Options) -> Result<Built> {
         prometheus,
         servers,
     } = options;
+    // Without Node there is none, and linkerd-api says so on its page.
+    dashboard::build()?;
     let binaries = progress::step("build the programs", || {
         binaries::build(&binaries::PACKAGES)
     })?;

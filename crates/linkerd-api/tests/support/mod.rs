@@ -132,6 +132,20 @@ pub(crate) fn kubernetes_that(
     kube::Client::new(service, "default")
 }
 
+/// The service, not yet served.
+pub(crate) fn service(
+    cluster: Arc<Cluster>,
+    metrics: Metrics,
+    kubernetes: kube::Client,
+) -> ApiService {
+    ApiService {
+        cluster,
+        metrics,
+        kubernetes,
+        control_plane_namespace: "linkerd".to_owned(),
+    }
+}
+
 /// Serves the API over a cluster and a Prometheus, and returns a client.
 pub(crate) async fn api(cluster: Arc<Cluster>, prometheus: &str) -> ApiClient<Channel> {
     api_with(cluster, prometheus, kubernetes()).await
@@ -158,12 +172,7 @@ pub(crate) async fn serve(
     metrics: Metrics,
     kubernetes: kube::Client,
 ) -> ApiClient<Channel> {
-    let service = ApiService {
-        cluster,
-        metrics,
-        kubernetes,
-        control_plane_namespace: "linkerd".to_owned(),
-    };
+    let service = service(cluster, metrics, kubernetes);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     // Ends with the test's runtime.

@@ -1,0 +1,225 @@
+//! Namespaces and workloads with their figures. Entry: [`overview`].
+
+use std::collections::BTreeMap;
+
+use futures::future::try_join_all;
+use linkerd_names::{OwnerKind, ResourceType};
+use linkerd_proto::public::{
+    BasicStats, Empty, Resource, ResourceSelection, StatSummaryRequest, TcpStats,
+    api_server::Api as _,
+    pod_errors::pod_error,
+    stat_summary_request::Outbound,
+    stat_summary_response,
+    stat_table::{self, pod_group},
+};
+use serde::Serialize;
+use tonic::{Request, Status};
+
+use crate::ApiService;
+
+/// The window of every figure, as `linkerd stat` has it by default.
+const WINDOW: &str = "1m";
+const WINDOW_SECONDS: u64 = 60;
+
+/// Kubernetes' own namespaces, in which nobody meshes anything.
+const NAMESPACES_IGNORED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+
+/// What may have pods of its own, in the order of display.
+const KINDS: [OwnerKind; 7] = [
+    OwnerKind::Deployment,
+    OwnerKind::StatefulSet,
+    OwnerKind::DaemonSet,
+    OwnerKind::CronJob,
+    OwnerKind::Job,
+    OwnerKind::ReplicaSet,
+    OwnerKind::ReplicationController,
+];
+
+/// Everything that has traffic of its own.
+#[derive(Serialize)]
+pub(super) struct Overview {
+    window_seconds: u64,
+    namespaces: Vec<Row>,
+    workloads: Vec<Row>,
+}
+
+/// One object.
+#[derive(Serialize)]
+struct Row {
+    kind: String,
+    /// Empty for a Namespace.
+    namespace: String,
+    name: String,
+    pods: u64,
+    meshed_pods: u64,
+    failed_pods: u64,
+    problems: Vec<Problem>,
+    /// What it received; none when no request was seen in the window.
+    requests: Option<Requests>,
+    /// Connections to it; none when there was none.
+    connections: Option<Connections>,
+}
+
+/// Why a container of the mesh does not run.
+#[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
+struct Problem {
+    pod: String,
+    container: String,
+    reason: String,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Requests {
+    success: u64,
+    failure: u64,
+    tls: u64,
+    latency_ms_p50: u64,
+    latency_ms_p95: u64,
+    latency_ms_p99: u64,
+    /// How many were plaintext, by the reason.
+    no_tls_reasons: BTreeMap<String, u64>,
+}
+
+#[derive(Serialize)]
+struct Connections {
+    open: u64,
+    open_tls: u64,
+    read_bytes: u64,
+    write_bytes: u64,
+    /// How many of the open ones are plaintext, by the reason.
+    no_tls_reasons: BTreeMap<String, u64>,
+}
+
+/// Asks for all namespaces and workloads. Kinds of which there is no object are not asked for.
+///
+/// # Errors
+/// That of `StatSummary`.
+pub(super) async fn overview(service: &ApiService) -> Result<Overview, Status> {
+    let there_are = |kind| {
+        let objects = service.cluster.objects(kind, "", "");
+        objects.is_ok_and(|objects| !objects.is_empty())
+    };
+    let kinds = KINDS
+        .into_iter()
+        .map(ResourceType::Workload)
+        .filter(|kind| there_are(*kind));
+    let workloads = try_join_all(kinds.map(|kind| rows(service, kind)));
+    let namespaces = rows(service, ResourceType::Namespace);
+    let (namespaces, workloads) = tokio::try_join!(namespaces, workloads)?;
+    Ok(Overview {
+        window_seconds: WINDOW_SECONDS,
+        namespaces,
+        workloads: workloads.into_iter().flatten().collect(),
+    })
+}
+
+async fn rows(service: &ApiService, kind: ResourceType) -> Result<Vec<Row>, Status> {
+    let request = StatSummaryRequest {
+        selector: Some(ResourceSelection {
+            resource: Some(Resource {
+                namespace: String::new(),
+                r#type: kind.to_string(),
+                name: String::new(),
+            }),
+            label_selector: String::new(),
+        }),
+        time_window: WINDOW.to_owned(),
+        outbound: Some(Outbound::None(Empty {})),
+        tcp_stats: true,
+    };
+    let answer = service.stat_summary(Request::new(request)).await?;
+    let tables = match answer.into_inner().response {
+        Some(stat_summary_response::Response::Ok(ok)) => ok.stat_tables,
+        Some(stat_summary_response::Response::Error(error)) => {
+            return Err(Status::internal(error.error));
+        }
+        None => return Err(Status::internal("the answer is empty")),
+    };
+    let rows = tables.into_iter().flat_map(|table| match table.table {
+        Some(stat_table::Table::PodGroup(group)) => group.rows,
+        None => Vec::new(),
+    });
+    Ok(rows
+        .map(Row::from)
+        .filter(|row| {
+            let namespace = match kind {
+                ResourceType::Namespace => &row.name,
+                _ => &row.namespace,
+            };
+            !NAMESPACES_IGNORED.contains(&namespace.as_str())
+        })
+        .collect())
+}
+
+impl From<pod_group::Row> for Row {
+    fn from(row: pod_group::Row) -> Self {
+        let pod_group::Row {
+            resource,
+            time_window: _,
+            meshed_pod_count,
+            running_pod_count,
+            stats,
+            failed_pod_count,
+            errors_by_pod,
+            tcp_stats,
+        } = row;
+        let Resource {
+            namespace,
+            r#type,
+            name,
+        } = resource.unwrap_or_default();
+        let mut problems = Vec::new();
+        for (pod, errors) in errors_by_pod {
+            for error in errors.errors {
+                let Some(pod_error::Error::Container(error)) = error.error else {
+                    continue;
+                };
+                problems.push(Problem {
+                    pod: pod.clone(),
+                    container: error.container,
+                    reason: error.reason,
+                    message: error.message,
+                });
+            }
+        }
+        problems.sort_unstable();
+        Self {
+            kind: r#type,
+            namespace,
+            name,
+            pods: running_pod_count,
+            meshed_pods: meshed_pod_count,
+            failed_pods: failed_pod_count,
+            problems,
+            requests: stats.map(Requests::from),
+            connections: tcp_stats.map(Connections::from),
+        }
+    }
+}
+
+impl From<BasicStats> for Requests {
+    fn from(stats: BasicStats) -> Self {
+        Self {
+            success: stats.success_count,
+            failure: stats.failure_count,
+            tls: stats.tls_request_count,
+            latency_ms_p50: stats.latency_ms_p50,
+            latency_ms_p95: stats.latency_ms_p95,
+            latency_ms_p99: stats.latency_ms_p99,
+            no_tls_reasons: stats.no_tls_reasons,
+        }
+    }
+}
+
+impl From<TcpStats> for Connections {
+    fn from(stats: TcpStats) -> Self {
+        Self {
+            open: stats.open_connections,
+            open_tls: stats.tls_open_connections,
+            read_bytes: stats.read_bytes,
+            write_bytes: stats.write_bytes,
+            no_tls_reasons: stats.no_tls_reasons,
+        }
+    }
+}

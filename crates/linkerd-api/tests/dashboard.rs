@@ -1,0 +1,308 @@
+//! The dashboard over HTTP: routes, headers, whom it answers, figures from a Prometheus that says what the
+//! test wants.
+
+mod support;
+
+use std::sync::Arc;
+
+use axum::{body::Body, http::Request};
+use http_body_util::BodyExt as _;
+use linkerd_api::{Cluster, Controller, Metrics, Pod, Prometheus, Workload, dashboard};
+use serde_json::{Value, json};
+use support::{FakePrometheus, closed_url, kubernetes, series, service, vector};
+use tower::ServiceExt as _;
+
+/// Status, headers and text of an answer.
+struct Answer {
+    status: u16,
+    headers: http::HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+}
+
+async fn ask(cluster: &Arc<Cluster>, prometheus: &str, request: Request<Body>) -> Answer {
+    let prometheus = Prometheus::new(prometheus).expect("a URL");
+    let metrics = Metrics::Prometheus(Box::new(prometheus));
+    let service = service(cluster.clone(), metrics, kubernetes());
+    let response = dashboard(service).oneshot(request).await.expect("answered");
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.expect("a body").to_bytes();
+    Answer {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        text: String::from_utf8(bytes.to_vec()).expect("text"),
+    }
+}
+
+fn get(path: &str) -> Request<Body> {
+    request("GET", path, "localhost:50750")
+}
+
+fn request(method: &str, path: &str, host: &str) -> Request<Body> {
+    let builder = Request::builder().method(method).uri(path);
+    builder
+        .header("host", host)
+        .body(Body::empty())
+        .expect("valid")
+}
+
+/// `shop` with the Deployment `web`, a pod of it, and a pod that stands for itself.
+fn shop() -> Arc<Cluster> {
+    let cluster = Cluster::default();
+    let key = |name: &str| ("shop".to_owned(), name.to_owned());
+    let managed_by = |kind: &str, name: &str| {
+        Some(Controller {
+            kind: kind.into(),
+            name: name.into(),
+            uid: String::new(),
+        })
+    };
+    let running = |controller| Pod {
+        phase: "Running".into(),
+        labels: [("linkerd.io/control-plane-ns".into(), "linkerd".into())].into(),
+        ip: "192.0.2.1".into(),
+        controller,
+        ..Pod::default()
+    };
+    let namespace = (String::new(), "shop".to_owned());
+    cluster.namespaces.insert(namespace, Workload::default());
+    cluster.deployments.insert(key("web"), Workload::default());
+    let replica_set = Workload {
+        controller: managed_by("Deployment", "web"),
+        ..Workload::default()
+    };
+    cluster.replica_sets.insert(key("web-1"), replica_set);
+    for name in ["web-1-a", "web-1-b"] {
+        let pod = running(managed_by("ReplicaSet", "web-1"));
+        cluster.pods.insert(key(name), pod);
+    }
+    cluster.pods.insert(key("alone"), running(None));
+    Arc::new(cluster)
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_page_is_one_page_and_other_paths_are_none() {
+    let cluster = shop();
+    let page = ask(&cluster, &closed_url(), get("/")).await;
+    assert!(
+        page.text.contains("<title>Linkerd dashboard"),
+        "{}",
+        page.text
+    );
+    for path in [
+        "/graph",
+        "/unencrypted",
+        "/namespaces/shop",
+        "/namespaces/shop/deployment/web",
+    ] {
+        let answer = ask(&cluster, &closed_url(), get(path)).await;
+        assert_eq!(
+            (answer.status, &answer.text),
+            (page.status, &page.text),
+            "{path}"
+        );
+    }
+    for path in [
+        "/no",
+        "/namespaces",
+        "/api",
+        "/api/no",
+        "/assets/no.js",
+        "/assets/..%2findex.html",
+        "/assets/.gitignore",
+    ] {
+        let answer = ask(&cluster, &closed_url(), get(path)).await;
+        assert_eq!(answer.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_forbids_what_the_page_does_not_need() {
+    let other = request("GET", "/", "evil.example:50750");
+    for request in [get("/"), get("/api/version"), get("/no"), other] {
+        let answer = ask(&shop(), &closed_url(), request).await;
+        let header = |name: &str| answer.headers[name].to_str().expect("text").to_owned();
+        assert!(header("content-security-policy").starts_with("default-src 'none';"));
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!(header("cache-control"), "no-store");
+        assert!(!answer.headers.contains_key("access-control-allow-origin"));
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_names_get_nothing() {
+    for (host, status) in [
+        ("127.0.0.1:50750", 200),
+        ("[::1]:50750", 200),
+        ("evil.example:50750", 421),
+    ] {
+        let answer = ask(&shop(), &closed_url(), request("GET", "/api/version", host)).await;
+        assert_eq!(answer.status, status, "{host}");
+        assert_eq!(
+            answer.text.contains("control_plane_namespace"),
+            status == 200
+        );
+    }
+}
+
+#[tokio::test]
+async fn nothing_can_be_changed() {
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        let answer = ask(
+            &shop(),
+            &closed_url(),
+            request(method, "/api/overview", "localhost"),
+        )
+        .await;
+        assert_eq!(answer.status, 405, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn the_overview_has_namespaces_and_workloads_with_their_figures() {
+    let prometheus = FakePrometheus::start(|query| {
+        // Of the responses half are successes; of these some came in plaintext.
+        let one = |more: &[(&str, &str)], value| {
+            let all = [&[("namespace", "shop"), ("deployment", "web")], more].concat();
+            series(&labels(&all), value)
+        };
+        if query.contains("histogram_quantile") {
+            return vector(&[one(&[], "7")]);
+        }
+        if query.contains("response_total") {
+            let plain = [
+                ("classification", "failure"),
+                ("tls", "no_proxy_tls"),
+                ("no_tls_reason", "peer_sent_plaintext"),
+            ];
+            return vector(&[
+                one(&[("classification", "success"), ("tls", "true")], "30"),
+                one(&plain, "10"),
+            ]);
+        }
+        vector(&[])
+    })
+    .await;
+    let answer = ask(&shop(), &prometheus.url(), get("/api/overview")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let overview = answer.json();
+    assert_eq!(overview["window_seconds"], 60);
+    assert_eq!(overview["namespaces"][0]["name"], "shop");
+    let workloads = overview["workloads"].as_array().expect("a list");
+    assert_eq!(workloads.len(), 1, "{workloads:#?}");
+    assert_eq!(workloads[0]["kind"], "deployment");
+    assert_eq!(
+        workloads[0]["requests"],
+        json!({
+            "success": 30, "failure": 10, "tls": 30,
+            "latency_ms_p50": 7, "latency_ms_p95": 7, "latency_ms_p99": 7,
+            "no_tls_reasons": {"peer_sent_plaintext": 10},
+        })
+    );
+}
+
+#[tokio::test]
+async fn edges_of_pods_are_added_up_by_workload() {
+    let prometheus = FakePrometheus::start(|query| {
+        let one = |src: &str, dst: &str, tls: &[(&str, &str)], value| {
+            let ends = [
+                ("namespace", "shop"),
+                ("pod", src),
+                ("dst_namespace", "shop"),
+                ("dst_pod", dst),
+            ];
+            series(&labels(&[&ends, tls].concat()), value)
+        };
+        if query.contains("direction=\"outbound\"") && query.contains("response_total") {
+            let plain = [("tls", "no_identity"), ("no_tls_reason", "peer_not_meshed")];
+            return vector(&[
+                one("web-1-a", "alone", &[("tls", "true")], "3"),
+                one("web-1-b", "alone", &[("tls", "true")], "4"),
+                one("alone", "web-1-a", &plain, "5"),
+                one("gone", "alone", &[("tls", "true")], "9"),
+            ]);
+        }
+        vector(&[])
+    })
+    .await;
+    let answer = ask(&shop(), &prometheus.url(), get("/api/edges")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let graph = answer.json();
+    let edges = graph["edges"].as_array().expect("a list").iter();
+    let edges: Vec<Value> = edges
+        .map(|it| {
+            json!([
+                it["src"]["kind"],
+                it["src"]["name"],
+                it["dst"]["name"],
+                it["secured"],
+                it["no_tls_reason"],
+                it["responses"],
+            ])
+        })
+        .collect();
+    assert_eq!(
+        edges,
+        [
+            json!(["deployment", "web", "alone", true, "", 7]),
+            json!(["pod", "alone", "web", false, "peer_not_meshed", 5]),
+        ]
+    );
+    let client = graph["edges"][0]["client_id"].as_str().expect("text");
+    assert!(client.starts_with("web.deployment.shop."), "{client}");
+}
+
+#[tokio::test]
+async fn pods_have_owners_and_an_unknown_namespace_has_none() {
+    let answer = ask(&shop(), &closed_url(), get("/api/pods/shop")).await;
+    let pods = answer.json();
+    let pods: Vec<Value> = pods
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|it| {
+            json!([
+                it["name"],
+                it["owner_kind"],
+                it["owner_name"],
+                it["meshed"],
+                it["status"]
+            ])
+        })
+        .collect();
+    assert_eq!(
+        pods,
+        [
+            json!(["alone", "pod", "alone", true, "Running"]),
+            json!(["web-1-a", "deployment", "web", true, "Running"]),
+            json!(["web-1-b", "deployment", "web", true, "Running"]),
+        ]
+    );
+    let answer = ask(&shop(), &closed_url(), get("/api/pods/nowhere")).await;
+    assert_eq!(answer.status, 404);
+    assert_eq!(answer.json()["error"], "namespace \"nowhere\" not found");
+}
+
+#[tokio::test]
+async fn without_figures_the_answer_says_why() {
+    for path in ["/api/overview", "/api/edges"] {
+        let url = closed_url();
+        let answer = ask(&shop(), &url, get(path)).await;
+        assert_eq!(answer.status, 503, "{path}");
+        let error = answer.json()["error"].as_str().expect("text").to_owned();
+        let address = url.strip_prefix("http://").expect("a URL");
+        assert!(error.contains(address), "{path}: {error}");
+    }
+}

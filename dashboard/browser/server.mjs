@@ -1,0 +1,50 @@
+// Serves the built page and the answers of fixture.mjs, with the page's own rules about what it may load.
+
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { edges, overview, pods } from './fixture.mjs';
+
+const DIST = new URL('../dist/', import.meta.url);
+const POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const TYPES = { js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', html: 'text/html' };
+
+/** Starts a server on a free port. `state.error`, when set, is the answer to every question. */
+export async function serve(state) {
+  let asked = 0;
+  const answer = (path) => {
+    if (path === '/api/version') {
+      return { version: '0.1.0', control_plane_namespace: 'linkerd' };
+    }
+    if (state.error) {
+      return { error: state.error };
+    }
+    if (state.empty) {
+      return path === '/api/overview'
+        ? { window_seconds: 60, namespaces: [], workloads: [] }
+        : { window_seconds: 600, edges: [] };
+    }
+    if (path === '/api/overview') {
+      asked += 1;
+      return overview(asked);
+    }
+    return path === '/api/edges' ? edges() : pods();
+  };
+  const server = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, 'http://localhost');
+    response.setHeader('content-security-policy', POLICY);
+    if (pathname.startsWith('/api/')) {
+      const body = answer(pathname);
+      response.writeHead(body.error ? 503 : 200, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(body));
+      return;
+    }
+    const file = pathname.startsWith('/assets/') ? pathname.slice(1) : 'index.html';
+    const content = await readFile(new URL(file, DIST));
+    response.setHeader('content-type', TYPES[file.split('.').at(-1)]);
+    response.end(content);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { url: `http://127.0.0.1:${server.address().port}`, close: () => server.close() };
+}

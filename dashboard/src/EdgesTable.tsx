@@ -1,0 +1,82 @@
+// Who talks to whom, a row for each client, server and outcome of TLS.
+
+import type { Edge, End } from './api';
+import { count, key, path } from './figures';
+import { explain } from './reasons';
+
+export function EdgesTable({ caption, edges }: { caption: string; edges: Edge[] }) {
+  if (edges.length === 0) {
+    return (
+      <>
+        <h2>{caption}</h2>
+        <p>No connection was seen in the last ten minutes.</p>
+      </>
+    );
+  }
+  return (
+    <div class="scroll">
+      <table>
+        <caption>{caption}</caption>
+        <thead>
+          <tr>
+            <th scope="col">Client</th>
+            <th scope="col">Server</th>
+            <th scope="col">Secured</th>
+            <th scope="col">Connections</th>
+            <th scope="col">Open</th>
+            <th scope="col">Responses</th>
+          </tr>
+        </thead>
+        <tbody>
+          {edges.map((edge) => (
+            <tr key={`${edge.src && key(edge.src)} ${key(edge.dst)} ${edge.no_tls_reason}`}>
+              <td>
+                <EndName end={edge.src} />
+              </td>
+              <td>
+                <EndName end={edge.dst} />
+              </td>
+              <td>
+                <Secured edge={edge} />
+              </td>
+              <td class="number">{edge.connections.toLocaleString('en')}</td>
+              <td class="number">{edge.open_connections.toLocaleString('en')}</td>
+              <td class="number">{edge.responses.toLocaleString('en')}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+export function EndName({ end }: { end: End | null }) {
+  if (!end) {
+    return <em>a client without a proxy</em>;
+  }
+  return (
+    <a href={path(end)}>
+      <span class="kind">
+        {end.namespace} {end.kind}/
+      </span>
+      {end.name}
+    </a>
+  );
+}
+
+/** The outcome in words, not in colour alone. */
+export function Secured({ edge }: { edge: Edge }) {
+  return edge.secured ? (
+    <span class="good">√ mutual TLS</span>
+  ) : (
+    <span class="warn">
+      ‼ plaintext: <code>{edge.no_tls_reason}</code>
+      <span class="detail">{explain(edge.no_tls_reason).means}</span>
+    </span>
+  );
+}
+
+/** `3 connections, 12 responses`. */
+export function amount(edge: Edge): string {
+  return `${count(edge.connections, 'connection')}, ${count(edge.responses, 'response')}`;
+}
