@@ -3,6 +3,7 @@
 // SCREENSHOTS=FOLDER pictures of them are made.
 
 import assert from 'node:assert/strict';
+import axe from 'axe-core';
 import { chromium } from 'playwright-core';
 import { serve } from './server.mjs';
 
@@ -123,6 +124,18 @@ await test('nothing is wider than a narrow window', { viewport: { width: 420, he
     assert.ok(width <= 420, `${path}: ${width}`);
   }
 });
+
+for (const colorScheme of ['light', 'dark']) {
+  await test(`what axe knows of accessibility holds on every page, ${colorScheme}`, { colorScheme }, async (page) => {
+    for (const path of Object.values(PAGES)) {
+      await go(page, path);
+      await page.evaluate(axe.source);
+      const { violations } = await page.evaluate(() => window.axe.run());
+      const found = violations.map(({ id, nodes }) => `${path} ${id}: ${nodes.map((it) => it.html)}`);
+      assert.deepEqual(found, []);
+    }
+  });
+}
 
 if (!real) {
   await test('what is plaintext has its reason in words, and what to do', {}, async (page) => {

@@ -223,11 +223,11 @@ function Node({ end, x, y }: { end: End | null; x: number; y: number }) {
     );
   }
   return (
-    <a href={path(end)} class="node" aria-label={`${end.kind} ${end.name} in ${end.namespace}`}>
+    <a href={path(end)} class="node">
       {box}
       <text x={x + NODE_WIDTH / 2} y={y + 20} text-anchor="middle" class="name">
         {short(end.name, 20)}
-      </text>
+      </text>{' '}
       <text x={x + NODE_WIDTH / 2} y={y + 37} text-anchor="middle" class="kind">
         {short(`${end.namespace} ${end.kind}`, 26)}
       </text>
