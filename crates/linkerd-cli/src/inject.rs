@@ -1,10 +1,13 @@
-//! `linkerd inject`: manifests in, the same manifests with the proxy out.
+//! `linkerd inject`: manifests in, the same manifests with the proxy out, or an explanation of what that
+//! will do.
+
+mod explanation;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::ensure;
-use clap::builder::RangedI64ValueParser;
-use linkerd_inject::Options;
+use clap::{ValueEnum, builder::RangedI64ValueParser};
+use linkerd_inject::{Options, Source};
 use linkerd_names::ports;
 
 use crate::{global::Global, manifests, proxy_flags::ProxyFlags, stdout};
@@ -23,7 +26,10 @@ Examples:
   kubectl get -n emojivoto deploy -o yaml | linkerd inject - | kubectl apply -f -
 
   # All files of a folder, and of the folders in it
-  linkerd inject manifests/ | kubectl apply -f -")]
+  linkerd inject manifests/ | kubectl apply -f -
+
+  # What will happen to each workload and port, and what will break first?
+  linkerd inject --tls=optional --explain app.yml")]
 pub(crate) struct Args {
     /// File or folder with manifests, - for stdin
     #[arg(value_name = "CONFIG-FILE")]
@@ -41,6 +47,24 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", default_value_t = ports::PROXY_OUTBOUND,
           value_parser = port())]
     outbound_port: u16,
+
+    /// Print no manifests, but what will happen to each workload and port, and what will break first.
+    /// Exit code 1 when pods would not be made, not start or not end
+    #[arg(long)]
+    explain: bool,
+
+    /// How to print the explanation
+    #[arg(short, long, value_enum, default_value = "text", requires = "explain")]
+    output: Output,
+}
+
+/// How an explanation is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Tables for people.
+    Text,
+    /// One object for programs.
+    Json,
 }
 
 /// Prints the manifests on stdout and the report on stderr.
@@ -54,6 +78,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         proxy,
         inbound_port,
         outbound_port,
+        explain,
+        output,
     } = args;
     ensure!(
         !files.is_empty(),
@@ -66,10 +92,30 @@ pub(crate) fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     };
     options.check()?;
     let sources = manifests::read(files, "inject")?;
+    if *explain {
+        return print_explanation(&sources, &options, *output);
+    }
     let output = linkerd_inject::inject(&sources, &options)?;
     stdout::print(&output.yaml);
     eprint!("{}", output.report.inject_text());
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_explanation(
+    sources: &[Source],
+    options: &Options,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let explanation = linkerd_inject::explain(sources, options)?;
+    stdout::print(&match output {
+        Output::Text => explanation::text(&explanation),
+        Output::Json => serde_json::to_string_pretty(&explanation)? + "\n",
+    });
+    Ok(if explanation.breaks() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn port() -> RangedI64ValueParser<u16> {

@@ -1,11 +1,12 @@
 //! Adds the proxy to the pods in Kubernetes manifests: documents in, documents and a report out.
 //! Entry: [`inject`] and [`uninject`] for text, [`inject_object`] for one parsed object, [`inject_pod`] for
-//! a pod that a controller is about to create.
+//! a pod that a controller is about to create, and [`explain()`] for what injection will do.
 //! Pure: no file, no network; fields that it does not know stay as they are.
 
 mod config;
 mod documents;
 mod error;
+pub mod explain;
 mod known_sidecars;
 mod object;
 pub mod options;
@@ -23,6 +24,7 @@ use serde_json::Value;
 use object::Workload;
 
 pub use error::{DocumentError, ObjectError};
+pub use explain::explain;
 pub use options::{InvalidOption, Options};
 pub use report::{Outcome, Report};
 

@@ -1,0 +1,238 @@
+//! What an explanation finds in manifests: one fault each, and the same without it.
+
+mod common;
+
+use common::{options, source};
+use linkerd_inject::{
+    explain,
+    explain::{Explanation, Severity},
+    options::{IdentitySource, Options, Sidecar, TlsMode},
+};
+
+fn explained(manifests: &str, options: &Options) -> Explanation {
+    explain(&source(manifests), options).expect("valid")
+}
+
+/// The only finding of the only workload, or none.
+fn finding(manifests: &str) -> Option<(Severity, String)> {
+    let explanation = explained(manifests, &options(TlsMode::Optional));
+    let [plan] = explanation.workloads.as_slice() else {
+        panic!("{explanation:?}");
+    };
+    assert!(plan.findings.len() <= 1, "{:?}", plan.findings);
+    let finding = plan.findings.first()?;
+    Some((finding.severity, finding.what.clone()))
+}
+
+/// A Deployment with these lines in its pod's spec.
+fn deployment(spec: &str) -> String {
+    let lines: String = spec.lines().map(|line| format!("      {line}\n")).collect();
+    format!(
+        "kind: Deployment\nmetadata: {{name: web, namespace: shop}}\nspec:\n  template:\n    \
+         metadata: {{labels: {{app: web}}}}\n    spec:\n{lines}---\n"
+    )
+}
+
+const APP: &str = "containers: [{name: app, ports: [{name: http, containerPort: 8080}]}]";
+
+#[test]
+fn a_sound_workload_has_no_findings() {
+    assert_eq!(finding(&deployment(APP)), None);
+}
+
+#[test]
+fn each_fault_of_a_pod_is_found() {
+    for (spec, severity, part) in [
+        (
+            "containers: [{name: app, ports: [{containerPort: 4143}]}]",
+            Severity::Breaks,
+            "container app listens on port 4143",
+        ),
+        (
+            "containers: [{name: app, ports: [{containerPort: 4191}]}]",
+            Severity::Breaks,
+            "listens on port 4191",
+        ),
+        (
+            "os: {name: windows}\ncontainers: [{name: app}]",
+            Severity::Breaks,
+            "for Windows",
+        ),
+        (
+            "containers: [{name: app, securityContext: {runAsUser: 2102}}]",
+            Severity::Breaks,
+            "runs as user 2102",
+        ),
+        (
+            "dnsPolicy: Default\ncontainers: [{name: app}]",
+            Severity::Degrades,
+            "discovery_unavailable",
+        ),
+        (
+            "shareProcessNamespace: true\ncontainers: [{name: app}]",
+            Severity::Degrades,
+            "its key among them",
+        ),
+        (
+            "containers: [{name: app, livenessProbe: {tcpSocket: {port: 5432}}}]",
+            Severity::Degrades,
+            "whether the application does or not",
+        ),
+        (
+            "containers: [{name: app, ports: [{containerPort: 53, protocol: UDP}]}]",
+            Severity::Degrades,
+            "port 53 is never encrypted",
+        ),
+    ] {
+        let (found, what) = finding(&deployment(spec)).expect(spec);
+        assert_eq!(found, severity, "{what}");
+        assert!(what.contains(part), "{what}");
+    }
+}
+
+#[test]
+fn what_looks_like_a_fault_and_is_none_is_not_found() {
+    for spec in [
+        // The proxy's ports are for TCP.
+        "containers: [{name: app, ports: [{containerPort: 8080}]}]\nhostAliases: []",
+        "securityContext: {runAsNonRoot: true}\ncontainers: [{name: app, securityContext: \
+         {readOnlyRootFilesystem: true}}]",
+        "containers: [{name: app, readinessProbe: {httpGet: {path: /, port: 80}}}]",
+        "initContainers: [{name: first}]\ncontainers: [{name: app}]",
+        "dnsPolicy: ClusterFirst\ncontainers: [{name: app}]",
+    ] {
+        assert_eq!(finding(&deployment(spec)), None, "{spec}");
+    }
+}
+
+#[test]
+fn levels_of_pod_security_below_privileged_refuse_the_pods() {
+    let with = |level: &str, namespace: &str| {
+        let label = format!("pod-security.kubernetes.io/enforce: {level}");
+        let namespace =
+            format!("kind: Namespace\nmetadata: {{name: {namespace}, labels: {{{label}}}}}\n---\n");
+        finding(&(deployment(APP) + &namespace))
+    };
+    for level in ["baseline", "restricted"] {
+        let (severity, what) = with(level, "shop").expect(level);
+        assert_eq!(severity, Severity::Breaks);
+        assert!(what.contains(level) && what.contains("NET_ADMIN"), "{what}");
+    }
+    assert_eq!(with("privileged", "shop"), None);
+    assert_eq!(with("restricted", "other"), None);
+}
+
+#[test]
+fn a_quota_of_limits_refuses_the_pods_unless_there_is_a_default() {
+    let quota = "kind: ResourceQuota\nmetadata: {name: q, namespace: shop}\n\
+                 spec: {hard: {limits.memory: 1Gi}}\n---\n";
+    let default = "kind: LimitRange\nmetadata: {name: l, namespace: shop}\n\
+                   spec: {limits: [{type: Container, default: {memory: 1Gi}}]}\n---\n";
+    let (severity, what) = finding(&(deployment(APP) + quota)).expect("a finding");
+    assert_eq!(severity, Severity::Breaks);
+    assert!(what.contains("limits.memory"), "{what}");
+    assert_eq!(finding(&(deployment(APP) + quota + default)), None);
+    let requests = quota.replace("limits.memory", "requests.memory");
+    assert_eq!(finding(&(deployment(APP) + &requests)), None);
+}
+
+/// The ports on which policies with these specs keep the pod from its control plane.
+fn blocked(policies: &[&str]) -> Vec<String> {
+    let policies: String = policies
+        .iter()
+        .map(|spec| {
+            format!(
+                "kind: NetworkPolicy\nmetadata: {{name: p, namespace: shop}}\nspec: {spec}\n---\n"
+            )
+        })
+        .collect();
+    let options = Options {
+        identity: IdentitySource::Service,
+        ..options(TlsMode::Optional)
+    };
+    let explanation = explained(&(deployment(APP) + &policies), &options);
+    let findings = explanation.workloads[0].findings.iter();
+    findings
+        .map(|finding| {
+            let port = finding.what.split("on port ").nth(1).expect("a port");
+            port.split(':').next().expect("a number").to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn policies_that_keep_a_pod_from_its_control_plane_are_found() {
+    let deny = "{podSelector: {}, policyTypes: [Ingress, Egress]}";
+    assert_eq!(blocked(&[deny]), ["4191", "4190", "53", "8086", "8080"]);
+    let ingress = "{podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: http}]}]}";
+    assert_eq!(blocked(&[ingress]), ["4191", "4190"]);
+    let namespace = "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: \
+         {kubernetes.io/metadata.name: other}}}]}]}";
+    assert_eq!(blocked(&[namespace]), ["4191", "4190"]);
+    let web_out = "{podSelector: {}, policyTypes: [Egress], egress: [{ports: [{port: 53, \
+                   protocol: UDP}, {port: 443}]}]}";
+    assert_eq!(blocked(&[web_out]), ["8086", "8080"]);
+}
+
+#[test]
+fn policies_that_may_let_the_control_plane_pass_are_no_findings() {
+    let deny = "{podSelector: {}, policyTypes: [Ingress, Egress]}";
+    let allow = "{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: \
+                 [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: linkerd}}}], ports: \
+                 [{port: linkerd-metrics}, {port: 4180, endPort: 4190}]}], egress: [{}]}";
+    assert_eq!(blocked(&[deny, allow]), Vec::<String>::new());
+    for other in [
+        "{podSelector: {matchLabels: {app: other}}}",
+        "{podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}}",
+        "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}",
+        "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: mesh}}}]}]}",
+        "{podSelector: {}, ingress: [{}]}",
+    ] {
+        assert_eq!(blocked(&[other]), Vec::<String>::new(), "{other}");
+    }
+}
+
+#[test]
+fn jobs_and_init_containers_need_a_native_sidecar() {
+    let job = deployment("initContainers: [{name: first}]\ncontainers: [{name: app}]")
+        .replace("Deployment", "Job");
+    let plain = Options {
+        sidecar: Sidecar::Plain,
+        ..options(TlsMode::Optional)
+    };
+    let explanation = explained(&job, &plain);
+    let findings = &explanation.workloads[0].findings;
+    assert!(findings[0].what.contains("never complete"), "{findings:?}");
+    assert!(findings[1].what.contains("first"), "{findings:?}");
+    assert!(explanation.breaks());
+    assert!(!explained(&job, &options(TlsMode::Optional)).breaks());
+}
+
+#[test]
+fn items_of_lists_and_objects_in_other_documents_are_seen() {
+    let item =
+        "kind: Pod\n  metadata: {name: a, labels: {app: a}}\n  spec: {containers: [{name: app}]}";
+    let service = "kind: Service\n  metadata: {name: s}\n  spec: {selector: {app: a}, ports: \
+                   [{port: 80, targetPort: 9999, appProtocol: grpc}]}";
+    let list = format!("kind: List\nitems:\n- {item}\n- {service}\n");
+    let explanation = explained(&list, &options(TlsMode::Optional));
+    let plan = &explanation.workloads[0];
+    assert_eq!(plan.object, "pod/a");
+    let ports: Vec<(u16, &str)> = plan
+        .ports
+        .iter()
+        .map(|port| (port.port, port.expected.name))
+        .collect();
+    assert_eq!(ports, [(9999, "gRPC")]);
+    let identity = plan.proxy.as_ref().and_then(|proxy| proxy.identity.clone());
+    assert_eq!(
+        identity.as_deref(),
+        Some("a.pod.<namespace>.linkerd-managed.linkerd.svc.cluster.local")
+    );
+}
+
+#[test]
+fn what_is_no_manifest_is_an_error_as_for_injection() {
+    let error = explain(&source("a: ["), &options(TlsMode::Off)).expect_err("no YAML");
+    assert!(error.to_string().starts_with("test.yml: document 1 of 1"));
+}
