@@ -10,6 +10,7 @@ mod leaf;
 mod pre_install;
 mod report;
 mod retry;
+mod row;
 mod workloads;
 
 use std::{process::ExitCode, time::Duration};

@@ -17,6 +17,7 @@ use super::{
     leaf::{human, judge},
     report::{Finding, Report, Stop, list},
     retry::Retry,
+    row::Row,
     workloads::{Marked, Source, marked},
 };
 use crate::control_plane::{CallError, Kubernetes, no_permission, within};
@@ -27,9 +28,6 @@ const CONCURRENCY: usize = 16;
 const ROOT_WARNING: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 /// A certificate is renewed at two thirds of its life; this much of a life later somebody looks.
 const RENEWAL_DELAY_PART: u32 = 12;
-
-const HINT: &str =
-    "is linkerd-ca running? `kubectl -n <namespace> logs deploy/linkerd-ca linkerd-ca`";
 
 /// What was found for the marked workloads.
 #[derive(Default)]
@@ -62,17 +60,9 @@ pub(super) async fn check(
                 kubernetes.explain(&error)
             }
         });
-    let workloads = report.require(
-        "can list the workloads that are marked for TLS",
-        "use a kubeconfig that may read workloads in all namespaces",
-        workloads,
-    )?;
+    let workloads = report.require(Row::CaWorkloads, workloads)?;
     if workloads.is_empty() {
-        report.add(
-            "workloads are marked for TLS",
-            "mark them with `linkerd inject --tls=optional`",
-            Finding::Warning("no workload is".to_owned()),
-        );
+        report.add(Row::CaMarked, Finding::Warning("no workload is".to_owned()));
         return Ok(());
     }
     // A workload that was just created has its Secret within a second: --wait waits for it.
@@ -88,11 +78,7 @@ pub(super) async fn check(
     let found = retry
         .look(|| look(kubernetes, &workloads, control_plane), missing)
         .await;
-    let found = report.require(
-        "can read trust bundles and certificates",
-        "use a kubeconfig that may get ConfigMaps and Secrets in the namespaces of the mesh",
-        found,
-    )?;
+    let found = report.require(Row::CaReadable, found)?;
     let Found {
         without_bundle,
         impossible,
@@ -102,32 +88,18 @@ pub(super) async fn check(
         first,
         bundles,
     } = found;
+    report.add(Row::CaBundles, Finding::from(list(&without_bundle)));
+    report.add(Row::CaAnchors, anchors(&bundles, SystemTime::now()));
     report.add(
-        "every namespace with marked workloads has the trust bundle",
-        HINT,
-        Finding::from(list(&without_bundle)),
-    );
-    report.add(
-        "trust anchors are within their validity period",
-        "replace the root before it ends",
-        anchors(&bundles, SystemTime::now()),
-    );
-    report.add(
-        "names of marked workloads make identities",
-        "give the workload a shorter name, or inject it without --tls",
+        Row::CaNames,
         match list(&impossible) {
             Ok(()) => Finding::Success(None),
             Err(impossible) => Finding::Warning(impossible),
         },
     );
+    report.add(Row::CaCertificates, Finding::from(list(&without_secret)));
     report.add(
-        "every marked workload has its certificate",
-        HINT,
-        Finding::from(list(&without_secret)),
-    );
-    report.add(
-        "certificates are valid, fit their keys and chain to the trust bundle",
-        HINT,
+        Row::CaValid,
         match (list(&bad), first) {
             (Err(problems), _) => Finding::Error(problems),
             (Ok(()), None) => Finding::Success(None),
@@ -143,8 +115,7 @@ pub(super) async fn check(
         },
     );
     report.add(
-        "certificates are renewed in time",
-        HINT,
+        Row::CaRenewal,
         match list(&overdue) {
             Ok(()) => Finding::Success(None),
             Err(overdue) => Finding::Warning(overdue),

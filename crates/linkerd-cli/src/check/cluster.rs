@@ -10,6 +10,7 @@ use kube::{Client, client::Body};
 use super::{
     leaf::human,
     report::{Finding, Report, Stop},
+    row::Row,
 };
 use crate::{
     control_plane::{Kubernetes, kubernetes, within},
@@ -28,26 +29,16 @@ pub(super) async fn check(report: &mut Report, global: &Global) -> Result<Kubern
     let client = kubernetes(global)
         .await
         .map_err(|error| error.reason().to_owned());
-    let kubernetes = report.require(
-        "can initialize the client",
-        "set KUBECONFIG, or use --kubeconfig and --context",
-        client,
-    )?;
+    let kubernetes = report.require(Row::KubernetesClient, client)?;
     let version = within(kubernetes.client.apiserver_version()).await;
     let version = report.require(
-        "can query the Kubernetes API",
-        "does `kubectl version` work with the same kubeconfig?",
+        Row::KubernetesQuery,
         version.map_err(|error| kubernetes.explain(&error)),
     )?;
-    report.add(
-        "is running the minimum Kubernetes API version",
-        "upgrade the cluster",
-        Finding::from(recent(&version)),
-    );
+    report.add(Row::KubernetesVersion, Finding::from(recent(&version)));
     let server = within(date(&kubernetes.client)).await;
     report.add(
-        "its clock and the one of this machine agree",
-        "set both by the network: by this machine's clock `linkerd check` judges certificates",
+        Row::KubernetesClock,
         match server {
             Ok(Some(server)) => agree(server, SystemTime::now()),
             Ok(None) => Finding::Warning("the Kubernetes API tells no time".to_owned()),

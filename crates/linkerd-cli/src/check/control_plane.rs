@@ -14,6 +14,7 @@ use linkerd_proto::public::{CheckStatus, Empty, SelfCheckRequest};
 use super::{
     report::{Finding, Report, Stop, list},
     retry::Retry,
+    row::Row,
 };
 use crate::{
     control_plane::{
@@ -49,19 +50,14 @@ pub(super) async fn check_pods(
     let exists = exists.await;
     let stop = exists.is_err();
     report.add(
-        "control plane namespace exists",
-        "install with `linkerd install | kubectl apply -f -`, or name it with --linkerd-namespace",
+        Row::ExistenceNamespace,
         exists.unwrap_or_else(Finding::Error),
     );
     if stop {
         return Err(Stop);
     }
     let ready = retry.run(|| pods_ready(kubernetes, namespace)).await;
-    report.require(
-        "control plane pods are ready",
-        "look at `kubectl -n <namespace> describe pods`; after an install use --wait",
-        ready,
-    )
+    report.require(Row::ExistencePods, ready)
 }
 
 async fn pods_ready(kubernetes: &Kubernetes, namespace: &str) -> Result<(), String> {
@@ -159,11 +155,7 @@ pub(super) async fn check_api(
         };
         client.map_err(|error| error.reason().to_owned())
     });
-    let client = report.require(
-        "can initialize the client",
-        "does `kubectl port-forward` to the pod of linkerd-api work?",
-        client.await,
-    )?;
+    let client = report.require(Row::ApiClient, client.await)?;
     // Right after an install Prometheus may be ready some moments before it is reached.
     let self_check = || {
         let mut client = client.clone();
@@ -179,26 +171,21 @@ pub(super) async fn check_api(
             bad.map(|result| result.friendly_message_to_user.clone())
         }
     });
-    let results = report.require(
-        "can query the control plane API",
-        "look at the log: `kubectl -n <namespace> logs deploy/linkerd-api linkerd-api`",
-        results.await,
-    )?;
+    let results = report.require(Row::ApiQuery, results.await)?;
     for result in results.results {
         let outcome = match result.status() {
             CheckStatus::Ok => Ok(()),
             CheckStatus::Fail | CheckStatus::Error => Err(result.friendly_message_to_user),
         };
-        report.add(
+        report.add_described(
+            Row::ApiSelfCheck,
             format!("[{}] {}", result.subsystem_name, result.check_description),
-            "look at the pod it talks to, and at the log of linkerd-api",
             Finding::from(outcome),
         );
     }
     report.category("linkerd-version");
     report.add(
-        "cli is up-to-date",
-        "use the linkerd program of the expected version",
+        Row::VersionCli,
         same("cli", linkerd_names::VERSION, expected_version),
     );
     let mut client = client;
@@ -206,11 +193,7 @@ pub(super) async fn check_api(
         Ok(info) => same("control plane", &info.release_version, expected_version),
         Err(error) => Finding::Error(error),
     };
-    report.add(
-        "control plane is up-to-date",
-        "install the expected version",
-        finding,
-    );
+    report.add(Row::VersionControlPlane, finding);
     Ok(())
 }
 

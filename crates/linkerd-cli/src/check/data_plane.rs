@@ -13,6 +13,7 @@ use linkerd_names::{annotations, component, labels, ports};
 use super::{
     report::{Finding, Report, Stop, list},
     retry::Retry,
+    row::Row,
 };
 use crate::control_plane::{CallError, Kubernetes, TIMEOUT, causes, no_permission, within};
 
@@ -37,23 +38,17 @@ pub(super) async fn check(
         let problems: Vec<String> = pods.iter().filter_map(problem).collect();
         list(&problems).map(|()| pods)
     });
-    let pods = report.require(
-        "proxies are running and ready",
-        "look at `kubectl describe pod` and at the log of the container linkerd-proxy",
-        pods.await,
-    )?;
+    let pods = report.require(Row::DataPlaneReady, pods.await)?;
     if pods.is_empty() {
         report.add(
-            "pods are meshed",
-            "mesh them with `linkerd inject`",
+            Row::DataPlaneMeshed,
             Finding::Warning("no pod is".to_owned()),
         );
         return Ok(());
     }
     let other: Vec<String> = pods.iter().filter_map(other_version).collect();
     report.add(
-        "proxies are up-to-date",
-        "inject the workloads again",
+        Row::DataPlaneVersion,
         list(&other).map_or_else(Finding::Warning, |()| Finding::Success(None)),
     );
     let marked = || {
@@ -76,11 +71,7 @@ pub(super) async fn check(
                 .await,
         )
     });
-    report.add(
-        "proxies have loaded their certificates",
-        "run `linkerd check` for the certificates; a pod of before them may need a minute",
-        Finding::from(unloaded.await),
-    );
+    report.add(Row::DataPlaneLoaded, Finding::from(unloaded.await));
     Ok(())
 }
 

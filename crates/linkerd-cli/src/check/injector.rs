@@ -19,6 +19,7 @@ use super::{
     leaf::human,
     report::{Finding, Report, Stop, list},
     retry::Retry,
+    row::Row,
 };
 use crate::control_plane::{CallError, Kubernetes, no_permission, within};
 
@@ -38,16 +39,11 @@ pub(super) async fn check(
     let installed = within(api.get_opt(&name))
         .await
         .map_err(|error| explain(kubernetes, &error, "mutatingwebhookconfigurations", None));
-    let installed = report.require(
-        "can read the webhook's configuration",
-        "use a kubeconfig that may get MutatingWebhookConfigurations",
-        installed,
-    )?;
+    let installed = report.require(Row::InjectorReadable, installed)?;
     if installed.is_some() {
         let trusted = retry.run(|| trusted(kubernetes, control_plane, &api, &name));
         report.add(
-            "the API server trusts linkerd-injector",
-            "linkerd-ca writes both: `kubectl -n <namespace> logs deploy/linkerd-ca ca`",
+            Row::InjectorTrusted,
             trusted
                 .await
                 .map_or_else(Finding::Error, |rest| Finding::Success(Some(rest))),
@@ -60,12 +56,7 @@ pub(super) async fn check(
         }
         list(&problems)
     });
-    report.add(
-        "pods that ask for a proxy have one",
-        "`kubectl describe` their workload for the reason; then `kubectl rollout restart` it, or annotate its \
-         pod template with linkerd.io/inject: disabled",
-        Finding::from(unmeshed.await),
-    );
+    report.add(Row::InjectorPods, Finding::from(unmeshed.await));
     Ok(())
 }
 

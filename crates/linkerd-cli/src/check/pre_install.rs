@@ -7,7 +7,10 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use super::report::{Finding, Report, list};
+use super::{
+    report::{Finding, Report, list},
+    row::Row,
+};
 use crate::control_plane::{Kubernetes, within};
 
 /// What `linkerd install | kubectl apply -f -` creates: API group, resource, whether it is in the
@@ -33,11 +36,7 @@ pub(super) async fn check(report: &mut Report, kubernetes: &Kubernetes, namespac
         Ok(Some(_)) => Err(format!("The {namespace:?} namespace already exists")),
         Err(error) => Err(kubernetes.explain(&error)),
     };
-    report.add(
-        "control plane namespace does not already exist",
-        "choose another one with --linkerd-namespace, or run `linkerd check` without --pre",
-        Finding::from(free),
-    );
+    report.add(Row::PreNamespace, Finding::from(free));
     let asked = CREATED.map(|(group, resource, inside)| {
         may_create(
             &kubernetes.client,
@@ -51,11 +50,7 @@ pub(super) async fn check(report: &mut Report, kubernetes: &Kubernetes, namespac
         .into_iter()
         .filter_map(Result::err)
         .collect();
-    report.add(
-        "can create the control plane's objects",
-        "ask for the rights named above, or let an administrator install",
-        Finding::from(list(&refused)),
-    );
+    report.add(Row::PreRights, Finding::from(list(&refused)));
 }
 
 async fn may_create(

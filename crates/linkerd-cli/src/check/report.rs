@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Color, Style};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::row::{PAGE, Row, Words};
 use crate::stdout;
 
 /// How findings are printed.
@@ -55,6 +56,9 @@ struct Check {
     description: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
+    /// Where there is more about it, with [`Self::hint`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    see: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     result: &'static str,
@@ -97,22 +101,32 @@ impl Report {
         });
     }
 
-    /// Adds a finding. The hint says what to do when it is not well.
-    pub(super) fn add(
+    /// Adds a finding. The row's hint is shown when it is not well.
+    pub(super) fn add(&mut self, row: Row, finding: impl Into<Finding>) {
+        self.add_described(row, row.words().description, finding);
+    }
+
+    /// Adds a finding of a row whose description is told by whoever was asked.
+    pub(super) fn add_described(
         &mut self,
+        row: Row,
         description: impl Into<String>,
-        hint: &'static str,
         finding: impl Into<Finding>,
     ) {
+        let Words {
+            anchor,
+            description: _,
+            hint,
+        } = row.words();
         let (result, error, well) = match finding.into() {
             Finding::Success(remark) => ("success", remark, true),
             Finding::Warning(warning) => ("warning", Some(warning), false),
             Finding::Error(error) => ("error", Some(error), false),
         };
-        let hint = (!well).then_some(hint);
         let check = Check {
             description: description.into(),
-            hint,
+            hint: (!well).then_some(hint),
+            see: (!well).then(|| format!("{PAGE}#{anchor}")),
             error,
             result,
         };
@@ -130,19 +144,14 @@ impl Report {
     ///
     /// # Errors
     /// [`Stop`] when it failed.
-    pub(super) fn require<T>(
-        &mut self,
-        description: impl Into<String>,
-        hint: &'static str,
-        outcome: Result<T, String>,
-    ) -> Result<T, Stop> {
+    pub(super) fn require<T>(&mut self, row: Row, outcome: Result<T, String>) -> Result<T, Stop> {
         match outcome {
             Ok(value) => {
-                self.add(description, hint, Finding::Success(None));
+                self.add(row, Finding::Success(None));
                 Ok(value)
             }
             Err(error) => {
-                self.add(description, hint, Finding::Error(error));
+                self.add(row, Finding::Error(error));
                 Err(Stop)
             }
         }
@@ -182,6 +191,9 @@ impl Report {
         }
         if let Some(hint) = check.hint {
             text.push_str(&format!("    hint: {hint}\n"));
+        }
+        if let Some(see) = &check.see {
+            text.push_str(&format!("    see {see} for more\n"));
         }
         stdout::print(&text);
     }

@@ -1,0 +1,485 @@
+//! Every row of `linkerd check`, told by the real program: well on a cluster that is well, and each of
+//! them alone when what it checks is broken.
+
+mod cluster;
+
+use std::time::{Duration, SystemTime};
+
+use cluster::{Answer, Cluster, Run, list};
+use linkerd_issuer::Root;
+use linkerd_names::{Identity, OwnerKind};
+use serde_json::{Value, json};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+const NAMESPACE: &str = "/api/v1/namespaces/linkerd";
+const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+const COMPONENTS: &str = "/api/v1/namespaces/linkerd/pods";
+const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
+const BUNDLE: &str = "/api/v1/namespaces/shop/configmaps/linkerd-ca-bundle";
+const SECRET: &str = "/api/v1/namespaces/shop/secrets/web-deployment-tls-linkerd-io";
+const PODS: &str = "/api/v1/pods";
+const WEBHOOK: &str =
+    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/linkerd-linkerd-injector";
+
+/// A cluster on which every row of `check --proxy` is well: one workload with a certificate that was issued
+/// this long ago, and a meshed pod that is not marked for TLS.
+fn well_since(age: Duration) -> Cluster {
+    let now = SystemTime::now();
+    let mut cluster = Cluster {
+        time: Some(now),
+        self_check: Some(vec![("kubernetes", Ok(())), ("prometheus", Ok(()))]),
+        version: VERSION.to_owned(),
+        ..Cluster::default()
+    };
+    cluster.has(
+        "/version",
+        json!({"major": "1", "minor": "34", "gitVersion": "v1.34.1", "buildDate": "", "compiler": "",
+               "gitCommit": "", "gitTreeState": "", "goVersion": "", "platform": ""}),
+    );
+    cluster.has(NAMESPACE, json!({"metadata": {"name": "linkerd"}}));
+    let components = ["linkerd-api", "linkerd-ca", "linkerd-destination"];
+    cluster.lists(COMPONENTS, components.map(component).to_vec());
+    cluster.lists(DEPLOYMENTS, vec![workload("web")]);
+    let root = Root::generate(now - age).expect("a root");
+    cluster.has(BUNDLE, bundle(&root));
+    cluster.has(SECRET, secret(&root, "web", now - age));
+    cluster.lists(PODS, vec![meshed_pod(true, VERSION)]);
+    cluster
+}
+
+fn well() -> Cluster {
+    well_since(HOUR)
+}
+
+fn component(name: &str) -> Value {
+    pod(
+        name,
+        json!({"linkerd.io/control-plane-component": name}),
+        name,
+        true,
+    )
+}
+
+fn pod(name: &str, labels: Value, container: &str, ready: bool) -> Value {
+    let status = if ready { "True" } else { "False" };
+    json!({
+        "metadata": {"name": name, "namespace": "shop", "labels": labels},
+        "status": {
+            "conditions": [{"type": "Ready", "status": status}],
+            "containerStatuses": [{
+                "name": container, "ready": ready, "image": "", "imageID": "", "restartCount": 0,
+                "state": {"waiting": {"reason": "ErrImagePull"}},
+            }],
+        },
+    })
+}
+
+fn meshed_pod(ready: bool, version: &str) -> Value {
+    let labels = json!({"linkerd.io/control-plane-ns": "linkerd"});
+    let mut pod = pod("web-1", labels, "linkerd-proxy", ready);
+    pod["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u", "controller": true,
+    }]);
+    pod["metadata"]["annotations"] = json!({"linkerd.io/proxy-version": version});
+    pod
+}
+
+fn workload(name: &str) -> Value {
+    let marks =
+        json!({"linkerd.io/control-plane-ns": "linkerd", "linkerd.io/tls-mode": "optional"});
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"template": {"metadata": {"labels": marks}}},
+    })
+}
+
+fn bundle(root: &Root) -> Value {
+    json!({"metadata": {"name": "linkerd-ca-bundle"},
+           "data": {"trust-anchors.pem": root.trust_bundle().to_pem()}})
+}
+
+/// A Secret with a certificate of a day for the workload `name`.
+fn secret(root: &Root, name: &str, issued: SystemTime) -> Value {
+    let identity = Identity::new(name, OwnerKind::Deployment, "shop", "linkerd").expect("valid");
+    let issued = root
+        .issue_leaf(&identity, 24 * HOUR, issued)
+        .expect("a leaf");
+    let bytes = |bytes: &[u8]| json!(k8s_openapi::ByteString(bytes.to_vec()));
+    json!({"metadata": {"name": "web-deployment-tls-linkerd-io"},
+           "data": {"certificate.crt": bytes(issued.leaf.as_der()),
+                    "private-key.p8": bytes(issued.key.as_pkcs8_der())}})
+}
+
+/// A row of the answer for programs: anchor, result, what was found.
+type Row = (String, String, String);
+
+/// The rows that are not well, and how many are.
+fn rows(run: &Run) -> (Vec<Row>, usize) {
+    let document: Value = serde_json::from_str(&run.stdout).expect(&run.stdout);
+    let categories = document["categories"].as_array().expect("a list");
+    let checks: Vec<&Value> = categories
+        .iter()
+        .flat_map(|category| category["checks"].as_array().expect("a list"))
+        .collect();
+    let bad: Vec<Row> = checks
+        .iter()
+        .filter(|check| check["result"] != "success")
+        .map(|check| {
+            let text = |key: &str| check[key].as_str().expect(key).to_owned();
+            assert!(!text("hint").is_empty());
+            let see = text("see");
+            let anchor = see.strip_prefix("docs/checks.md#").expect("the page");
+            (anchor.to_owned(), text("result"), text("error"))
+        })
+        .collect();
+    let well = checks.len() - bad.len();
+    (bad, well)
+}
+
+/// Runs `check` with these flags; one row has to be bad, and the exit code has to fit.
+fn only_bad(cluster: Cluster, flags: &[&str], anchor: &str, result: &str, part: &str) {
+    let run = cluster.run(&[&["check", "-o", "json"], flags].concat());
+    let (bad, _) = rows(&run);
+    let [(found, found_result, error)] = bad.as_slice() else {
+        panic!("{anchor}: {bad:?}");
+    };
+    assert_eq!(
+        (found.as_str(), found_result.as_str()),
+        (anchor, result),
+        "{error}"
+    );
+    assert!(error.contains(part), "{anchor}: {error}");
+    assert_eq!(run.code, Some(i32::from(result == "error")), "{anchor}");
+}
+
+#[test]
+fn all_rows_are_well_on_a_cluster_that_is_well() {
+    let run = well().run(&["check", "--proxy", "-o", "json"]);
+    let (bad, good) = rows(&run);
+    assert_eq!(
+        (bad, good, run.code),
+        (Vec::new(), 25, Some(0)),
+        "{}",
+        run.stdout
+    );
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn people_read_a_line_for_each_row_and_where_there_is_more() {
+    let mut cluster = well();
+    cluster.lists(COMPONENTS, vec![component("linkerd-api")]);
+    let run = cluster.run(&["check"]);
+    assert_eq!(run.code, Some(1));
+    expect_test::expect![[r#"
+        kubernetes-api
+        --------------
+        √ can initialize the client
+        √ can query the Kubernetes API
+        √ is running the minimum Kubernetes API version
+        √ its clock and the one of this machine agree
+
+        linkerd-existence
+        -----------------
+        √ control plane namespace exists
+        × control plane pods are ready
+            No running pods for "linkerd-destination"
+            hint: look at `kubectl -n <namespace> describe pods`; after an install use --wait
+            see docs/checks.md#l5d-existence-pods for more
+
+        Status check results are ×
+    "#]]
+    .assert_eq(&run.stdout);
+}
+
+#[test]
+fn the_short_form_has_only_what_is_not_well() {
+    let run = well().run(&["check", "-o", "short"]);
+    assert_eq!(
+        (run.stdout.as_str(), run.code),
+        ("Status check results are √\n", Some(0))
+    );
+    let run = well().run(&["check", "-o", "short", "--expected-version=v9"]);
+    assert_eq!(run.code, Some(0));
+    assert_eq!(run.stdout.matches('‼').count(), 2, "{}", run.stdout);
+    let marks = run.stdout.matches('√').count();
+    assert_eq!(marks, 1, "{}", run.stdout);
+}
+
+#[test]
+fn rows_about_the_cluster() {
+    let mut cluster = well();
+    cluster
+        .answers
+        .insert("/version".to_owned(), (401, json!({})));
+    only_bad(cluster, &[], "k8s-api-query", "error", "");
+
+    let mut cluster = well();
+    cluster.answers.get_mut("/version").expect("there").1["minor"] = json!("28");
+    only_bad(cluster, &[], "k8s-version", "error", "1.29.0");
+
+    let mut cluster = well();
+    cluster.time = Some(SystemTime::now() - 2 * HOUR);
+    only_bad(cluster, &[], "k8s-clock", "warning", "behind");
+
+    let mut cluster = well();
+    cluster.time = None;
+    only_bad(cluster, &[], "k8s-clock", "warning", "no time");
+
+    let flags = ["--context", "other"];
+    only_bad(well(), &flags, "k8s-api-client", "error", "other");
+}
+
+/// A cluster in which the control plane may be installed.
+fn free() -> Cluster {
+    let mut cluster = well();
+    cluster.lacks(NAMESPACE);
+    cluster.has(REVIEWS, json!({"spec": {}, "status": {"allowed": true}}));
+    cluster
+}
+
+#[test]
+fn rows_before_an_installation() {
+    let run = free().run(&["check", "--pre", "-o", "json"]);
+    assert_eq!((rows(&run), run.code), ((Vec::new(), 6), Some(0)));
+
+    let mut cluster = free();
+    cluster.has(NAMESPACE, json!({"metadata": {"name": "linkerd"}}));
+    only_bad(cluster, &["--pre"], "pre-ns", "error", "already exists");
+
+    let mut cluster = free();
+    cluster.has(REVIEWS, json!({"spec": {}, "status": {"allowed": false}}));
+    only_bad(cluster, &["--pre"], "pre-rights", "error", "clusterroles");
+}
+
+#[test]
+fn rows_about_the_control_plane() {
+    let mut cluster = well();
+    cluster.lacks(NAMESPACE);
+    only_bad(cluster, &[], "l5d-existence-ns", "error", "does not exist");
+
+    let mut cluster = well();
+    cluster.forbids(NAMESPACE);
+    only_bad(cluster, &[], "l5d-existence-ns", "warning", "no permission");
+
+    let mut cluster = well();
+    let broken = pod(
+        "linkerd-api-1",
+        json!({"linkerd.io/control-plane-component": "linkerd-api"}),
+        "linkerd-api",
+        false,
+    );
+    cluster.lists(COMPONENTS, vec![component("linkerd-destination"), broken]);
+    only_bad(cluster, &[], "l5d-existence-pods", "error", "ErrImagePull");
+
+    let mut cluster = well();
+    cluster.forbids(COMPONENTS);
+    only_bad(cluster, &[], "l5d-existence-pods", "error", "no permission");
+
+    let mut cluster = well();
+    cluster.self_check = None;
+    only_bad(cluster, &[], "l5d-api-client", "error", "linkerd-api");
+
+    let mut cluster = well();
+    cluster.self_check = Some(vec![
+        ("kubernetes", Ok(())),
+        ("prometheus", Err("no answer")),
+    ]);
+    only_bad(cluster, &[], "l5d-api-self-check", "error", "no answer");
+
+    let mut cluster = well();
+    cluster.version = "v0".to_owned();
+    only_bad(cluster, &[], "l5d-version-control", "warning", "v0");
+
+    let mut cluster = well();
+    cluster.version = "v9".to_owned();
+    let flags = ["--expected-version=v9"];
+    only_bad(
+        cluster,
+        &flags,
+        "l5d-version-cli",
+        "warning",
+        "v9 is expected",
+    );
+}
+
+#[test]
+fn rows_about_certificates() {
+    let mut cluster = well();
+    cluster.forbids(DEPLOYMENTS);
+    only_bad(
+        cluster,
+        &[],
+        "l5d-ca-workloads",
+        "error",
+        "list deployments",
+    );
+
+    let mut cluster = well();
+    cluster.lists(DEPLOYMENTS, Vec::new());
+    only_bad(cluster, &[], "l5d-ca-marked", "warning", "no workload is");
+
+    let mut cluster = well();
+    cluster.forbids(SECRET);
+    only_bad(cluster, &[], "l5d-ca-readable", "error", "get secrets");
+
+    let mut cluster = well();
+    cluster.lacks(BUNDLE);
+    only_bad(cluster, &[], "l5d-ca-bundles", "error", "namespace shop");
+
+    let mut cluster = well();
+    cluster.lists(
+        DEPLOYMENTS,
+        vec![workload("web"), workload(&"long".repeat(16))],
+    );
+    only_bad(cluster, &[], "l5d-ca-names", "warning", "longlong");
+
+    let mut cluster = well();
+    cluster.lacks(SECRET);
+    only_bad(
+        cluster,
+        &[],
+        "l5d-ca-certificates",
+        "error",
+        "deployment/web.shop",
+    );
+
+    let mut cluster = well();
+    let stranger = Root::generate(SystemTime::now()).expect("a root");
+    cluster.has(SECRET, secret(&stranger, "web", SystemTime::now()));
+    only_bad(cluster, &[], "l5d-ca-valid", "error", "does not chain");
+
+    let mut cluster = well();
+    let root = Root::generate(SystemTime::now()).expect("a root");
+    cluster.has(BUNDLE, bundle(&root));
+    cluster.has(SECRET, secret(&root, "other", SystemTime::now()));
+    only_bad(cluster, &[], "l5d-ca-valid", "error", "is for other");
+
+    // Of 24 hours 16 are the time of the renewal, and 18 are too late.
+    only_bad(
+        well_since(19 * HOUR),
+        &[],
+        "l5d-ca-renewal",
+        "warning",
+        "ends in 4h",
+    );
+}
+
+#[test]
+fn a_root_that_ends_soon_is_told_before_it_does() {
+    let now = SystemTime::now();
+    let lifetime = linkerd_issuer::ROOT_LIFETIME;
+    let root = Root::generate(now - lifetime + 30 * 24 * HOUR).expect("a root");
+    let mut cluster = well();
+    cluster.has(BUNDLE, bundle(&root));
+    cluster.has(SECRET, secret(&root, "web", now));
+    only_bad(
+        cluster,
+        &[],
+        "l5d-ca-anchors",
+        "warning",
+        "the root ends in 29d",
+    );
+}
+
+#[test]
+fn rows_about_the_injector() {
+    let mut cluster = well();
+    cluster.forbids(WEBHOOK);
+    let what = "get mutatingwebhookconfigurations";
+    only_bad(cluster, &[], "l5d-injector-readable", "error", what);
+
+    let mut cluster = well();
+    cluster.has(
+        WEBHOOK,
+        json!({"metadata": {"name": "linkerd-linkerd-injector"}}),
+    );
+    only_bad(cluster, &[], "l5d-injector-trusted", "error", "no Secret");
+
+    let mut cluster = well();
+    let annotations = json!({"linkerd.io/inject": "enabled"});
+    let namespace = json!({"metadata": {"name": "shop", "annotations": annotations}});
+    cluster.lists("/api/v1/namespaces", vec![namespace]);
+    only_bad(
+        cluster,
+        &[],
+        "l5d-injector-pods",
+        "error",
+        "pod shop/web-1 has no proxy",
+    );
+}
+
+#[test]
+fn rows_about_proxies() {
+    let proxy = &["--proxy"];
+    let mut cluster = well();
+    cluster.lists(PODS, vec![meshed_pod(false, VERSION)]);
+    only_bad(
+        cluster,
+        proxy,
+        "l5d-data-plane-ready",
+        "error",
+        "pod shop/web-1",
+    );
+
+    let mut cluster = well();
+    cluster.lists(PODS, Vec::new());
+    only_bad(
+        cluster,
+        proxy,
+        "l5d-data-plane-meshed",
+        "warning",
+        "no pod is",
+    );
+
+    let mut cluster = well();
+    cluster.lists(PODS, vec![meshed_pod(true, "v0")]);
+    only_bad(
+        cluster,
+        proxy,
+        "l5d-data-plane-version",
+        "warning",
+        "version v0",
+    );
+
+    let mut cluster = well();
+    let mut marked = meshed_pod(true, VERSION);
+    marked["metadata"]["labels"]["linkerd.io/tls-mode"] = json!("optional");
+    cluster.lists(PODS, vec![marked]);
+    cluster.forbids("/api/v1/namespaces/shop/pods/web-1/portforward");
+    only_bad(
+        cluster,
+        proxy,
+        "l5d-data-plane-loaded",
+        "error",
+        "no permission",
+    );
+}
+
+#[test]
+fn the_namespace_of_proxies_can_be_chosen() {
+    let mut cluster = well();
+    cluster.lists(PODS, vec![meshed_pod(false, VERSION)]);
+    cluster.lists(
+        "/api/v1/namespaces/other/pods",
+        vec![meshed_pod(true, VERSION)],
+    );
+    let run = cluster.run(&["check", "--proxy", "-n", "other", "-o", "json"]);
+    assert_eq!((rows(&run).0, run.code), (Vec::new(), Some(0)));
+}
+
+#[test]
+fn what_is_not_ready_yet_is_waited_for_and_told_once() {
+    let mut cluster = well();
+    let empty: Answer = (200, list(Vec::new()));
+    cluster.at_first.insert(COMPONENTS.to_owned(), empty);
+    let run = cluster.run(&["check", "--wait=30s", "-o", "json"]);
+    assert_eq!((rows(&run).0, run.code), (Vec::new(), Some(0)));
+    assert_eq!(
+        run.stderr,
+        "Waiting: No running pods for \"linkerd-api\"\nNo running pods for \"linkerd-destination\"\n"
+    );
+}
