@@ -10,9 +10,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::progress::{seconds, step};
-use crate::{
-    bench, cluster, command, dashboard, debian, demo, helm, images, tidy, workspace,
-};
+use crate::{bench, cluster, command, dashboard, debian, demo, helm, images, tidy, workspace};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
