@@ -68,7 +68,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "IMAGE")]
     prometheus_image: Option<String>,
 
-    /// A Prometheus of your own, http://host:port/path; none is installed then
+    /// URL (http, host, port, path) of a Prometheus of your own; none is installed then
     #[arg(long, value_name = "URL")]
     prometheus_url: Option<String>,
 

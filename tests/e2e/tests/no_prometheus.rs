@@ -19,6 +19,8 @@ fn figures_come_from_the_control_planes_own_history() -> Result<()> {
             "install",
             "--tls=optional",
             "--set=prometheus.enabled=false",
+            // One injector is enough for the cluster.
+            "--set=injector.enabled=false",
         ];
         let manifests = cluster
             .linkerd(&args, "")?
