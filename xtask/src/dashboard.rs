@@ -1,5 +1,5 @@
 //! `cargo xtask dashboard`: builds the dashboard's page from `dashboard/` into `dashboard/dist`, which
-//! `linkerd-api` embeds. Entries: [`build`], [`test`]. Only this needs Node; without it all else is built.
+//! `linkerd-api` embeds. Entries: [`build`], [`test()`]. Only this needs Node; without it all else is built.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const BROWSER: &str = "chromium";
 /// What came of it.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Outcome {
-    /// The page is built; with [`test`], tested too.
+    /// The page is built; with [`test()`], tested too.
     Built,
     /// There is no npm on this machine, so nothing was done.
     NoNode,
