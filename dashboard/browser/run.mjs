@@ -53,27 +53,33 @@ async function test(claim, options, body) {
 
 const go = async (page, path) => {
   await page.goto(server.url + path);
-  await page.locator('table, section').first().waitFor();
+  await page.locator('main :is(table, section, h2)').first().waitFor();
 };
+/** The overview's row of a workload of emojivoto: other namespaces may have one of the same name. */
+const row = (page, name) =>
+  page
+    .getByRole('row')
+    .filter({ has: page.getByRole('link', { name: 'emojivoto', exact: true }) })
+    .getByRole('rowheader', { name, exact: true });
 const text = (page) => page.locator('main').innerText();
 
 await test('the overview has a row for each namespace and workload', {}, async (page) => {
   await go(page, PAGES.overview);
   for (const name of ['emojivoto', 'deployment/web', 'deployment/voting']) {
-    await page.getByRole('rowheader', { name, exact: true }).waitFor();
+    await row(page, name).waitFor();
   }
   assert.match(await text(page), /\d+\.\d\d %|100 %/);
 });
 
 await test('links and the back button lead from page to page, and each has its URL and title', {}, async (page) => {
   await go(page, PAGES.overview);
-  await page.getByRole('rowheader', { name: 'deployment/web', exact: true }).getByRole('link').click();
+  await row(page, 'deployment/web').getByRole('link').click();
   await page.waitForURL(`**${PAGES.workload}`);
   await page.locator('h1:focus').waitFor();
   assert.match(await page.title(), /^deployment\/web/);
   await page.getByRole('link', { name: 'Who talks to whom' }).click();
   await page.locator('svg .node').first().waitFor();
-  await page.locator('svg a.node', { hasText: 'voting' }).first().click();
+  await page.locator('svg a.node', { hasText: 'voting' }).filter({ hasText: 'emojivoto' }).click();
   await page.waitForURL('**/namespaces/emojivoto/deployment/voting');
   await page.goBack();
   await page.waitForURL('**/graph');
