@@ -1,8 +1,6 @@
 //! `cargo xtask test`: everything that we test, from formatting to faults on a real cluster.
 //! CI runs this and nothing else.
 
-use std::ffi::OsStr;
-use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
@@ -53,12 +51,6 @@ const STEPS: [Step; 10] = [
 
 /// Programs that the network tests start, and their Debian packages.
 const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("iptables", "iptables")];
-
-/// Files of cluster tests whose tests mostly wait for figures, each in a namespace of its own, and break
-/// nothing that others use: several run at a time. All others run alone.
-const TOGETHER: [&str; 6] = ["encryption", "injector", "jobs", "tap", "top", "who_talks"];
-/// So many.
-const TOGETHER_THREADS: &str = "3";
 
 /// Names the binary of Linkerd's own proxy, which is tested only where it is there.
 const LINKERD_PROXY: &str = "LINKERD2_PROXY_BIN";
@@ -185,48 +177,19 @@ fn cluster_tests(keep_cluster: bool, counts: &mut Counts) -> Result<()> {
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
-    let [together, alone] = cluster_test_files()?;
-    step("cluster tests that stand each other", || {
-        let names = together.iter().flat_map(|name| ["--test", name]);
-        cluster_test_run(names, TOGETHER_THREADS, &environment, counts)
-    })?;
-    step("cluster tests", || {
-        let names = alone.iter().flat_map(|name| ["--test", name]);
-        let names = ["--lib", "--bins"].into_iter().chain(names);
-        cluster_test_run(names, "1", &environment, counts)
-    })?;
+    let args = [
+        "test",
+        "--package",
+        "e2e",
+        "--",
+        "--test-threads=1",
+        "--nocapture",
+    ];
+    step("cluster tests", || tests(&args, &environment, counts))?;
     if !keep_cluster {
         step("remove the cluster", cluster::down)?;
     }
     Ok(())
-}
-
-/// The files of cluster tests: those in [`TOGETHER`], and the others.
-fn cluster_test_files() -> Result<[Vec<String>; 2]> {
-    let folder = workspace::root().join("tests/e2e/tests");
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        let name = path.file_stem().and_then(OsStr::to_str);
-        names.push(name.context("a test without a name")?.to_owned());
-    }
-    names.sort_unstable();
-    let (together, alone) = names
-        .into_iter()
-        .partition(|name| TOGETHER.contains(&name.as_str()));
-    Ok([together, alone])
-}
-
-fn cluster_test_run<'a>(
-    targets: impl Iterator<Item = &'a str>,
-    threads: &'a str,
-    environment: &[(&str, &str)],
-    counts: &mut Counts,
-) -> Result<()> {
-    let mut args = vec!["test", "--package", "e2e"];
-    args.extend(targets);
-    args.extend(["--", "--test-threads", threads, "--nocapture"]);
-    tests(&args, environment, counts)
 }
 
 fn cargo(args: &[&str], environment: &[(&str, &str)]) -> Result<()> {
