@@ -15,10 +15,10 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use super::frame::{self, DATA_BYTES_MAX, Kind, Reason};
-use crate::tls::Verdict;
+use crate::{scratch::SCRATCH_BYTES, tls::Verdict};
 
-/// Frames that wait for the driver; then writers wait.
-const OUT_BYTES_MAX: usize = 128 * 1024;
+/// Frames that wait for the driver; then writers wait. Two reads of a connection.
+const OUT_BYTES_MAX: usize = 2 * SCRATCH_BYTES;
 /// What a stream's peer may send before its reader takes any of it. The same on both sides: it is
 /// part of the protocol's version.
 pub(super) const WINDOW_BYTES: usize = 256 * 1024;

@@ -1,5 +1,5 @@
 //! A mesh connection after its handshake. Entry: [`TlsStream`].
-//! Drives the session itself: ciphertext is read 64 KiB at a time into the thread's buffer, where
+//! Drives the session itself: ciphertext is read 256 KiB at a time into the thread's buffer, where
 //! the session alone would ask the kernel for 4 KiB, and an idle connection owns no buffer.
 
 use std::{
