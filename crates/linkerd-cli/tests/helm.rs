@@ -105,6 +105,11 @@ fn helm_makes_the_same_objects_as_linkerd_install() {
             &["--tls=optional"],
         ),
         (
+            &["--set=tls=optional,grafana.dashboards.enabled=true"],
+            &["--tls=optional", "--set=grafana.dashboards.enabled=true"],
+            &["--tls=optional"],
+        ),
+        (
             &["--set=tls=optional", "-f", &ha],
             &["--tls=optional", "--ha"],
             &["--tls=optional"],

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 /// Files with named templates: file name and text.
 pub(super) type Helpers = Vec<(String, String)>;
 
-const FUNCTIONS: [(&str, Func); 9] = [
+const FUNCTIONS: [(&str, Func); 10] = [
     ("include", include),
     ("toYaml", to_yaml),
     ("nindent", nindent),
@@ -22,7 +22,11 @@ const FUNCTIONS: [(&str, Func); 9] = [
     ("dict", dict),
     ("int64", int64),
     ("sha256sum", sha256sum),
+    (FILES_GET.1, files_get),
 ];
+
+/// Helm's name of a method, for which the engine has no place, and that of the function in its stead.
+const FILES_GET: (&str, &str) = (".Files.Get", "filesGet");
 
 thread_local! {
     /// What `include` looks names up in: functions of the engine have no other way to it.
@@ -40,10 +44,11 @@ pub(super) fn template(
 ) -> Result<Template, String> {
     let mut template = Template::with_name(name);
     template.add_funcs(&FUNCTIONS);
+    let text = text.map(|text| text.replace(FILES_GET.0, FILES_GET.1));
     let files = helpers
         .iter()
         .map(|(file, text)| (file.as_str(), text.as_str()));
-    for (file, text) in files.chain(text.map(|text| (name, text))) {
+    for (file, text) in files.chain(text.as_deref().map(|text| (name, text))) {
         template
             .add_template(file, text)
             .map_err(|error| format!("{file}: {error}"))?;
@@ -213,6 +218,17 @@ fn sha256sum(arguments: &[Value]) -> Result<Value, FuncError> {
     ))
 }
 
+/// `.Files.Get "path"`: a file of the chart. Helm has an empty text for one that is not there.
+fn files_get(arguments: &[Value]) -> Result<Value, FuncError> {
+    let [Value::String(path)] = arguments else {
+        return Err(error(FILES_GET.0, "wants a path in the chart"));
+    };
+    let file = super::CHART.get_file(path);
+    let text = file.and_then(include_dir::File::contents_utf8);
+    let text = text.ok_or_else(|| error(FILES_GET.0, &format!("there is no {path:?}")))?;
+    Ok(Value::String(text.to_owned()))
+}
+
 fn error(function: &'static str, reason: &str) -> FuncError {
     FuncError::Generic(format!("{function}: {reason}"))
 }
@@ -255,6 +271,10 @@ mod tests {
                 r#"{{ sha256sum "abc" }}"#,
                 "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
             ),
+            (
+                r#"{{ .Files.Get ".helmignore" | indent 1 }}"#,
+                " .git/\n .DS_Store\n *.swp\n *.bak\n *.orig\n *~\n ",
+            ),
         ] {
             assert_eq!(rendered(text).as_deref(), Ok(expected), "{text}");
         }
@@ -269,6 +289,7 @@ mod tests {
             r#"{{ int64 "3" }}"#,
             r#"{{ nindent "x" "y" }}"#,
             r#"{{ unknown }}"#,
+            r#"{{ .Files.Get "nowhere.json" }}"#,
         ] {
             assert!(rendered(text).is_err(), "{text}");
         }
