@@ -36,6 +36,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pre: bool,
 
+    /// With --pre: check what `linkerd install --ha` needs
+    #[arg(long, requires = "pre")]
+    ha: bool,
+
     /// Check the proxies too
     #[arg(long)]
     proxy: bool,
@@ -83,6 +87,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
 async fn checks(global: &Global, args: &Args, report: &mut Report) -> Result<(), Stop> {
     let Args {
         pre,
+        ha,
         proxy,
         namespace,
         wait,
@@ -93,7 +98,7 @@ async fn checks(global: &Global, args: &Args, report: &mut Report) -> Result<(),
     let kubernetes = cluster::check(report, global).await?;
     let control_plane = &global.linkerd_namespace;
     if *pre {
-        pre_install::check(report, &kubernetes, control_plane).await;
+        pre_install::check(report, &kubernetes, control_plane, *ha).await;
         return Ok(());
     }
     control_plane::check_pods(report, &kubernetes, control_plane, &retry).await?;

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Context as _;
 use futures::future::try_join_all;
 use kube::{
     Api,
@@ -12,6 +13,7 @@ use kube::{
 };
 use linkerd_inject::yaml;
 use linkerd_names::{component, labels};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::control_plane::{CallError, ConnectError, Kubernetes, no_permission, within};
@@ -20,6 +22,14 @@ use crate::control_plane::{CallError, ConnectError, Kubernetes, no_permission, w
 const PART_OF: &str = "app.kubernetes.io/part-of=Linkerd";
 /// Label of a chart's object with the component's name without `linkerd-`.
 const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// A kind of object as the API server's rules of access name it, and whether it is in a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Resource {
+    pub(crate) group: &'static str,
+    pub(crate) plural: &'static str,
+    pub(crate) namespaced: bool,
+}
 
 /// An object in the cluster, or one of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -219,13 +229,24 @@ impl Object {
     }
 
     /// Reads who an object is from its manifest; none when it is no object.
-    pub(crate) fn of_manifest(manifest: &Value) -> Option<Self> {
+    fn of_manifest(manifest: &Value) -> Option<Self> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Some(Self {
             api_version: text(&manifest["apiVersion"])?,
             kind: text(&manifest["kind"])?,
             namespace: text(&manifest["metadata"]["namespace"]),
             name: text(&manifest["metadata"]["name"])?,
+        })
+    }
+
+    /// The kind as rules of access name it; none of one that no version of ours makes.
+    pub(crate) fn resource(&self) -> Option<Resource> {
+        let (group, _, _, plural, namespaced, _) =
+            *KINDS.iter().find(|(_, _, kind, ..)| *kind == self.kind)?;
+        Some(Resource {
+            group,
+            plural,
+            namespaced,
         })
     }
 
@@ -237,6 +258,17 @@ impl Object {
         }
         json!({"apiVersion": self.api_version, "kind": self.kind, "metadata": metadata})
     }
+}
+
+/// The objects of our own manifests.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn of_manifests(manifests: &str) -> anyhow::Result<BTreeSet<Object>> {
+    let documents = serde_yaml::Deserializer::from_str(manifests).map(Value::deserialize);
+    let documents: Result<Vec<Value>, _> = documents.collect();
+    let documents = documents.context("cannot read our own manifests")?;
+    Ok(documents.iter().filter_map(Object::of_manifest).collect())
 }
 
 /// YAML documents for `kubectl delete -f -`, each followed by `---`.
@@ -251,7 +283,6 @@ pub(crate) fn documents(objects: &[Object]) -> String {
 mod tests {
     use super::*;
     use crate::install;
-    use serde::Deserialize as _;
 
     #[test]
     fn every_kind_that_install_makes_is_found_again() {
@@ -260,11 +291,7 @@ mod tests {
         let all = json!({"tls": "optional", "identity": "service"});
         crate::chart::merge(&mut values, all);
         let manifests = install::manifests("linkerd", &values).unwrap();
-        let documents = serde_yaml::Deserializer::from_str(&manifests)
-            .map(|document| Value::deserialize(document).unwrap());
-        let objects: Vec<Object> = documents
-            .filter_map(|document| Object::of_manifest(&document))
-            .collect();
+        let objects = of_manifests(&manifests).unwrap();
         assert!(objects.len() > 20, "{objects:?}");
         for object in objects {
             let known = KINDS

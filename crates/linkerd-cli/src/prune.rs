@@ -1,11 +1,9 @@
 //! `linkerd prune`: prints the objects of the control plane that this version's manifests, with the
 //! values that are installed, no longer have; for `kubectl delete -f -`, after an upgrade.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
-use serde::Deserialize as _;
-use serde_json::Value;
+use anyhow::bail;
 
 use crate::{
     control_plane::{self, ConnectError, Kubernetes},
@@ -43,7 +41,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         bail!(release::missing(&release, namespace, "upgrade").unwrap_or_default());
     };
     let manifests = install::manifests(namespace, &installed.values(namespace)?)?;
-    let wanted = wanted(&manifests)?;
+    let wanted = objects::of_manifests(&manifests)?;
     objects.retain(|object| !wanted.contains(object));
     if objects.is_empty() {
         eprintln!("Nothing to prune.");
@@ -59,12 +57,4 @@ async fn look(
     let release = release::read(kubernetes, namespace).await?;
     let objects = objects::installed(kubernetes, namespace, Scope::Chart).await?;
     Ok((release, objects))
-}
-
-/// The objects of manifests.
-fn wanted(manifests: &str) -> anyhow::Result<BTreeSet<Object>> {
-    let documents = serde_yaml::Deserializer::from_str(manifests).map(Value::deserialize);
-    let documents: Result<Vec<Value>, _> = documents.collect();
-    let documents = documents.context("cannot read our own manifests")?;
-    Ok(documents.iter().filter_map(Object::of_manifest).collect())
 }

@@ -20,6 +20,7 @@ const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
 const BUNDLE: &str = "/api/v1/namespaces/shop/configmaps/linkerd-ca-bundle";
 const SECRET: &str = "/api/v1/namespaces/shop/secrets/web-deployment-tls-linkerd-io";
 const PODS: &str = "/api/v1/pods";
+const PORT_FORWARD: &str = "/api/v1/namespaces/shop/pods/web-1/portforward";
 const WEBHOOK: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/linkerd-linkerd-injector";
 
@@ -250,9 +251,23 @@ fn rows_before_an_installation() {
     cluster.has(NAMESPACE, json!({"metadata": {"name": "linkerd"}}));
     only_bad(cluster, &["--pre"], "pre-ns", "error", "already exists");
 
+    // What the chart has is what is asked for.
+    for resource in [
+        "clusterroles",
+        "deployments",
+        "mutatingwebhookconfigurations",
+        "poddisruptionbudgets",
+    ] {
+        let mut cluster = free();
+        cluster.refused.insert(resource);
+        let expected = format!("create {resource}");
+        let flags = &["--pre", "--ha"];
+        only_bad(cluster, flags, "pre-rights", "error", &expected);
+    }
     let mut cluster = free();
-    cluster.has(REVIEWS, json!({"spec": {}, "status": {"allowed": false}}));
-    only_bad(cluster, &["--pre"], "pre-rights", "error", "clusterroles");
+    cluster.refused.insert("poddisruptionbudgets");
+    let run = cluster.run(&["check", "--pre", "-o", "json"]);
+    assert_eq!((rows(&run).0, run.code), (Vec::new(), Some(0)));
 }
 
 #[test]
@@ -282,6 +297,10 @@ fn rows_about_the_control_plane() {
     let mut cluster = well();
     cluster.self_check = None;
     only_bad(cluster, &[], "l5d-api-client", "error", "linkerd-api");
+
+    let mut cluster = well();
+    cluster.api_problem = Some("it is going away");
+    only_bad(cluster, &[], "l5d-api-query", "error", "it is going away");
 
     let mut cluster = well();
     cluster.self_check = Some(vec![
@@ -445,17 +464,74 @@ fn rows_about_proxies() {
         "version v0",
     );
 
-    let mut cluster = well();
-    let mut marked = meshed_pod(true, VERSION);
-    marked["metadata"]["labels"]["linkerd.io/tls-mode"] = json!("optional");
-    cluster.lists(PODS, vec![marked]);
-    cluster.forbids("/api/v1/namespaces/shop/pods/web-1/portforward");
+    let mut cluster = marked();
+    cluster.forbids(PORT_FORWARD);
     only_bad(
         cluster,
         proxy,
         "l5d-data-plane-loaded",
         "error",
         "no permission",
+    );
+}
+
+/// A cluster with a pod whose proxy is to have a certificate.
+fn marked() -> Cluster {
+    let mut pod = meshed_pod(true, VERSION);
+    let labels = &mut pod["metadata"]["labels"];
+    labels["linkerd.io/tls-mode"] = json!("optional");
+    labels["linkerd.io/proxy-deployment"] = json!("web");
+    let mut cluster = well();
+    cluster.lists(PODS, vec![pod]);
+    cluster
+}
+
+#[test]
+fn proxies_say_themselves_whether_they_have_loaded_a_certificate() {
+    let metrics = |text| {
+        let mut cluster = marked();
+        cluster.proxies.insert(PORT_FORWARD.to_owned(), text);
+        cluster
+    };
+    let loaded = "tls_config_last_reload_seconds 1800000000\n";
+    let run = metrics(loaded).run(&["check", "--proxy", "-o", "json"]);
+    assert_eq!((rows(&run).0, run.code), (Vec::new(), Some(0)));
+    for none in [
+        "",
+        "tls_config_reload_total{status=\"io_error\"} 3\n",
+        "tls_config_last_reload_seconds 0\n",
+    ] {
+        only_bad(
+            metrics(none),
+            &["--proxy"],
+            "l5d-data-plane-loaded",
+            "error",
+            "pod shop/web-1: no certificate is loaded",
+        );
+    }
+}
+
+#[test]
+fn a_workload_that_only_its_pods_mark_has_to_have_a_certificate() {
+    let mut unmarked = workload("web");
+    unmarked["spec"]["template"]["metadata"] = json!({});
+    let by_annotation = |secret: bool| {
+        let mut cluster = marked();
+        cluster.lists(DEPLOYMENTS, vec![unmarked.clone()]);
+        if !secret {
+            cluster.lacks(SECRET);
+        }
+        cluster
+    };
+    let run = by_annotation(true).run(&["check", "-o", "json"]);
+    assert_eq!((rows(&run).0, run.code), (Vec::new(), Some(0)));
+    assert!(run.stdout.contains("1 certificates"), "{}", run.stdout);
+    only_bad(
+        by_annotation(false),
+        &[],
+        "l5d-ca-certificates",
+        "error",
+        "deployment/web.shop",
     );
 }
 

@@ -1,34 +1,29 @@
 //! Checks of the category linkerd-ns: whether the control plane may be installed here.
 
+use std::collections::BTreeSet;
+
 use futures::future::join_all;
 use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
     core::v1::Namespace,
 };
 use kube::{Api, Client, api::PostParams};
+use serde_json::json;
 
 use super::{
     report::{Finding, Report, list},
     row::Row,
 };
-use crate::control_plane::{Kubernetes, within};
+use crate::{
+    chart,
+    control_plane::{Kubernetes, no_permission, within},
+    install,
+    objects::{self, Object, Resource},
+};
 
-/// What `linkerd install | kubectl apply -f -` creates: API group, resource, whether it is in the
-/// control plane's namespace.
-const CREATED: [(&str, &str, bool); 9] = [
-    ("", "namespaces", false),
-    ("rbac.authorization.k8s.io", "clusterroles", false),
-    ("rbac.authorization.k8s.io", "clusterrolebindings", false),
-    ("rbac.authorization.k8s.io", "roles", true),
-    ("rbac.authorization.k8s.io", "rolebindings", true),
-    ("", "serviceaccounts", true),
-    ("", "services", true),
-    ("", "configmaps", true),
-    ("apps", "deployments", true),
-];
-
-/// Says whether the namespace is free and whether the user may create the control plane's objects.
-pub(super) async fn check(report: &mut Report, kubernetes: &Kubernetes, namespace: &str) {
+/// Says whether the namespace is free and whether the user may create the control plane's objects; with
+/// `ha` those of `linkerd install --ha`.
+pub(super) async fn check(report: &mut Report, kubernetes: &Kubernetes, namespace: &str, ha: bool) {
     report.category("linkerd-ns");
     let namespaces: Api<Namespace> = Api::all(kubernetes.client.clone());
     let free = match within(namespaces.get_opt(namespace)).await {
@@ -37,33 +32,42 @@ pub(super) async fn check(report: &mut Report, kubernetes: &Kubernetes, namespac
         Err(error) => Err(kubernetes.explain(&error)),
     };
     report.add(Row::PreNamespace, Finding::from(free));
-    let asked = CREATED.map(|(group, resource, inside)| {
-        may_create(
-            &kubernetes.client,
-            group,
-            resource,
-            inside.then_some(namespace),
-        )
-    });
-    let refused: Vec<String> = join_all(asked)
-        .await
-        .into_iter()
-        .filter_map(Result::err)
-        .collect();
-    report.add(Row::PreRights, Finding::from(list(&refused)));
+    let rights = match created(namespace, ha) {
+        Ok(created) => {
+            let asked = created
+                .into_iter()
+                .map(|resource| may_create(&kubernetes.client, resource, namespace));
+            let answers = join_all(asked).await.into_iter();
+            list(&answers.filter_map(Result::err).collect::<Vec<_>>())
+        }
+        Err(error) => Err(format!("{error:#}")),
+    };
+    report.add(Row::PreRights, Finding::from(rights));
 }
 
-async fn may_create(
-    client: &Client,
-    group: &str,
-    resource: &str,
-    namespace: Option<&str>,
-) -> Result<(), String> {
+/// What `linkerd install --tls=optional` creates, read from its manifests.
+fn created(namespace: &str, ha: bool) -> anyhow::Result<BTreeSet<Resource>> {
+    let mut values = install::default_values()?;
+    chart::merge(&mut values, json!({"tls": "optional"}));
+    if ha {
+        chart::merge(&mut values, chart::ha_values()?);
+    }
+    let objects = objects::of_manifests(&install::manifests(namespace, &values)?)?;
+    Ok(objects.iter().filter_map(Object::resource).collect())
+}
+
+async fn may_create(client: &Client, resource: Resource, namespace: &str) -> Result<(), String> {
+    let Resource {
+        group,
+        plural,
+        namespaced,
+    } = resource;
+    let namespace = namespaced.then_some(namespace);
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
                 group: Some(group.to_owned()),
-                resource: Some(resource.to_owned()),
+                resource: Some(plural.to_owned()),
                 verb: Some("create".to_owned()),
                 namespace: namespace.map(str::to_owned),
                 ..ResourceAttributes::default()
@@ -75,9 +79,7 @@ async fn may_create(
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     match within(reviews.create(&PostParams::default(), &review)).await {
         Ok(review) if review.status.as_ref().is_some_and(|status| status.allowed) => Ok(()),
-        Ok(_) => Err(crate::control_plane::no_permission(
-            "create", resource, namespace,
-        )),
+        Ok(_) => Err(no_permission("create", plural, namespace)),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -33,6 +33,7 @@ pub(super) enum Source {
 }
 
 /// Returns every workload whose pods this control plane meshes and that is marked for TLS, sorted.
+/// The marks are in its pod template, or, where `linkerd-injector` has written them, on its pods alone.
 /// Pods and workloads that another one manages are part of that one.
 ///
 /// # Errors
@@ -48,6 +49,8 @@ pub(super) async fn marked(
     });
     let mut marked: Vec<Marked> = try_join_all(lists).await?.into_iter().flatten().collect();
     marked.sort();
+    // The template says it, and each of the pods does.
+    marked.dedup_by(|one, other| one.owner == other.owner);
     Ok(marked)
 }
 
@@ -77,11 +80,15 @@ async fn list(
 
 /// The workload when it must have a certificate.
 fn read(kind: OwnerKind, object: DynamicObject, control_plane: &str) -> Option<Marked> {
-    let managed = object.metadata.owner_references.iter().flatten();
-    if managed
-        .into_iter()
-        .any(|reference| reference.controller == Some(true))
-    {
+    let ends = object.metadata.deletion_timestamp.is_some();
+    let part_of_another = object
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|it| it.controller == Some(true) && kind.part_of(&it.kind).is_some());
+    // A pod has its workload's name on it.
+    if ends || (part_of_another && kind != OwnerKind::Pod) {
         return None;
     }
     let label = |key: &str| match kind {
@@ -119,10 +126,21 @@ fn read(kind: OwnerKind, object: DynamicObject, control_plane: &str) -> Option<M
         Some(labels::IDENTITY_MODE_SERVICE) => Source::Service,
         _ => Source::Secret,
     };
+    let named = OwnerKind::ALL.into_iter().find_map(|of| {
+        let name = label(&of.pod_label()?)?;
+        (kind == OwnerKind::Pod).then(|| (of, name.to_owned()))
+    });
+    let (kind, name) = match named {
+        Some(named) => named,
+        // Its workload's name is too long for a label; the template of that says the same.
+        None if part_of_another => return None,
+        None => (kind, object.metadata.name?),
+    };
+    let namespace = object.metadata.namespace?;
     let owner = Owner {
-        namespace: object.metadata.namespace?,
+        namespace,
         kind,
-        name: object.metadata.name?,
+        name,
     };
     Some(Marked { owner, source })
 }
@@ -184,10 +202,38 @@ mod tests {
         let unmarked = template(json!({"linkerd.io/control-plane-ns": "linkerd"}));
         let plain = json!({"metadata": metadata, "spec": unmarked});
         assert_eq!(owner_of(OwnerKind::Deployment, plain), None);
-        let manager = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "d",
-                              "uid": "u", "controller": true}]);
-        let metadata = json!({"name": "a", "namespace": "ns", "ownerReferences": manager});
-        let managed = json!({"metadata": metadata, "spec": template(marks("linkerd"))});
-        assert_eq!(owner_of(OwnerKind::ReplicaSet, managed), None);
+        let managed = |controller: &str| {
+            let manager = json!([{"apiVersion": "v1", "kind": controller, "name": "d",
+                                  "uid": "u", "controller": true}]);
+            let metadata = json!({"name": "a", "namespace": "ns", "ownerReferences": manager});
+            let object = json!({"metadata": metadata, "spec": template(marks("linkerd"))});
+            owner_of(OwnerKind::ReplicaSet, object)
+        };
+        assert_eq!(managed("Deployment"), None);
+        // What an operator makes stands for itself.
+        assert_eq!(managed("Rollout").as_deref(), Some("replicaset/a.ns"));
+        let ends =
+            json!({"name": "a", "namespace": "ns", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+        let ends = json!({"metadata": ends, "spec": template(marks("linkerd"))});
+        assert_eq!(owner_of(OwnerKind::Deployment, ends), None);
+    }
+
+    #[test]
+    fn a_pod_names_the_workload_that_the_injector_has_meshed() {
+        let pod = |label: &str| {
+            let mut marks = marks("linkerd");
+            marks[label] = json!("web");
+            let manager = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1",
+                                  "uid": "u", "controller": true}]);
+            let metadata = json!({"name": "web-1-a", "namespace": "ns", "labels": marks,
+                                  "ownerReferences": manager});
+            json!({"metadata": metadata})
+        };
+        let found = |label| owner_of(OwnerKind::Pod, pod(label));
+        let of_deployment = found("linkerd.io/proxy-deployment");
+        assert_eq!(of_deployment.as_deref(), Some("deployment/web.ns"));
+        let of_job = found("linkerd.io/proxy-job");
+        assert_eq!(of_job.as_deref(), Some("job/web.ns"));
+        assert_eq!(found("app"), None);
     }
 }

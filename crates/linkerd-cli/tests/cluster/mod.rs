@@ -1,8 +1,10 @@
 //! A Kubernetes API and a `linkerd-api` that are answers by heart: paths and objects, nothing behind them.
 //! Entries: [`Cluster::serve`], [`Cluster::run`].
 
+mod port_forward;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::PathBuf,
@@ -30,10 +32,16 @@ pub(crate) struct Cluster {
     pub(crate) answers: BTreeMap<String, Answer>,
     /// Answers of the first question for a path, before those above.
     pub(crate) at_first: BTreeMap<String, Answer>,
+    /// What may not be created, whatever the answer to access reviews is else: `clusterroles`.
+    pub(crate) refused: BTreeSet<&'static str>,
+    /// What proxies have at `/metrics`, by the path of the port-forward to them.
+    pub(crate) proxies: BTreeMap<String, &'static str>,
     /// What the header `Date` of answers says; none: there is no such header.
     pub(crate) time: Option<SystemTime>,
     /// What `linkerd-api` says of what it depends on; none: it does not answer.
     pub(crate) self_check: Option<Vec<(&'static str, Result<(), &'static str>)>>,
+    /// Why `linkerd-api` cannot check itself, when it cannot.
+    pub(crate) api_problem: Option<&'static str>,
     /// The version that `linkerd-api` says it has.
     pub(crate) version: String,
 }
@@ -66,6 +74,14 @@ impl Cluster {
     pub(crate) fn lacks(&mut self, path: &str) {
         let absent = refusal(404, "NotFound");
         self.answers.insert(path.to_owned(), absent);
+    }
+
+    /// The answer to an access review, when what it asks for is refused.
+    fn refuses(&self, review: &[u8]) -> Option<Answer> {
+        let review: Value = serde_json::from_slice(review).ok()?;
+        let resource = review["spec"]["resourceAttributes"]["resource"].as_str()?;
+        let refused = self.refused.contains(resource);
+        refused.then(|| (200, json!({"spec": {}, "status": {"allowed": false}})))
     }
 
     /// Runs `linkerd` with `arguments` against this cluster.
@@ -116,6 +132,7 @@ impl Cluster {
         };
         let answers = ControlPlane {
             results,
+            problem: self.api_problem,
             version: self.version.clone(),
         };
         std::thread::spawn(move || {
@@ -166,15 +183,21 @@ fn serve(mut connection: &TcpStream, cluster: &Mutex<Cluster>) -> std::io::Resul
             name.eq_ignore_ascii_case("content-length")
                 .then(|| value.trim().parse().ok())?
         });
-        reader.read_exact(&mut vec![0; length.unwrap_or(0)])?;
+        let mut body = vec![0; length.unwrap_or(0)];
+        reader.read_exact(&mut body)?;
         let target = head.split(' ').nth(1).unwrap_or_default();
         let path = target.split('?').next().unwrap_or_default();
-        let (answer, time) = {
+        let (answer, time, proxy) = {
             let mut cluster = cluster.lock().expect("no panic");
             let first = cluster.at_first.remove(path);
-            let answer = first.or_else(|| cluster.answers.get(path).cloned());
-            (answer, cluster.time)
+            let refused = || cluster.refuses(&body);
+            let answer = first.or_else(refused);
+            let answer = answer.or_else(|| cluster.answers.get(path).cloned());
+            (answer, cluster.time, cluster.proxies.get(path).copied())
         };
+        if let Some(metrics) = proxy {
+            return port_forward::serve(connection, &head, metrics);
+        }
         let (code, object) = answer.unwrap_or_else(|| nothing(path));
         let body = object.to_string();
         let date = time.map(|time| format!("Date: {}\r\n", httpdate::fmt_http_date(time)));
@@ -202,6 +225,7 @@ fn nothing(path: &str) -> Answer {
 /// What `linkerd-api` answers.
 struct ControlPlane {
     results: Vec<(&'static str, Result<(), &'static str>)>,
+    problem: Option<&'static str>,
     version: String,
 }
 
@@ -225,6 +249,9 @@ impl Api for ControlPlane {
         &self,
         _: Request<SelfCheckRequest>,
     ) -> Result<Response<SelfCheckResponse>, Status> {
+        if let Some(problem) = self.problem {
+            return Err(Status::unavailable(problem));
+        }
         let results = self.results.iter().map(|(subsystem, outcome)| CheckResult {
             subsystem_name: (*subsystem).to_owned(),
             check_description: format!("control plane can talk to {subsystem}"),
