@@ -2,6 +2,7 @@
 //! will do.
 
 mod explanation;
+mod namespaces;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -72,7 +73,7 @@ enum Output {
 /// # Errors
 /// When a flag is wrong, or a manifest cannot be read or injected; nothing is printed on stdout
 /// then.
-pub(crate) fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let Args {
         files,
         proxy,
@@ -93,7 +94,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     options.check()?;
     let sources = manifests::read(files, "inject")?;
     if *explain {
-        return print_explanation(&sources, &options, *output);
+        return print_explanation(global, &sources, &options, *output).await;
     }
     let output = linkerd_inject::inject(&sources, &options)?;
     stdout::print(&output.yaml);
@@ -101,12 +102,27 @@ pub(crate) fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_explanation(
+async fn print_explanation(
+    global: &Global,
     sources: &[Source],
     options: &Options,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let explanation = linkerd_inject::explain(sources, options)?;
+    let elsewhere = linkerd_inject::explain::namespaces_elsewhere(sources)?;
+    let (namespaces, problem) = if elsewhere.is_empty() {
+        (Vec::new(), None)
+    } else {
+        namespaces::of_cluster(global, &elsewhere).await
+    };
+    let mut explanation = linkerd_inject::explain(sources, options, &namespaces)?;
+    explanation.notes.extend(problem.map(|problem| {
+        let names: Vec<String> = elsewhere.into_iter().collect();
+        format!(
+            "The cluster was not asked what it has for namespaces {}: {problem}. What they configure or \
+             forbid is not known here.",
+            names.join(", ")
+        )
+    }));
     stdout::print(&match output {
         Output::Text => explanation::text(&explanation),
         Output::Json => serde_json::to_string_pretty(&explanation)? + "\n",

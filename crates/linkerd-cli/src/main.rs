@@ -127,7 +127,7 @@ fn run(global: &Global, command: Command) -> anyhow::Result<ExitCode> {
         Command::Upgrade(args) => block_on(upgrade::run(global, &args)),
         Command::Prune(args) => block_on(prune::run(global, &args)),
         Command::Uninstall(args) => block_on(uninstall::run(global, &args)),
-        Command::Inject(args) => inject::run(global, &args),
+        Command::Inject(args) => block_on(inject::run(global, &args)),
         Command::Uninject(args) => uninject::run(&args),
         Command::Check(args) => block_on(check::run(global, &args)),
         Command::Stat(args) => block_on(stat::run(global, &args)),

@@ -1,8 +1,9 @@
 //! Says what injection will do to each workload of some manifests, and what will break first.
 //! Entry: [`explain`]. Pure, as injection is; it looks at the pods that injection really makes, and at
-//! nothing but the manifests: objects that are in the cluster alone are not known here.
+//! nothing but the manifests, and the Namespaces that it is given.
 
 mod findings;
+mod inherited;
 mod network_policies;
 mod pod;
 mod ports;
@@ -10,16 +11,20 @@ mod probes;
 mod protocol;
 mod surroundings;
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     DocumentError, Options, Outcome, Source,
     config::{Configured, configure},
-    documents, object,
+    documents,
+    object::{self, Workload},
     options::{Sidecar, TlsMode},
     report::Entry,
 };
+use inherited::{Inherited, inherit};
 use pod::Pod;
 use surroundings::Surroundings;
 
@@ -127,24 +132,37 @@ pub enum Severity {
     Degrades,
 }
 
-/// Says what [`crate::inject`] with these options will do to each workload in `sources`.
+/// Says what [`crate::inject`] with these options will do to each workload in `sources`, and what
+/// `linkerd-injector` takes from its Namespace when that asks for the proxy. `namespaces` are those of the
+/// cluster, as far as they are known; those in `sources` win.
 ///
 /// A workload that cannot be injected is no error here: that is its first finding.
 ///
 /// # Errors
 /// [`DocumentError`] names the source, the document and the line of the first one that cannot be read.
-pub fn explain(sources: &[Source], options: &Options) -> Result<Explanation, DocumentError> {
-    let mut surroundings = Surroundings::default();
-    documents::map(sources, |object| {
-        surroundings.add(object);
-        Ok(Vec::new())
-    })?;
+pub fn explain(
+    sources: &[Source],
+    options: &Options,
+    namespaces: &[Value],
+) -> Result<Explanation, DocumentError> {
+    let mut surroundings = Surroundings::of(sources)?;
+    for namespace in namespaces {
+        surroundings.add(namespace);
+    }
     let mut workloads = Vec::new();
     documents::map(sources, |object| {
         object::visit(object, &mut |workload, template| {
             let before = Value::Object(template.clone());
+            let of_namespace = surroundings.namespace_annotations(workload);
+            let inherited = inherit(workload, template, &of_namespace);
             let configured = configure(workload, template, options);
-            let outcome = crate::pod::inject(workload, template, options);
+            let (inherited, outcome) = match inherited {
+                Ok(inherited) => {
+                    let outcome = crate::pod::inject(workload, template, options);
+                    (inherited, outcome)
+                }
+                Err(error) => (Inherited::default(), Err(error)),
+            };
             let after = Value::Object(template.clone());
             let (fate, error) = match outcome {
                 Ok(entry) => (Fate::from(entry.outcome), None),
@@ -161,17 +179,11 @@ pub fn explain(sources: &[Source], options: &Options) -> Result<Explanation, Doc
                 after: &after,
                 options: &options,
                 ignored: &ignored,
+                inherited: &inherited,
                 fate,
             };
             workloads.push(plan(&pod, &surroundings, error));
-            // Nothing is to be printed of the document.
-            Ok(Entry {
-                object: workload.to_string(),
-                outcome: Outcome::Unsupported,
-                udp: false,
-                endless: false,
-                ignored: Vec::new(),
-            })
+            Ok(unprinted(workload))
         })
     })?;
     let notes = if workloads.iter().any(|plan| plan.fate == Fate::Meshed) {
@@ -180,6 +192,36 @@ pub fn explain(sources: &[Source], options: &Options) -> Result<Explanation, Doc
         Vec::new()
     };
     Ok(Explanation { workloads, notes })
+}
+
+/// The namespaces of the workloads in `sources` whose Namespaces are not there: what these configure and
+/// forbid, only the cluster knows.
+///
+/// # Errors
+/// [`DocumentError`] as for [`explain`].
+pub fn namespaces_elsewhere(sources: &[Source]) -> Result<BTreeSet<String>, DocumentError> {
+    let surroundings = Surroundings::of(sources)?;
+    let mut namespaces = BTreeSet::new();
+    documents::map(sources, |object| {
+        object::visit(object, &mut |workload, _| {
+            if surroundings.namespace_of(workload).is_none() {
+                namespaces.extend(workload.namespace.clone());
+            }
+            Ok(unprinted(workload))
+        })
+    })?;
+    Ok(namespaces)
+}
+
+/// Nothing is to be printed of the document.
+fn unprinted(workload: &Workload) -> Entry {
+    Entry {
+        object: workload.to_string(),
+        outcome: Outcome::Unsupported,
+        udp: false,
+        endless: false,
+        ignored: Vec::new(),
+    }
 }
 
 impl Explanation {

@@ -8,9 +8,10 @@ use linkerd_inject::{
     explain::{Explanation, Severity},
     options::{IdentitySource, Options, Sidecar, TlsMode},
 };
+use serde_json::{Value, json};
 
 fn explained(manifests: &str, options: &Options) -> Explanation {
-    explain(&source(manifests), options).expect("valid")
+    explain(&source(manifests), options, &[]).expect("valid")
 }
 
 /// The only finding of the only workload, or none.
@@ -233,6 +234,96 @@ fn items_of_lists_and_objects_in_other_documents_are_seen() {
 
 #[test]
 fn what_is_no_manifest_is_an_error_as_for_injection() {
-    let error = explain(&source("a: ["), &options(TlsMode::Off)).expect_err("no YAML");
+    let error = explain(&source("a: ["), &options(TlsMode::Off), &[]).expect_err("no YAML");
     assert!(error.to_string().starts_with("test.yml: document 1 of 1"));
+}
+
+/// The Namespace `shop` with these annotations.
+fn namespace(annotations: &Value) -> Value {
+    json!({"kind": "Namespace", "metadata": {"name": "shop", "annotations": annotations}})
+}
+
+/// CPU of the proxy and the notes, when the cluster has this Namespace.
+fn in_namespace(manifests: &str, of_cluster: Value) -> (Option<String>, String) {
+    let options = options(TlsMode::Optional);
+    let explanation = explain(&source(manifests), &options, &[of_cluster]).expect("valid");
+    let plan = explanation.workloads.first().expect("a workload");
+    let proxy = plan.proxy.as_ref().expect("meshed");
+    (proxy.cpu_request.clone(), plan.notes.join("\n"))
+}
+
+#[test]
+fn what_the_namespace_configures_counts_where_it_asks_for_the_proxy() {
+    let cpu = "config.linkerd.io/proxy-cpu-request";
+    let enabled = json!({"linkerd.io/inject": "enabled", cpu: "70m"});
+    let (request, notes) = in_namespace(&deployment(APP), namespace(&enabled));
+    assert_eq!(request.as_deref(), Some("70m"));
+    assert!(
+        notes.contains(cpu) && notes.contains("linkerd-injector writes"),
+        "{notes}"
+    );
+
+    // The pod template wins.
+    let own = deployment(APP).replace(
+        "labels: {app: web}",
+        &format!("annotations: {{{cpu}: 80m}}"),
+    );
+    let (request, notes) = in_namespace(&own, namespace(&enabled));
+    assert_eq!((request.as_deref(), notes.as_str()), (Some("80m"), ""));
+
+    // Nobody asks linkerd-injector.
+    let (request, notes) = in_namespace(&deployment(APP), namespace(&json!({cpu: "70m"})));
+    assert_ne!(request.as_deref(), Some("70m"));
+    assert!(notes.contains("without effect"), "{notes}");
+    let disabled = deployment(APP).replace(
+        "labels: {app: web}",
+        "annotations: {linkerd.io/inject: disabled}",
+    );
+    let options = options(TlsMode::Optional);
+    let explanation = explain(&source(&disabled), &options, &[namespace(&enabled)]).expect("valid");
+    assert_eq!(explanation.workloads[0].proxy, None);
+}
+
+#[test]
+fn a_namespace_in_the_manifests_wins_over_that_of_the_cluster() {
+    let cpu = "config.linkerd.io/proxy-cpu-request";
+    let ours = json!({"linkerd.io/inject": "enabled", cpu: "70m"});
+    let manifests = format!("{}---\n{}\n", deployment(APP), namespace(&ours));
+    let theirs = json!({"linkerd.io/inject": "enabled", cpu: "90m"});
+    let (request, _) = in_namespace(&manifests, namespace(&theirs));
+    assert_eq!(request.as_deref(), Some("70m"));
+    let elsewhere = |manifests: &str| {
+        let found = linkerd_inject::explain::namespaces_elsewhere(&source(manifests));
+        found.expect("valid").into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(elsewhere(&manifests), Vec::<String>::new());
+    assert_eq!(elsewhere(&deployment(APP)), ["shop"]);
+    assert_eq!(
+        elsewhere("kind: Pod\nmetadata: {name: a}\nspec: {}\n"),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn an_annotation_of_the_namespace_that_cannot_be_read_refuses_the_pod() {
+    let wrong = json!({
+        "linkerd.io/inject": "enabled", "config.linkerd.io/proxy-uid": "root",
+    });
+    let options = options(TlsMode::Optional);
+    let explanation =
+        explain(&source(&deployment(APP)), &options, &[namespace(&wrong)]).expect("valid");
+    let finding = &explanation.workloads[0].findings[0];
+    assert!(
+        finding.what.contains("config.linkerd.io/proxy-uid"),
+        "{finding:?}"
+    );
+}
+
+#[test]
+fn the_pod_security_level_of_a_namespace_in_the_cluster_is_known() {
+    let mut restricted = namespace(&json!({}));
+    restricted["metadata"]["labels"] = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let options = options(TlsMode::Optional);
+    let explanation = explain(&source(&deployment(APP)), &options, &[restricted]).expect("valid");
+    assert!(explanation.breaks(), "{explanation:?}");
 }

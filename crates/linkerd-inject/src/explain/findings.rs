@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     Fate, Finding, Severity,
+    inherited::Inherited,
     network_policies::blocked,
     pod::{Pod, items, text},
     ports::{Handling, PortPlan},
@@ -311,6 +312,7 @@ pub(super) fn notes(pod: &Pod<'_>, services: &[&Service]) -> Vec<String> {
             annotations::OPAQUE_PORTS
         ));
     }
+    notes.extend(inherited(pod));
     if !pod.ignored.is_empty() {
         notes.push(format!(
             "Annotations that our proxy does not know: {}.",
@@ -329,6 +331,25 @@ pub(super) fn notes(pod: &Pod<'_>, services: &[&Service]) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// What the Namespace configures, and whether that counts for this pod.
+fn inherited(pod: &Pod<'_>) -> Option<String> {
+    let Inherited { keys, counts } = pod.inherited;
+    let namespace = pod.workload.namespace.as_deref()?;
+    let keys = (!keys.is_empty()).then(|| keys.join(", "))?;
+    Some(if *counts {
+        format!(
+            "Of namespace {namespace}: {keys}. linkerd-injector writes that onto the pods that it meshes; \
+             `linkerd inject` does not know it."
+        )
+    } else {
+        format!(
+            "Of namespace {namespace}, and without effect here: {keys}. That is for pods for which \
+             {}: enabled asks; annotate the pod template instead.",
+            annotations::INJECT
+        )
+    })
 }
 
 fn may_change_rules(container: &Value) -> bool {

@@ -4,7 +4,7 @@
 use linkerd_names::{component, env};
 use serde_json::Value;
 
-use super::{Fate, Placed, ProxyPlan};
+use super::{Fate, Placed, ProxyPlan, inherited::Inherited};
 use crate::{
     Options,
     object::Workload,
@@ -25,6 +25,8 @@ pub(super) struct Pod<'a> {
     pub(super) options: &'a Options,
     /// Annotations that begin like those, and that we do not know.
     pub(super) ignored: &'a [String],
+    /// What the pod's Namespace configures.
+    pub(super) inherited: &'a Inherited,
     pub(super) fate: Fate,
 }
 

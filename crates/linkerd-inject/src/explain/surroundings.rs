@@ -1,9 +1,12 @@
 //! The objects of the manifests that decide about pods without being workloads: Services, Namespaces,
 //! NetworkPolicies, quotas. Entry: [`Surroundings`].
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::pod::{Pod, items, text};
+use crate::{DocumentError, Source, documents, object::Workload};
 
 /// All of them, whatever their namespace.
 #[derive(Default)]
@@ -22,6 +25,16 @@ pub(super) struct Service {
 }
 
 impl Surroundings {
+    /// Reads all objects of `sources`.
+    pub(super) fn of(sources: &[Source]) -> Result<Self, DocumentError> {
+        let mut surroundings = Self::default();
+        documents::map(sources, |object| {
+            surroundings.add(object);
+            Ok(Vec::new())
+        })?;
+        Ok(surroundings)
+    }
+
     /// Remembers an object, or the items of a List, as far as it is of interest.
     pub(super) fn add(&mut self, object: &Value) {
         if object["kind"] == "List" {
@@ -61,11 +74,26 @@ impl Surroundings {
         self.services.iter().filter(leads).collect()
     }
 
-    /// The level of Pod Security that the pod's namespace enforces, when its Namespace is in the manifests.
-    pub(super) fn enforced_level(&self, pod: &Pod<'_>) -> Option<&str> {
-        let name = pod.workload.namespace.as_deref()?;
+    /// The Namespace of a workload, when it is known; of two the one that was added first.
+    pub(super) fn namespace_of(&self, workload: &Workload) -> Option<&Value> {
+        let name = workload.namespace.as_deref()?;
         let mut namespaces = self.namespaces.iter();
-        let namespace = namespaces.find(|object| object["metadata"]["name"] == name)?;
+        namespaces.find(|object| object["metadata"]["name"] == name)
+    }
+
+    /// The annotations of a workload's Namespace, as far as they are texts.
+    pub(super) fn namespace_annotations(&self, workload: &Workload) -> BTreeMap<String, String> {
+        let namespace = self.namespace_of(workload);
+        let written = namespace.and_then(|it| it["metadata"]["annotations"].as_object());
+        let written = written.into_iter().flatten();
+        written
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect()
+    }
+
+    /// The level of Pod Security that the pod's namespace enforces, when its Namespace is known.
+    pub(super) fn enforced_level(&self, pod: &Pod<'_>) -> Option<&str> {
+        let namespace = self.namespace_of(pod.workload)?;
         namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"].as_str()
     }
 
