@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{self as core, Container, ContainerState, ContainerStatus};
 use linkerd_names::{component, env, labels};
 
-use crate::workload::Controller;
+use crate::{pod_status::pod_status, workload::Controller};
 
 /// A pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +16,8 @@ pub struct Pod {
     pub controller: Option<Controller>,
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
     pub phase: String,
+    /// The word that kubectl has for it: `CrashLoopBackOff`.
+    pub status: String,
     /// Whether the pod is being deleted.
     pub terminating: bool,
     /// Empty until the pod has an address.
@@ -60,6 +62,7 @@ impl Pod {
 impl From<core::Pod> for Pod {
     fn from(pod: core::Pod) -> Self {
         let controller = Controller::of(&pod.metadata);
+        let word = pod_status(&pod);
         let spec = pod.spec.unwrap_or_default();
         // A native sidecar is an init container.
         let containers: Vec<Container> = spec
@@ -80,6 +83,7 @@ impl From<core::Pod> for Pod {
             labels: pod.metadata.labels.unwrap_or_default(),
             controller,
             phase: status.phase.unwrap_or_else(|| "Pending".to_owned()),
+            status: word,
             terminating: pod.metadata.deletion_timestamp.is_some(),
             ip: status.pod_ip.unwrap_or_default(),
             metrics_port: containers

@@ -2,7 +2,7 @@
 //! Entry: [`stat_summary`].
 
 use futures::future::try_join_all;
-use linkerd_names::ResourceType;
+use linkerd_names::{OwnerKind, ResourceType};
 use linkerd_proto::public::{
     PodErrors, Resource, StatTable, pod_errors,
     stat_table::{PodGroup, Table, pod_group::Row},
@@ -113,7 +113,7 @@ async fn rows(
     Ok(rows)
 }
 
-/// Fills in how many pods the object has, how many of them are meshed, and what is wrong with them.
+/// Fills in how many pods the object has, how many of them are meshed, and what is wrong with them; of a pod its status.
 fn count_pods(
     cluster: &Cluster,
     control_plane_namespace: &str,
@@ -122,6 +122,9 @@ fn count_pods(
     row: &mut Row,
 ) {
     for (name, pod) in cluster.pods_of(kind, object) {
+        if kind == ResourceType::Workload(OwnerKind::Pod) {
+            row.status.clone_from(&pod.status);
+        }
         if pod.phase == "Failed" {
             row.failed_pod_count += 1;
         } else if pod.is_alive() {

@@ -162,6 +162,7 @@ impl From<pod_group::Row> for Row {
             stats,
             failed_pod_count,
             errors_by_pod,
+            status: _,
             tcp_stats,
         } = row;
         let Resource {

@@ -12,6 +12,8 @@ use crate::{
 
 const NAMESPACE: &str = "NAMESPACE";
 const NAME: &str = "NAME";
+/// Only of pods.
+const STATUS: &str = "STATUS";
 const COLUMNS: [&str; 7] = [
     "MESHED",
     "SUCCESS",
@@ -62,18 +64,29 @@ pub(super) fn table(tables: &[Table], with_namespace: bool, wide: bool) -> Strin
         .iter()
         .map(|table| {
             let wide_columns = if wide { &WIDE_COLUMNS[..] } else { &[] };
-            let heads = COLUMNS
-                .iter()
-                .chain(wide_columns)
-                .map(|head| (*head).to_owned());
-            let mut lines: Vec<Vec<String>> = vec![line(NAMESPACE, NAME, heads.collect())];
+            let heads = COLUMNS.iter().chain(wide_columns);
+            let status_width = status_width(table);
+            // Words are read from the left.
+            let status = |word: &str| status_width.map(|width| pad(word, width));
+            let heads = heads.map(|head| (*head).to_owned());
+            let heads = status(STATUS).into_iter().chain(heads).collect();
+            let mut lines: Vec<Vec<String>> = vec![line(NAMESPACE, NAME, heads)];
             for row in &table.rows {
-                lines.push(line(&row.namespace, &name(row), cells(row, wide)));
+                let word = status(row.status.as_deref().unwrap_or("-"));
+                let cells = word.into_iter().chain(cells(row, wide)).collect();
+                lines.push(line(&row.namespace, &name(row), cells));
             }
             right_aligned(&lines)
         })
         .collect();
     texts.join("\n")
+}
+
+/// Of the column with the pods' status; none where there is none.
+fn status_width(table: &Table) -> Option<usize> {
+    let words = table.rows.iter().filter_map(|row| row.status.as_deref());
+    let longest = words.map(chars).max()?;
+    Some(longest.max(chars(STATUS)))
 }
 
 fn cells(row: &Row, wide: bool) -> Vec<String> {
@@ -135,6 +148,9 @@ struct JsonRow<'a> {
     kind: &'a str,
     name: &'a str,
     meshed: String,
+    /// Only of pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a str>,
     success: Option<f64>,
     rps: Option<f64>,
     latency_ms_p50: Option<u64>,
@@ -168,6 +184,7 @@ fn json_row(row: &Row) -> JsonRow<'_> {
         kind: row.kind.as_str(),
         name: &row.name,
         meshed: meshed(row),
+        status: row.status.as_deref(),
         success: requests.map(|it| it.success),
         rps: requests.map(|it| it.per_second),
         latency_ms_p50: requests.map(|it| it.latency_ms_p50),

@@ -23,6 +23,8 @@ pub(super) struct Row {
     pub(super) name: String,
     /// Meshed pods and running pods; none for an authority.
     pub(super) pods: Option<(u64, u64)>,
+    /// Of a pod: the word that kubectl shows.
+    pub(super) status: Option<String>,
     pub(super) requests: Option<Requests>,
     pub(super) tcp: Option<Tcp>,
 }
@@ -98,6 +100,7 @@ impl Row {
             namespace: resource.namespace,
             name: resource.name,
             pods,
+            status: Some(row.status).filter(|word| !word.is_empty()),
             requests: row.stats.map(|stats| Requests::new(stats, window)),
             tcp: row.tcp_stats.map(|stats| Tcp::new(stats, window)),
         })

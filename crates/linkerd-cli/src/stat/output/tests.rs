@@ -290,3 +290,31 @@ fn a_row_of_an_unknown_type_is_an_error() {
     };
     assert!(tables(vec![answer], Duration::from_secs(60)).is_err());
 }
+
+#[test]
+fn pods_have_the_status_that_kubectl_shows() {
+    let pod = |name, status: &str| pod_group::Row {
+        status: status.to_owned(),
+        ..with_pods(row(POD, "ns", name), 1, 1)
+    };
+    let rows = vec![
+        with_stats(pod("web-1", "Running"), [60, 0, 60], [1, 2, 3]),
+        pod("web-2", "CrashLoopBackOff"),
+    ];
+    let tables = answer(vec![
+        rows,
+        vec![with_pods(row(DEPLOYMENT, "ns", "web"), 2, 2)],
+    ]);
+    expect_test::expect![[r#"
+        NAME         STATUS             MESHED   SUCCESS      RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99    TLS
+        po/web-1     Running               1/1   100.00%   1.0rps           1ms           2ms           3ms   100%
+        po/web-2     CrashLoopBackOff      1/1         -        -             -             -             -      -
+
+        NAME         MESHED   SUCCESS   RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TLS
+        deploy/web      2/2         -     -             -             -             -     -
+    "#]]
+    .assert_eq(&table(&tables, false, false));
+    let rows: serde_json::Value = serde_json::from_str(&json(&tables)).expect("JSON");
+    assert_eq!(rows[1]["status"], "CrashLoopBackOff");
+    assert_eq!(rows[2].get("status"), None);
+}
