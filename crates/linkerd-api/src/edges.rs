@@ -8,12 +8,11 @@ use linkerd_proto::public::{EdgesRequest, Resource, edges_response::Edge};
 
 use crate::{
     cluster::Cluster,
-    label_selector,
     metrics::{Metrics, MetricsError},
     query::{Aggregate, Condition, Function, Metric, NO_TLS_REASON, Query, Sample, Selector, TLS},
+    selected::{self, Selected},
     selection::NotFound,
     stat_request::{Target, Window},
-    table::Key,
 };
 
 /// Value of the label `tls` on connections that finished a mutual handshake.
@@ -30,8 +29,8 @@ pub(crate) enum EdgesError {
     Metrics(#[from] MetricsError),
 }
 
-/// Returns the edges between objects of the selected type of which one end is in the selected namespace
-/// (empty: any) and has the selected name (empty: any), and one has the selected labels, sorted.
+/// Returns the edges between objects of the selected types of which one end is in the selected namespace
+/// (empty: any), has the selected name (empty: any) and the selected labels, sorted.
 ///
 /// # Errors
 /// [`EdgesError`]: the type has no edges, the named object does not exist, or its metrics cannot be had.
@@ -41,28 +40,31 @@ pub(crate) async fn edges(
     control_plane_namespace: &str,
     request: EdgesRequest,
 ) -> Result<Vec<Edge>, EdgesError> {
-    let refused = |error: &dyn std::error::Error| EdgesError::Request(error.to_string());
-    let selection = request.selector.unwrap_or_default();
-    let labels = label_selector::parse(&selection.label_selector).map_err(|e| refused(&e))?;
-    let resource = selection
-        .resource
-        .ok_or_else(|| EdgesError::Request("no resource is named".to_owned()))?;
-    let target = Target::parse(&resource).map_err(|error| refused(&error))?;
-    let window = Window::parse(&request.time_window).map_err(|error| refused(&error))?;
-    if !matches!(
-        target.kind,
-        ResourceType::Workload(_) | ResourceType::Namespace
-    ) {
-        return Err(EdgesError::Request(format!(
-            "unsupported resource type [{}]: edges are between workloads, pods or namespaces",
-            target.kind
-        )));
-    }
-    if !target.name.is_empty() {
-        cluster.objects(target.kind, &target.namespace, &target.name)?;
+    let targets = selected::parse(request.selector, request.other_selectors);
+    let targets = targets.map_err(EdgesError::Request)?;
+    let window = Window::parse(&request.time_window);
+    let window = window.map_err(|error| EdgesError::Request(error.to_string()))?;
+    let mut kinds = Vec::new();
+    for Selected { target, .. } in &targets {
+        if !matches!(
+            target.kind,
+            ResourceType::Workload(_) | ResourceType::Namespace
+        ) {
+            return Err(EdgesError::Request(format!(
+                "unsupported resource type [{}]: edges are between workloads, pods or namespaces",
+                target.kind
+            )));
+        }
+        if !target.name.is_empty() {
+            cluster.objects(target.kind, &target.namespace, &target.name)?;
+        }
+        if !kinds.contains(&target.kind) {
+            kinds.push(target.kind);
+        }
     }
     let question = Question {
-        target: &target,
+        targets: &targets,
+        kinds: &kinds,
         window: window.length,
     };
     let plaintext = NoTls::PeerSentPlaintext;
@@ -76,7 +78,7 @@ pub(crate) async fn edges(
         metrics.query(question.unmeshed(Metric::Responses, NoTls::Probe)),
     )?;
     let mut answers = Answers {
-        kind: target.kind,
+        question: &question,
         counts: BTreeMap::new(),
     };
     answers.add(&responses, Client::Meshed, |counts| &mut counts.responses);
@@ -95,35 +97,49 @@ pub(crate) async fn edges(
     let reader = Reader {
         cluster,
         control_plane_namespace,
-        kind: target.kind,
     };
-    let selected = |end: &Key| cluster.has_labels(target.kind, &end.0, &end.1, &labels);
+    let selected = |end: &End| {
+        targets.iter().any(|it| {
+            Some(it.target.kind) == end.kind
+                && it.names(&end.namespace, &end.name)
+                && it.has_labels_of(cluster, &end.namespace, &end.name)
+        })
+    };
     let seen = answers.counts.into_iter();
     Ok(seen
         .filter(|(_, counts)| counts.responses + counts.connections > 0)
-        .filter(|(ends, _)| labels.selects_all() || selected(&ends.src) || selected(&ends.dst))
+        .filter(|(ends, _)| selected(&ends.src) || selected(&ends.dst))
         .map(|(ends, counts)| reader.edge(ends, &counts))
         .collect())
 }
 
 /// What is asked.
 struct Question<'a> {
-    target: &'a Target,
+    targets: &'a [Selected],
+    /// The types of the targets, each once.
+    kinds: &'a [ResourceType],
     window: Duration,
 }
 
 impl Question<'_> {
-    /// What clients' proxies counted, by both ends; either of them may be the target.
+    /// What clients' proxies counted, by both ends; either of them may be a target.
     fn meshed(&self, metric: Metric) -> Query {
-        let selectors = ["", "dst_"].map(|prefix| self.selector("outbound", prefix, metric));
-        self.sum(metric, selectors.into(), &["", "dst_"])
+        let targets = self.targets.iter();
+        let selectors = targets.flat_map(|it| {
+            ["", "dst_"].map(|prefix| selector(&it.target, "outbound", prefix, metric))
+        });
+        self.sum(metric, selectors.collect(), &["", "dst_"])
     }
 
     /// What servers' proxies counted of clients without TLS, for one reason.
     fn unmeshed(&self, metric: Metric, reason: NoTls) -> Query {
-        let mut selector = self.selector("inbound", "", metric);
-        selector.insert(NO_TLS_REASON.to_owned(), Condition::is(reason.as_str()));
-        self.sum(metric, vec![selector], &[""])
+        let targets = self.targets.iter();
+        let selectors = targets.map(|it| {
+            let mut selector = selector(&it.target, "inbound", "", metric);
+            selector.insert(NO_TLS_REASON.to_owned(), Condition::is(reason.as_str()));
+            selector
+        });
+        self.sum(metric, selectors.collect(), &[""])
     }
 
     fn sum(&self, metric: Metric, selectors: Vec<Selector>, ends: &[&str]) -> Query {
@@ -134,8 +150,10 @@ impl Question<'_> {
         let mut by = Vec::new();
         for prefix in ends {
             by.push(format!("{prefix}namespace"));
-            if self.target.kind != ResourceType::Namespace {
-                by.push(format!("{prefix}{}", self.target.kind.metric_label()));
+            for kind in self.kinds {
+                if *kind != ResourceType::Namespace {
+                    by.push(format!("{prefix}{}", kind.metric_label()));
+                }
             }
         }
         by.extend([TLS, NO_TLS_REASON].map(str::to_owned));
@@ -148,30 +166,53 @@ impl Question<'_> {
         }
     }
 
-    fn selector(&self, direction: &str, prefix: &str, metric: Metric) -> Selector {
-        let Target {
-            kind,
-            namespace,
-            name,
-        } = self.target;
-        let mut selector = Selector::new();
-        selector.insert("direction".to_owned(), Condition::is(direction));
-        if *kind != ResourceType::Namespace && !namespace.is_empty() {
-            selector.insert(format!("{prefix}namespace"), Condition::is(namespace));
-        }
-        let name = if name.is_empty() {
-            // Others, such as addresses outside of the cluster, are no objects of this type.
-            Condition::is_set()
-        } else {
-            Condition::is(name)
+    /// An end of which these are the labels: of the type of the first target that it is, or else of the
+    /// first type that it has. None where it is no object of any of the types.
+    fn end(&self, label: impl Fn(&str) -> String) -> Option<End> {
+        let namespace = label("namespace");
+        let of_kind = |kind: ResourceType| match kind {
+            ResourceType::Namespace => (String::new(), namespace.clone()),
+            kind => (namespace.clone(), label(kind.metric_label())),
         };
-        selector.insert(format!("{prefix}{}", kind.metric_label()), name);
-        if metric != Metric::Responses {
-            let peer = if direction == "inbound" { "src" } else { "dst" };
-            selector.insert("peer".to_owned(), Condition::is(peer));
-        }
-        selector
+        let targets = self.targets.iter().filter(|it| {
+            let (namespace, name) = of_kind(it.target.kind);
+            it.names(&namespace, &name)
+        });
+        let kinds = targets.map(|it| it.target.kind);
+        kinds.chain(self.kinds.iter().copied()).find_map(|kind| {
+            let (namespace, name) = of_kind(kind);
+            (!name.is_empty()).then_some(End {
+                namespace,
+                name,
+                kind: Some(kind),
+            })
+        })
     }
+}
+
+fn selector(target: &Target, direction: &str, prefix: &str, metric: Metric) -> Selector {
+    let Target {
+        kind,
+        namespace,
+        name,
+    } = target;
+    let mut selector = Selector::new();
+    selector.insert("direction".to_owned(), Condition::is(direction));
+    if *kind != ResourceType::Namespace && !namespace.is_empty() {
+        selector.insert(format!("{prefix}namespace"), Condition::is(namespace));
+    }
+    let name = if name.is_empty() {
+        // Others, such as addresses outside of the cluster, are no objects of this type.
+        Condition::is_set()
+    } else {
+        Condition::is(name)
+    };
+    selector.insert(format!("{prefix}{}", kind.metric_label()), name);
+    if metric != Metric::Responses {
+        let peer = if direction == "inbound" { "src" } else { "dst" };
+        selector.insert("peer".to_owned(), Condition::is(peer));
+    }
+    selector
 }
 
 /// Whether series are those of the client's proxy.
@@ -181,12 +222,20 @@ enum Client {
     Unknown,
 }
 
-/// What tells one edge from another, in the order of display. An end is a [`Key`]; for a namespace that
-/// is an empty text and its name, for an unknown client two empty texts.
+/// One end of an edge. All is empty of an unknown client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct End {
+    /// Empty of a namespace.
+    namespace: String,
+    name: String,
+    kind: Option<ResourceType>,
+}
+
+/// What tells one edge from another, in the order of display.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Ends {
-    src: Key,
-    dst: Key,
+    src: End,
+    dst: End,
     no_tls_reason: String,
     tls: String,
 }
@@ -198,12 +247,12 @@ struct Counts {
     open: u64,
 }
 
-struct Answers {
-    kind: ResourceType,
+struct Answers<'a> {
+    question: &'a Question<'a>,
     counts: BTreeMap<Ends, Counts>,
 }
 
-impl Answers {
+impl Answers<'_> {
     fn add(&mut self, samples: &[Sample], client: Client, field: fn(&mut Counts) -> &mut u64) {
         for sample in samples {
             if let Some(ends) = self.ends(sample, client) {
@@ -229,23 +278,13 @@ impl Answers {
     /// None where an end is no object of the type, or the connection was never made.
     fn ends(&self, sample: &Sample, client: Client) -> Option<Ends> {
         let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
-        let object = |prefix: &str| {
-            let namespace = label(&format!("{prefix}namespace"));
-            match self.kind {
-                ResourceType::Namespace => (String::new(), namespace),
-                kind => (
-                    namespace,
-                    label(&format!("{prefix}{}", kind.metric_label())),
-                ),
-            }
-        };
+        let end = |prefix: &str| self.question.end(|name| label(&format!("{prefix}{name}")));
         let (src, dst) = match client {
-            Client::Meshed => (object(""), object("dst_")),
-            Client::Unknown => (Key::default(), object("")),
+            Client::Meshed => (end("")?, end("dst_")?),
+            Client::Unknown => (End::default(), end("")?),
         };
         let tls = label(TLS);
-        let incomplete = dst.1.is_empty() || matches!(client, Client::Meshed) && src.1.is_empty();
-        (!incomplete && !tls.is_empty()).then(|| Ends {
+        (!tls.is_empty()).then(|| Ends {
             src,
             dst,
             no_tls_reason: label(NO_TLS_REASON),
@@ -268,7 +307,6 @@ fn round(value: f64) -> u64 {
 struct Reader<'a> {
     cluster: &'a Cluster,
     control_plane_namespace: &'a str,
-    kind: ResourceType,
 }
 
 impl Reader<'_> {
@@ -279,19 +317,22 @@ impl Reader<'_> {
             no_tls_reason,
             tls,
         } = ends;
-        let identity = |(namespace, name): &Key| {
+        let identity = |end: &End| {
             if tls == TLS_ON {
-                self.identity(namespace, name)
+                self.identity(end)
             } else {
                 String::new()
             }
         };
         let (client_id, server_id) = (identity(&src), identity(&dst));
-        let resource = |(namespace, name): Key| {
+        // An unknown client is taken for one of the server's type.
+        let kind_of_dst = dst.kind;
+        let resource = |end: End| {
+            let kind = end.kind.or(kind_of_dst);
             Some(Resource {
-                namespace,
-                r#type: self.kind.to_string(),
-                name,
+                namespace: end.namespace,
+                r#type: kind.map(|kind| kind.to_string()).unwrap_or_default(),
+                name: end.name,
             })
         };
         Edge {
@@ -308,16 +349,21 @@ impl Reader<'_> {
     }
 
     /// Whom a workload or pod proves to be; empty when that is not known.
-    fn identity(&self, namespace: &str, name: &str) -> String {
-        let owner = match self.kind {
-            ResourceType::Workload(OwnerKind::Pod) => {
+    fn identity(&self, end: &End) -> String {
+        let End {
+            namespace,
+            name,
+            kind,
+        } = end;
+        let owner = match kind {
+            Some(ResourceType::Workload(OwnerKind::Pod)) => {
                 self.cluster.pods.get(namespace, name).map(|pod| {
                     self.cluster
                         .owner_of(namespace, &pod)
-                        .unwrap_or((OwnerKind::Pod, name.to_owned()))
+                        .unwrap_or((OwnerKind::Pod, name.clone()))
                 })
             }
-            ResourceType::Workload(kind) => Some((kind, name.to_owned())),
+            Some(ResourceType::Workload(kind)) => Some((*kind, name.clone())),
             _ => None,
         };
         let identity = owner.and_then(|(kind, name)| {
@@ -329,26 +375,41 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    use linkerd_proto::public::ResourceSelection;
+
     use super::*;
     use crate::promql::render;
 
-    fn target(kind: &str, namespace: &str, name: &str) -> Target {
-        Target {
-            kind: kind.parse().expect("a type"),
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+    fn rendered(
+        resources: &[(&str, &str, &str)],
+        query: impl FnOnce(&Question<'_>) -> Query,
+    ) -> String {
+        let selections = resources
+            .iter()
+            .map(|(kind, namespace, name)| ResourceSelection {
+                resource: Some(Resource {
+                    namespace: (*namespace).into(),
+                    r#type: (*kind).into(),
+                    name: (*name).into(),
+                }),
+                label_selector: String::new(),
+            });
+        let mut selections: Vec<_> = selections.collect();
+        let targets = selected::parse(selections.pop(), selections).expect("fine");
+        let kinds: Vec<_> = targets.iter().map(|it| it.target.kind).collect();
+        let question = Question {
+            targets: &targets,
+            kinds: &kinds,
+            window: Duration::from_secs(600),
+        };
+        render(&query(&question))
     }
 
     #[test]
     fn either_end_may_be_the_one_that_is_asked_for() {
-        let target = target("deployment", "shop", "");
-        let question = Question {
-            target: &target,
-            window: Duration::from_secs(600),
-        };
         assert_eq!(
-            render(&question.meshed(Metric::Responses)),
+            rendered(&[("deployment", "shop", "")], |it| it
+                .meshed(Metric::Responses)),
             "sum(max_over_time(response_total{deployment!=\"\", direction=\"outbound\", \
              namespace=\"shop\"}[10m])) by (namespace, deployment, dst_namespace, dst_deployment, \
              tls, no_tls_reason) or sum(max_over_time(response_total{direction=\"outbound\", \
@@ -359,16 +420,26 @@ mod tests {
 
     #[test]
     fn open_connections_are_those_of_now() {
-        let target = target("namespace", "", "shop");
-        let question = Question {
-            target: &target,
-            window: Duration::from_secs(600),
-        };
+        let query =
+            |it: &Question<'_>| it.unmeshed(Metric::OpenConnections, NoTls::PeerSentPlaintext);
         assert_eq!(
-            render(&question.unmeshed(Metric::OpenConnections, NoTls::PeerSentPlaintext)),
+            rendered(&[("namespace", "", "shop")], query),
             "sum(tcp_open_connections{direction=\"inbound\", namespace=\"shop\", \
              no_tls_reason=\"peer_sent_plaintext\", peer=\"src\"}) by (namespace, tls, \
              no_tls_reason)"
+        );
+    }
+    #[test]
+    fn several_targets_are_alternatives_and_their_types_all_count() {
+        let query = |it: &Question<'_>| it.unmeshed(Metric::Responses, NoTls::Probe);
+        let targets = [("statefulset", "shop", "db"), ("deployment", "shop", "web")];
+        assert_eq!(
+            rendered(&targets, query),
+            "sum(max_over_time(response_total{deployment=\"web\", direction=\"inbound\", \
+             namespace=\"shop\", no_tls_reason=\"probe\"}[10m])) by (namespace, deployment, \
+             statefulset, tls, no_tls_reason) or sum(max_over_time(response_total{\
+             direction=\"inbound\", namespace=\"shop\", no_tls_reason=\"probe\", \
+             statefulset=\"db\"}[10m])) by (namespace, deployment, statefulset, tls, no_tls_reason)"
         );
     }
 }

@@ -17,6 +17,7 @@ mod prometheus;
 mod promql;
 mod query;
 mod question;
+mod selected;
 mod selection;
 mod self_check;
 mod service;

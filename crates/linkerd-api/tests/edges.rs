@@ -20,6 +20,7 @@ fn request(kind: &str) -> EdgesRequest {
             label_selector: String::new(),
         }),
         time_window: "10m".into(),
+        other_selectors: Vec::new(),
     }
 }
 
@@ -170,6 +171,50 @@ async fn pods_prove_to_be_their_workload() {
     assert_eq!(
         summary(&answer.into_inner().edges),
         ["shop/log-1 shop/alone true  1/0/0 log.daemonset.shop alone.pod.shop"]
+    );
+}
+
+#[tokio::test]
+async fn edges_between_workloads_of_several_types_are_told_with_the_types() {
+    let prometheus = FakePrometheus::start(|query| {
+        if query.contains("direction=\"inbound\"") || !query.contains("tcp_open_total") {
+            return vector(&[]);
+        }
+        let edge = |src: (&str, &str), dst: (&str, &str)| {
+            labels(&[
+                ("namespace", "shop"),
+                src,
+                ("dst_namespace", "shop"),
+                dst,
+                ("tls", "true"),
+            ])
+        };
+        let (web, cart) = (("deployment", "web"), ("deployment", "cart"));
+        let db = ("dst_statefulset", "db");
+        vector(&[
+            series(&edge(web, db), "1"),
+            series(&edge(cart, db), "2"),
+            series(&edge(cart, ("dst_statefulset", "other")), "4"),
+            series(&edge(cart, ("dst_job", "none")), "8"),
+        ])
+    })
+    .await;
+    let mut client = api(Arc::new(Cluster::default()), &prometheus.url()).await;
+    let mut both = request("deployment");
+    both.other_selectors = request("statefulset").selector.into_iter().collect();
+    let answer = client.edges(both).await.expect("an answer").into_inner();
+    let end = |end: &Option<Resource>| end.clone().expect("set").r#type;
+    let types = answer.edges.iter().map(|it| (end(&it.src), end(&it.dst)));
+    let types: Vec<_> = types.collect();
+    let expected = ("deployment".to_owned(), "statefulset".to_owned());
+    assert!(types.iter().all(|types| *types == expected), "{types:?}");
+    assert_eq!(
+        summary(&answer.edges),
+        [
+            "shop/cart shop/db true  0/2/0 cart.deployment.shop db.statefulset.shop",
+            "shop/cart shop/other true  0/4/0 cart.deployment.shop other.statefulset.shop",
+            "shop/web shop/db true  0/1/0 web.deployment.shop db.statefulset.shop",
+        ]
     );
 }
 

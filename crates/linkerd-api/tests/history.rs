@@ -48,6 +48,7 @@ fn edges_request(window: &str) -> EdgesRequest {
     EdgesRequest {
         selector: selection("pod"),
         time_window: window.into(),
+        other_selectors: Vec::new(),
     }
 }
 

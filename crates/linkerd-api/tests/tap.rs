@@ -22,9 +22,11 @@ use linkerd_proto::{
     },
     tap::{
         ObserveRequest, TapEvent,
+        observe_request::Traffic,
         tap_event::{
-            Event, Http,
-            http::{Event as HttpEvent, RequestInit, StreamId},
+            Event, Tcp,
+            http::StreamId,
+            tcp::{self, Open},
         },
         tap_server::{Tap, TapServer},
     },
@@ -42,7 +44,7 @@ use tonic::{
 const PATIENCE: Duration = Duration::from_secs(10);
 const SECRET: [u8; tap::SECRET_BYTES] = [7; tap::SECRET_BYTES];
 
-/// A proxy that reports as many requests as it is asked for, then ends the call.
+/// A proxy that reports as many connections a second as it is asked for.
 #[derive(Clone, Default)]
 struct FakeProxy {
     /// The limit of the last call.
@@ -61,12 +63,24 @@ impl Tap for FakeProxy {
         if self.refuses {
             return Err(Status::permission_denied("only linkerd-api may watch"));
         }
-        let ObserveRequest { limit, r#match, .. } = request.into_inner();
+        let ObserveRequest {
+            limit,
+            r#match,
+            extract: _,
+            traffic,
+            limit_per_second,
+        } = request.into_inner();
         assert!(r#match.is_some(), "proxies refuse a call without a match");
+        assert_eq!(traffic, [i32::from(Traffic::Connections)]);
+        assert!(limit_per_second, "a call has no end of its own");
         self.limit.store(limit, Relaxed);
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
-            for stream in 1..=u64::from(limit) {
+            let mut seconds = tokio::time::interval(Duration::from_secs(1));
+            for stream in 1.. {
+                if (stream - 1) % u64::from(limit) == 0 {
+                    seconds.tick().await;
+                }
                 // Ends when nobody listens any more.
                 if sender.send(Ok(begun(stream))).await.is_err() {
                     return;
@@ -82,10 +96,10 @@ fn begun(stream: u64) -> TapEvent {
     let id = StreamId { base: 77, stream };
     TapEvent {
         source: Some(source.into()),
-        event: Some(Event::Http(Http {
-            event: Some(HttpEvent::RequestInit(RequestInit {
+        event: Some(Event::Tcp(Tcp {
+            event: Some(tcp::Event::Open(Open {
                 id: Some(id),
-                ..RequestInit::default()
+                ..Open::default()
             })),
         })),
         ..TapEvent::default()
@@ -138,8 +152,8 @@ fn cluster() -> Arc<Cluster> {
     Arc::new(cluster)
 }
 
-/// Knows one proof, made by jane just now, and lets her watch deployments/tap in shop if `allowed`.
-fn kubernetes(allowed: bool) -> kube::Client {
+/// Knows one proof, made by jane just now, and lets her watch deployments/tap in shop of these names.
+fn kubernetes(allowed: &'static [&'static str]) -> kube::Client {
     let name = tap::proof_name(&Sha256::digest(SECRET));
     let proof = move |conditions: Value| {
         let now = k8s_openapi::jiff::Timestamp::now().to_string();
@@ -181,12 +195,15 @@ fn kubernetes(allowed: bool) -> kube::Client {
                 (&spec["user"], &spec["groups"]),
                 (&json!("jane"), &json!(["dev"]))
             );
+            let attributes = &spec["resourceAttributes"];
             let right = json!({
                 "group": "tap.linkerd.io", "version": "v1alpha1", "verb": "watch",
                 "resource": "deployments", "subresource": "tap",
-                "namespace": "shop", "name": "web",
+                "namespace": "shop", "name": attributes["name"],
             });
-            assert_eq!(spec["resourceAttributes"], right);
+            assert_eq!(*attributes, right);
+            let name = attributes["name"].as_str().expect("a name");
+            let allowed = allowed.contains(&name);
             let answer = json!({
                 "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
                 "metadata": {}, "spec": spec, "status": {"allowed": allowed},
@@ -201,23 +218,28 @@ fn kubernetes(allowed: bool) -> kube::Client {
     })
 }
 
-fn request(secret: &[u8]) -> TapByResourceRequest {
-    TapByResourceRequest {
-        target: Some(ResourceSelection {
-            resource: Some(Resource {
-                namespace: "shop".into(),
-                r#type: "deployment".into(),
-                name: "web".into(),
-            }),
-            label_selector: String::new(),
+fn deployment(name: &str) -> ResourceSelection {
+    ResourceSelection {
+        resource: Some(Resource {
+            namespace: "shop".into(),
+            r#type: "deployment".into(),
+            name: name.into(),
         }),
-        r#match: None,
-        max_rps: 8.0,
-        proof: secret.to_vec().into(),
+        label_selector: String::new(),
     }
 }
 
-async fn client(cluster: &Arc<Cluster>, allowed: bool) -> ApiClient<Channel> {
+fn request(secret: &[u8]) -> TapByResourceRequest {
+    TapByResourceRequest {
+        target: Some(deployment("web")),
+        max_rps: 8.0,
+        proof: secret.to_vec().into(),
+        traffic: vec![Traffic::Connections.into()],
+        ..TapByResourceRequest::default()
+    }
+}
+
+async fn client(cluster: &Arc<Cluster>, allowed: &'static [&'static str]) -> ApiClient<Channel> {
     api_with(cluster.clone(), &closed_url(), kubernetes(allowed)).await
 }
 
@@ -237,7 +259,7 @@ async fn events_of_all_pods_come_with_names_and_ids_of_their_own() {
             .pods
             .insert(key(&format!("web-{index}")), pod(address));
     }
-    let mut client = client(&cluster, true).await;
+    let mut client = client(&cluster, &["web"]).await;
     let answer = client.tap_by_resource(request(&SECRET)).await;
     let mut updates = answer.expect("allowed").into_inner();
     let mut ids = std::collections::BTreeSet::new();
@@ -247,19 +269,76 @@ async fn events_of_all_pods_come_with_names_and_ids_of_their_own() {
         };
         let labels = event.source_meta.expect("known").labels;
         assert_eq!(labels["pod"], "client");
-        let Some(Event::Http(Http {
-            event: Some(HttpEvent::RequestInit(init)),
+        let Some(Event::Tcp(Tcp {
+            event: Some(tcp::Event::Open(open)),
         })) = event.event
         else {
             panic!("another event")
         };
-        let id = init.id.expect("set");
+        let id = open.id.expect("set");
         assert!(ids.insert((id.base, id.stream)), "{id:?} twice");
     }
     // Eight requests a second are four of each.
     assert!(proxies.iter().all(|proxy| proxy.limit.load(Relaxed) == 4));
-    // The next window brings the next ones.
+    // The next second brings the next ones.
     assert!(matches!(next(&mut updates).await, Update::Event(_)));
+}
+
+#[tokio::test]
+async fn several_targets_need_the_right_to_each_and_their_pods_are_all_watched() {
+    let cluster = cluster();
+    let labels = [("app".to_owned(), "db".to_owned())].into();
+    let db = Workload::by_labels(ObjectMeta::default(), Some(labels));
+    cluster.deployments.insert(key("db"), db);
+    let proxies = [FakeProxy::default(), FakeProxy::default()];
+    for (app, proxy) in ["web", "db"].iter().zip(&proxies) {
+        let (address, _) = proxy.start().await;
+        let mut pod = pod(address);
+        pod.labels.insert("app".into(), (*app).into());
+        cluster.pods.insert(key(&format!("{app}-1")), pod);
+    }
+    let both = || TapByResourceRequest {
+        other_targets: vec![deployment("db"), deployment("web")],
+        ..request(&SECRET)
+    };
+    let mut of_one = client(&cluster, &["web"]).await;
+    let status = of_one.tap_by_resource(both()).await.expect_err("refused");
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let mut of_both = client(&cluster, &["web", "db"]).await;
+    let answer = of_both.tap_by_resource(both()).await;
+    let mut updates = answer.expect("allowed").into_inner();
+    for _ in 0..8 {
+        assert!(matches!(next(&mut updates).await, Update::Event(_)));
+    }
+    // The pod of the target that was named twice is watched once.
+    assert!(proxies.iter().all(|proxy| proxy.limit.load(Relaxed) == 4));
+}
+
+#[tokio::test]
+async fn labels_choose_among_the_targets() {
+    let cluster = cluster();
+    let (address, _) = FakeProxy::default().start().await;
+    cluster.pods.insert(key("web-1"), pod(address));
+    let selector = [("app".to_owned(), "web".to_owned())];
+    let metadata = ObjectMeta {
+        labels: Some([("tier".to_owned(), "front".to_owned())].into()),
+        ..ObjectMeta::default()
+    };
+    let web = Workload::by_labels(metadata, Some(selector.into()));
+    cluster.deployments.insert(key("web"), web);
+    let answer = async |labels: &str| {
+        let mut request = request(&SECRET);
+        request.target = Some(ResourceSelection {
+            label_selector: labels.into(),
+            ..deployment("")
+        });
+        let mut client = client(&cluster, &[""]).await;
+        client.tap_by_resource(request).await
+    };
+    let mut updates = answer("tier=front").await.expect("allowed").into_inner();
+    assert!(matches!(next(&mut updates).await, Update::Event(_)));
+    let status = answer("tier=back").await.expect_err("none has it");
+    assert_eq!(status.code(), Code::FailedPrecondition);
 }
 
 #[tokio::test]
@@ -270,7 +349,7 @@ async fn pods_that_come_are_watched_and_trouble_with_one_ends_nothing() {
         .and_then(|address| address.parse().ok())
         .expect("an address");
     cluster.pods.insert(key("web-gone"), pod(closed));
-    let mut client = client(&cluster, true).await;
+    let mut client = client(&cluster, &["web"]).await;
     let answer = client.tap_by_resource(request(&SECRET)).await;
     let mut updates = answer.expect("allowed").into_inner();
     let Update::Trouble(trouble) = next(&mut updates).await else {
@@ -295,7 +374,7 @@ async fn a_proxy_that_refuses_is_told_with_what_to_do() {
     };
     let (address, _) = proxy.start().await;
     cluster.pods.insert(key("web-1"), pod(address));
-    let mut client = client(&cluster, true).await;
+    let mut client = client(&cluster, &["web"]).await;
     let answer = client.tap_by_resource(request(&SECRET)).await;
     let mut updates = answer.expect("allowed").into_inner();
     let Update::Trouble(trouble) = next(&mut updates).await else {
@@ -313,7 +392,7 @@ async fn nobody_watches_without_a_proof_nor_with_one_that_has_served() {
     let cluster = cluster();
     let (address, _) = FakeProxy::default().start().await;
     cluster.pods.insert(key("web-1"), pod(address));
-    let mut client = client(&cluster, true).await;
+    let mut client = client(&cluster, &["web"]).await;
     let other = [8; tap::SECRET_BYTES];
     for (secret, words) in [
         (&[][..], "does not prove who asks"),
@@ -338,7 +417,7 @@ async fn nobody_watches_without_a_proof_nor_with_one_that_has_served() {
 
 #[tokio::test]
 async fn a_user_without_the_right_is_refused_and_told_which_it_is() {
-    let mut client = client(&cluster(), false).await;
+    let mut client = client(&cluster(), &[]).await;
     let status = client
         .tap_by_resource(request(&SECRET))
         .await
@@ -353,7 +432,7 @@ async fn a_user_without_the_right_is_refused_and_told_which_it_is() {
 
 #[tokio::test]
 async fn a_target_without_meshed_pods_is_an_error() {
-    let mut client = client(&cluster(), true).await;
+    let mut client = client(&cluster(), &["web"]).await;
     let status = client
         .tap_by_resource(request(&SECRET))
         .await

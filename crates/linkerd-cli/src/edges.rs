@@ -5,7 +5,7 @@ mod output;
 
 use std::process::ExitCode;
 
-use anyhow::{anyhow, bail};
+use anyhow::{anyhow, ensure};
 use clap::ValueEnum;
 use linkerd_names::ResourceType;
 use linkerd_proto::public::{EdgesRequest, ResourceSelection};
@@ -20,11 +20,14 @@ Examples:
   # Between the deployments of a namespace, and from and to other namespaces.
   linkerd edges deploy -n emojivoto
 
+  # Of one workload and of another, of whatever type, and between them.
+  linkerd edges deploy/web sts/db -n shop
+
   # Between all pods, with whom both ends have proved to be.
   linkerd edges po -A -o wide")]
 pub(crate) struct Args {
-    /// TYPE, TYPE NAME or TYPE/NAME; types: deployment, daemonset, statefulset, replicaset,
-    /// replicationcontroller, cronjob, job, pod, namespace
+    /// TYPE or TYPE,TYPE; TYPE NAME or TYPE NAME NAME; TYPE/NAME, once or more; types: deployment,
+    /// daemonset, statefulset, replicaset, replicationcontroller, cronjob, job, pod, namespace
     #[arg(value_name = "RESOURCE")]
     resource: Vec<String>,
 
@@ -104,36 +107,32 @@ fn request(args: &Args) -> anyhow::Result<EdgesRequest> {
         time_window,
         output: _,
     } = args;
-    if !(1..=2).contains(&resource.len()) {
-        bail!(
-            "accepts between 1 and 2 arg(s), received {}",
-            resource.len()
-        );
-    }
+    ensure!(
+        !resource.is_empty(),
+        "requires at least 1 arg(s), only received 0"
+    );
     let words: Vec<&str> = resource.iter().map(String::as_str).collect();
-    let (kind, name) = resource::parse(&words)?;
-    if !matches!(kind, ResourceType::Workload(_) | ResourceType::Namespace) {
-        bail!(
+    let targets = resource::parse_several(&words)?;
+    for (kind, name) in &targets {
+        ensure!(
+            matches!(kind, ResourceType::Workload(_) | ResourceType::Namespace),
             "unsupported resource type [{kind}]: edges are between workloads, pods or namespaces"
         );
-    }
-    if *all_namespaces && !name.is_empty() && kind != ResourceType::Namespace {
-        bail!("edges of a resource cannot be retrieved by name across all namespaces");
+        ensure!(
+            !*all_namespaces || name.is_empty() || *kind == ResourceType::Namespace,
+            "edges of a resource cannot be retrieved by name across all namespaces"
+        );
     }
     let window = duration::parse(time_window)?;
-    if window.is_zero() {
-        bail!("the time window is empty");
-    }
-    let namespace = if *all_namespaces || kind == ResourceType::Namespace {
-        ""
-    } else {
-        namespace
-    };
+    ensure!(!window.is_zero(), "the time window is empty");
+    let namespace = if *all_namespaces { "" } else { namespace };
+    let mut selections = targets.into_iter().map(|(kind, name)| ResourceSelection {
+        resource: Some(resource::message(kind, namespace, &name)),
+        label_selector: selector.selector.clone(),
+    });
     Ok(EdgesRequest {
-        selector: Some(ResourceSelection {
-            resource: Some(resource::message(kind, namespace, &name)),
-            label_selector: selector.selector.clone(),
-        }),
+        selector: selections.next(),
+        other_selectors: selections.collect(),
         time_window: duration::whole_units(time_window, window),
     })
 }
@@ -153,7 +152,8 @@ mod tests {
     #[test]
     fn flags_that_make_no_sense_are_refused_before_anybody_is_asked() {
         for (flags, message) in [
-            ("", "accepts between 1 and 2 arg(s), received 0"),
+            ("", "requires at least 1 arg(s), only received 0"),
+            ("po po/x,po", "pod is asked for twice"),
             (
                 "node",
                 "cannot find Kubernetes canonical name from friendly name [node]",

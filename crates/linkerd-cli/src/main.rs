@@ -73,9 +73,9 @@ enum Command {
     Check(check::Args),
     /// Print traffic of workloads, services, namespaces or authorities, and how much of it is TLS
     Stat(Box<stat::Args>),
-    /// Watch the requests of workloads as they pass, and which of them are TLS
+    /// Watch the requests and connections of workloads as they pass, and which of them are TLS
     Tap(Box<tap::Args>),
-    /// Watch the requests of workloads added up, live: how many, how fast, how well, and which are TLS
+    /// Watch requests and connections added up, live: how many, how fast, how well, and which are TLS
     Top(Box<top::Args>),
     /// Print who connects to whom, and whether that is secured or why not
     Edges(edges::Args),

@@ -158,8 +158,12 @@ pub(crate) fn prefix(kind: ResourceType) -> &'static str {
         .map_or("", |(_, _, prefix)| prefix)
 }
 
-/// The message form of a resource.
+/// The message form of a resource. A namespace is in no other one.
 pub(crate) fn message(kind: ResourceType, namespace: &str, name: &str) -> Resource {
+    let namespace = match kind {
+        ResourceType::Namespace => "",
+        _ => namespace,
+    };
     Resource {
         namespace: namespace.to_owned(),
         r#type: kind.to_string(),

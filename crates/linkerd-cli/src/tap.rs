@@ -1,4 +1,4 @@
-//! `linkerd tap`: the requests of a workload's pods as they pass.
+//! `linkerd tap`: the requests and connections of workloads' pods as they pass.
 //! Entry: [`run`]; `request.rs` reads the flags, `output.rs` prints.
 
 pub(crate) mod output;
@@ -13,17 +13,21 @@ use linkerd_proto::public::{
 };
 use tonic::{Code, Status, Streaming};
 
-use crate::{control_plane, global::Global, proof, stdout};
+use crate::{control_plane, global::Global, proof, selector::Selector, stdout};
 
-/// Which requests to watch.
+/// Which requests and connections to watch.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Filters {
-    /// TYPE, TYPE NAME or TYPE/NAME; types: deployment, daemonset, statefulset, replicaset,
-    /// replicationcontroller, cronjob, job, pod, namespace, service
+    /// TYPE or TYPE,TYPE; TYPE NAME or TYPE NAME NAME; TYPE/NAME, once or more; types: deployment,
+    /// daemonset, statefulset, replicaset, replicationcontroller, cronjob, job, pod, namespace,
+    /// service
     #[arg(value_name = "RESOURCE")]
     pub(crate) resource: Vec<String>,
 
-    /// Namespace of the resource
+    #[command(flatten)]
+    pub(crate) selector: Selector,
+
+    /// Namespace of the resources
     #[arg(short, long, default_value = "default")]
     pub(crate) namespace: String,
 
@@ -31,15 +35,19 @@ pub(crate) struct Filters {
     #[arg(short = 'A', long)]
     pub(crate) all_namespaces: bool,
 
-    /// Only requests to this resource
+    /// Only what goes to this resource
     #[arg(long, value_name = "RESOURCE")]
     pub(crate) to: Option<String>,
 
-    /// Namespace of the resource given by --to; alone: requests to this namespace
+    /// Namespace of the resource given by --to; alone: what goes to this namespace
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) to_namespace: Option<String>,
 
-    /// How many requests to show in a second, of all pods together
+    /// Only requests, or only connections that carry none
+    #[arg(long)]
+    pub(crate) protocol: Option<Protocol>,
+
+    /// How many requests and connections to show in a second, of all pods together
     #[arg(long, value_name = "NUMBER", default_value_t = 100.0)]
     pub(crate) max_rps: f32,
 
@@ -60,12 +68,26 @@ pub(crate) struct Filters {
     pub(crate) path: Option<String>,
 }
 
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// HTTP/1, HTTP/2 and gRPC.
+    Http,
+    /// Whatever else TCP carries: databases, mail, the applications' own TLS.
+    Tcp,
+}
+
 /// Arguments of `linkerd tap`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
-  # The requests of one deployment, in both directions.
+  # The requests and connections of one deployment, in both directions; of several workloads.
   linkerd tap deploy/web -n emojivoto
+  linkerd tap deploy/web deploy/voting -n emojivoto
+  linkerd tap deploy -l app.kubernetes.io/part-of=shop -A
+
+  # Who connects to a database, for how long, and how it ends.
+  linkerd tap sts/db -n shop --protocol tcp
 
   # What it asks of another one.
   linkerd tap deploy/web -n emojivoto --to deploy/voting --method POST
@@ -96,7 +118,7 @@ enum Output {
 /// When the flags make no sense, the user may not tap, or the control plane has no answer.
 pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let Args { filters, output } = args;
-    let (request, target) = request::build(filters)?;
+    let request::Question { request, kinds } = request::build(filters)?;
     let mut events = match events(global, request).await? {
         Ok(events) => events,
         Err(code) => return Ok(code),
@@ -111,7 +133,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         };
         stdout::print(&match output {
             None => output::line(&event, None),
-            Some(Output::Wide) => output::line(&event, Some(target)),
+            Some(Output::Wide) => output::line(&event, Some(&kinds)),
             Some(Output::Json) => output::json(&event),
         });
     }

@@ -1,4 +1,4 @@
-//! `linkerd top`: the requests of a workload's pods, added up by who asks whom for what, live.
+//! `linkerd top`: the requests and connections of workloads' pods, added up by who asks whom for what, live.
 //! Entry: [`run`]; `figures.rs` counts, `view.rs` knows what keys do, `screen.rs` draws.
 
 mod cells;
@@ -19,8 +19,8 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures::StreamExt as _;
-use linkerd_names::ResourceType;
-use linkerd_proto::public::tap_by_resource_response::Response;
+use linkerd_names::{OwnerKind, ResourceType};
+use linkerd_proto::public::{TapByResourceRequest, tap_by_resource_response::Response};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -28,7 +28,11 @@ use tokio::{
 
 use crate::{
     global::Global,
-    tap::{self, Filters, output::visible, request},
+    tap::{
+        self, Filters, Protocol,
+        output::visible,
+        request::{self, Question},
+    },
 };
 
 use figures::{Figures, Names};
@@ -39,7 +43,7 @@ use view::{After, View};
 /// So long an event may wait until it is seen. Shorter, and figures are hard to read.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(250);
 /// What needs no terminal.
-const INSTEAD: &str = "linkerd tap prints requests line by line, linkerd stat prints figures";
+const INSTEAD: &str = "linkerd tap prints events line by line, linkerd stat prints figures";
 
 /// Arguments of `linkerd top`.
 #[derive(clap::Args, Debug)]
@@ -47,6 +51,10 @@ const INSTEAD: &str = "linkerd tap prints requests line by line, linkerd stat pr
 Examples:
   # Who asks a deployment for what, and what it asks of others.
   linkerd top deploy/web -n emojivoto
+
+  # The same of several workloads.
+  linkerd top deploy/web deploy/voting -n emojivoto
+  linkerd top deploy -l app.kubernetes.io/part-of=shop -A
 
   # What it asks of another one, whoever of its pods asks.
   linkerd top deploy/web -n emojivoto --to deploy/voting --hide-sources
@@ -57,7 +65,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     filters: Filters,
 
-    /// Add up the requests of all sources
+    /// Add up what comes from all sources
     #[arg(long)]
     hide_sources: bool,
 }
@@ -72,7 +80,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         filters,
         hide_sources,
     } = args;
-    let (request, target) = request::build(filters)?;
+    let Question { request, kinds } = request::build(filters)?;
     ensure!(
         io::stdout().is_terminal(),
         "top draws on a terminal, and stdout is none: {INSTEAD}"
@@ -85,15 +93,15 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         !(global.verbose && io::stderr().is_terminal()),
         "--verbose writes to the terminal that top draws on: redirect stderr, such as 2>top.log"
     );
+    let mut figures = Figures::new(names(filters, &request, &kinds));
     let mut events = match tap::events(global, request).await? {
         Ok(events) => events,
         Err(code) => return Ok(code),
     };
     let mut signals = Signals::new().context("cannot wait for signals")?;
-    let mut figures = Figures::new(names(filters, target));
     let mut view = View::new(*hide_sources);
     let mut surroundings = Surroundings {
-        title: title(filters, target),
+        title: title(filters, &kinds),
         colors: colors(),
         trouble: None,
     };
@@ -172,29 +180,32 @@ impl Signals {
     }
 }
 
-fn names(filters: &Filters, target: ResourceType) -> Names {
-    let namespace = match target {
+fn names(filters: &Filters, request: &TapByResourceRequest, kinds: &[ResourceType]) -> Names {
+    let namespace = match (kinds, &request.target) {
         _ if filters.all_namespaces => String::new(),
-        // The name of the namespace itself, if it is one that has been asked for.
-        ResourceType::Namespace => filters
-            .resource
-            .last()
-            .and_then(|word| word.split('/').next_back())
-            .unwrap_or_default()
-            .to_owned(),
+        // The namespace itself, if it is one that has been asked for.
+        ([ResourceType::Namespace], Some(one)) if request.other_targets.is_empty() => {
+            one.resource.clone().unwrap_or_default().name
+        }
+        ([ResourceType::Namespace], _) => String::new(),
         _ => filters.namespace.clone(),
     };
-    Names { target, namespace }
+    Names {
+        of_pods: kinds == [ResourceType::Workload(OwnerKind::Pod)],
+        namespace,
+    }
 }
 
 /// What is watched, as it was written.
-fn title(filters: &Filters, target: ResourceType) -> String {
+fn title(filters: &Filters, kinds: &[ResourceType]) -> String {
     let Filters {
         resource,
+        selector,
         namespace,
         all_namespaces,
         to,
         to_namespace,
+        protocol,
         max_rps: _,
         scheme,
         method,
@@ -202,10 +213,18 @@ fn title(filters: &Filters, target: ResourceType) -> String {
         path,
     } = filters;
     let mut title = resource.join(" ");
+    if !selector.selector.is_empty() {
+        title.push_str(&format!(" -l {}", selector.selector));
+    }
     if *all_namespaces {
         title.push_str(" -A");
-    } else if target != ResourceType::Namespace {
+    } else if kinds != [ResourceType::Namespace] {
         title.push_str(&format!(" -n {namespace}"));
+    }
+    match protocol {
+        Some(Protocol::Http) => title.push_str(" --protocol http"),
+        Some(Protocol::Tcp) => title.push_str(" --protocol tcp"),
+        None => {}
     }
     for (flag, value) in [
         ("to", to),

@@ -221,7 +221,7 @@ fn flags_that_make_no_sense_are_refused_before_anybody_is_asked() {
         // Its output is no terminal here.
         (
             &["top", "deploy"],
-            "Error: top draws on a terminal, and stdout is none: linkerd tap prints requests line \
+            "Error: top draws on a terminal, and stdout is none: linkerd tap prints events line \
              by line, linkerd stat prints figures\n",
         ),
         (

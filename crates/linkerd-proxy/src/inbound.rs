@@ -2,6 +2,7 @@
 //! came; then HTTP requests or bytes. Entry: [`Inbound::serve`]. No discovery, no DNS.
 
 mod headed;
+mod opaque;
 
 use std::{
     collections::HashMap,
@@ -24,7 +25,7 @@ use crate::{
         forward::{Destination, Forward},
         pool, server,
     },
-    io::{Connection, Socket, Transport, join},
+    io::{Connection, Socket, Transport},
     listener::original_destination,
     metrics::{Direction, Peer},
     mux,
@@ -33,10 +34,12 @@ use crate::{
         Verdict,
         accept::{Alert, Carries, Judgement, accept, judge, refuse},
         client_hello::{Hello, server_name},
-        connect::{ConnectError, Connected, connect},
+        connect::{ConnectError, Connected},
         stream::TlsStream,
     },
 };
+
+use opaque::Opaque;
 
 /// A pod has few ports; a client that scans them all must not grow this without end.
 const PORTS_MAX: usize = 1_024;
@@ -152,10 +155,12 @@ impl Inbound {
             Ok(First::Server(server)) => {
                 port.habit.server_first();
                 let client = self.metered(client, &plain, opened);
-                Some(Box::pin(copy(client, server, address)))
+                Some(self.opaque(client, port, &plain).copy(server))
             }
             Ok(First::Unreachable(error)) => {
-                refuse_client(&client, address, &error);
+                let opaque = self.opaque(client, port, &plain);
+                // Nobody has counted it, so nobody else knows.
+                Opaque { opened, ..opaque }.refuse(&error);
                 None
             }
             Err(error) => {
@@ -279,10 +284,10 @@ impl Inbound {
                     }
                     Ok(First::Server(server)) => {
                         port.inner_habit.server_first();
-                        return Some(Box::pin(copy(client, server, address)));
+                        return Some(self.opaque(client, port, &tls).copy(server));
                     }
                     Ok(First::Unreachable(error)) => {
-                        refuse_client(&client, address, &error);
+                        self.opaque(client, port, &tls).refuse(&error);
                         return None;
                     }
                     Err(error) => {
@@ -326,15 +331,23 @@ impl Inbound {
                 };
                 server::serve(client, forward, drain)
             }
-            (Protocol::Opaque, Some(server)) => {
-                Box::pin(copy(client, server, port.endpoint.address))
-            }
-            (Protocol::Opaque, None) => Box::pin(dial_and_copy(client, self.shared.clone(), port)),
+            (Protocol::Opaque, Some(server)) => self.opaque(client, port, &tls).copy(server),
+            (Protocol::Opaque, None) => Box::pin(self.opaque(client, port, &tls).dial_and_copy()),
+        }
+    }
+
+    fn opaque(&self, client: Socket, port: Arc<Port>, tls: &Tls) -> Opaque {
+        Opaque {
+            opened: client.opened().unwrap_or_else(Instant::now),
+            client,
+            shared: self.shared.clone(),
+            port,
+            tls: tls.into(),
         }
     }
 
     async fn dial(&self, port: &Port) -> Result<Connected, ConnectError> {
-        dial(&self.shared, port).await
+        opaque::dial(&self.shared, port).await
     }
 
     fn metered(&self, client: Socket, tls: &Tls, opened: Instant) -> Socket {
@@ -368,29 +381,5 @@ impl Inbound {
             ports.insert(address, port.clone());
         }
         port
-    }
-}
-
-/// Ends a connection that has no application, by a reset: the nearest to one that was refused.
-fn refuse_client(client: &Socket, address: SocketAddr, error: &ConnectError) {
-    debug!(%address, %error, "the application cannot be reached");
-    client.reset_when_dropped();
-}
-
-async fn dial(shared: &Shared, port: &Port) -> Result<Connected, ConnectError> {
-    let verdict = Verdict::Detect;
-    connect(shared, Direction::Inbound, &port.endpoint, verdict).await
-}
-
-async fn dial_and_copy(client: Socket, shared: Arc<Shared>, port: Arc<Port>) {
-    match Box::pin(dial(&shared, &port)).await {
-        Ok(server) => copy(client, server, port.endpoint.address).await,
-        Err(error) => refuse_client(&client, port.endpoint.address, &error),
-    }
-}
-
-async fn copy(mut client: Socket, mut server: Connected, address: SocketAddr) {
-    if let Err(error) = join(&mut client, &mut server.socket).await {
-        debug!(%address, %error, "a connection broke");
     }
 }

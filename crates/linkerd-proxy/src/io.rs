@@ -1,5 +1,5 @@
 //! One connection of the proxy: TCP or TLS, with the bytes that detection has read put back in front.
-//! Counts bytes and, when dropped, how it ended. Entry: [`Socket`], [`join`].
+//! Counts bytes and, when dropped, how it ended. Entry: [`Socket`].
 
 use std::{
     future::poll_fn,
@@ -46,6 +46,14 @@ pub(crate) struct Socket {
     meter: Option<Meter>,
 }
 
+/// What is broken where bytes of one connection pass to another.
+pub(crate) enum PassError {
+    /// Where they come from.
+    Read(io::Error),
+    /// Where they go.
+    Write(io::Error),
+}
+
 struct Meter {
     series: Arc<TcpSeries>,
     opened: Instant,
@@ -73,6 +81,11 @@ impl Socket {
             close: Close::Clean,
         });
         self
+    }
+
+    /// Since when it is open; none before it is counted.
+    pub(crate) fn opened(&self) -> Option<Instant> {
+        self.meter.as_ref().map(|meter| meter.opened)
     }
 
     /// What was read and not yet taken.
@@ -124,32 +137,38 @@ impl Socket {
         }
     }
 
-    /// Passes what comes on to `to`. False at the end.
-    fn poll_pass(&mut self, cx: &mut Context<'_>, to: &mut Self) -> Poll<io::Result<bool>> {
+    /// Passes what comes on to `to`. Returns the number of bytes that have come, 0 at the end.
+    ///
+    /// # Errors
+    /// Which of the two is broken, and how.
+    pub(crate) fn poll_pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Self,
+    ) -> Poll<Result<usize, PassError>> {
         let Transport::Tcp(stream) = &mut self.transport else {
-            let n = ready!(self.poll_fill(cx))?;
-            return Poll::Ready(Ok(n > 0));
+            return self.poll_fill(cx).map_err(PassError::Read);
         };
         let passed = ready!(scratch::with(|scratch| {
             let mut read = ReadBuf::new(scratch);
-            ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+            if let Err(error) = ready!(Pin::new(stream).poll_read(cx, &mut read)) {
+                Self::note(&mut self.meter, &error);
+                return Poll::Ready(Err(PassError::Read(error)));
+            }
             let bytes = read.filled();
             let mut written = 0;
             while written < bytes.len() {
                 match Pin::new(&mut *to).poll_write(cx, &bytes[written..]) {
-                    Poll::Ready(result) => written += result?,
+                    Poll::Ready(result) => written += result.map_err(PassError::Write)?,
                     // The kernel will say when there is room; until then these wait here.
                     Poll::Pending => break,
                 }
             }
             self.replay.extend_from_slice(&bytes[written..]);
-            Poll::Ready(io::Result::Ok(bytes.len()))
-        }));
-        match &passed {
-            Ok(n) => self.count_read(*n),
-            Err(error) => Self::note(&mut self.meter, error),
-        }
-        Poll::Ready(passed.map(|n| n > 0))
+            Poll::Ready(Ok(bytes.len()))
+        }))?;
+        self.count_read(passed);
+        Poll::Ready(Ok(passed))
     }
 
     /// Asks the kernel whether nothing has come, not even the end.
@@ -386,67 +405,4 @@ fn take_seen(seen: &mut BytesMut, buf: &mut ReadBuf<'_>) -> bool {
         *seen = BytesMut::new();
     }
     true
-}
-
-/// Copies until both sides have ended; the end of one side is passed on while the other goes on. When either breaks both are reset: an
-/// orderly end would tell the other side that everything has been said.
-///
-/// # Errors
-/// The first error of either side.
-pub(crate) async fn join(a: &mut Socket, b: &mut Socket) -> io::Result<()> {
-    let (mut there, mut back) = (Way::Open, Way::Open);
-    let result = poll_fn(|cx| {
-        let one = poll_way(cx, a, b, &mut there)?;
-        let other = poll_way(cx, b, a, &mut back)?;
-        match one.is_ready() && other.is_ready() {
-            true => Poll::Ready(io::Result::Ok(())),
-            false => Poll::Pending,
-        }
-    })
-    .await;
-    if result.is_err() {
-        a.reset_when_dropped();
-        b.reset_when_dropped();
-    }
-    result
-}
-
-/// One direction of a copy.
-#[derive(PartialEq, Eq)]
-enum Way {
-    Open,
-    /// The end has come and is to be passed on.
-    Ended,
-    Closed,
-}
-
-fn poll_way(
-    cx: &mut Context<'_>,
-    from: &mut Socket,
-    to: &mut Socket,
-    way: &mut Way,
-) -> Poll<io::Result<()>> {
-    loop {
-        while !from.replay.is_empty() {
-            let n = ready!(Pin::new(&mut *to).poll_write(cx, &from.replay))?;
-            from.replay.advance(n);
-        }
-        match way {
-            Way::Closed => return Poll::Ready(Ok(())),
-            Way::Ended => {
-                ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                *way = Way::Closed;
-            }
-            Way::Open => match from.poll_pass(cx, to) {
-                Poll::Ready(Ok(true)) => {}
-                Poll::Ready(Ok(false)) => *way = Way::Ended,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    from.rest();
-                    ready!(Pin::new(&mut *to).poll_flush(cx))?;
-                    return Poll::Pending;
-                }
-            },
-        }
-    }
 }

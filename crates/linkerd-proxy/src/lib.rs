@@ -15,6 +15,7 @@ mod first;
 mod http;
 mod inbound;
 mod io;
+mod join;
 mod listener;
 mod load;
 mod metrics;

@@ -23,10 +23,12 @@ use crate::{
         forward::{Destination, Forward},
         pool, server,
     },
-    io::{Connection, Socket, join},
+    io::{Connection, Socket},
+    join::join_tapped,
     listener::original_destination,
     metrics::{Direction, Peer, TlsLabel},
     shared::Shared,
+    tap,
     tls::{
         Verdict,
         connect::{ConnectError, Connected, connect},
@@ -125,10 +127,14 @@ async fn begin(
         Ok(First::Client {
             verdict: _,
             server: Some(server),
-        }) => Some(Box::pin(copy(client, server, dialled, address))),
+        }) => {
+            let tapped = tap(&shared, &client, address, dialled.as_ref(), Some(&server));
+            Some(Box::pin(copy(client, server, dialled, address, tapped)))
+        }
         Ok(First::Server(server)) => {
             target.habit.server_first();
-            Some(Box::pin(copy(client, server, dialled, address)))
+            let tapped = tap(&shared, &client, address, dialled.as_ref(), Some(&server));
+            Some(Box::pin(copy(client, server, dialled, address, tapped)))
         }
         Ok(First::Unreachable(error)) => {
             refuse(&client, &shared, address, &error);
@@ -144,7 +150,11 @@ async fn begin(
 async fn forward_bytes(client: Socket, shared: Arc<Shared>, target: Arc<Target>) {
     let dialled = dial(&shared, &target, Verdict::Known(Protocol::Opaque));
     match Box::pin(dialled).await {
-        Ok((pending, server)) => copy(client, server, Some(pending), target.address).await,
+        Ok((pending, server)) => {
+            let address = target.address;
+            let tapped = tap(&shared, &client, address, Some(&pending), Some(&server));
+            copy(client, server, Some(pending), address, tapped).await;
+        }
         Err(error) => refuse(&client, &shared, target.address, &error),
     }
 }
@@ -155,19 +165,43 @@ async fn copy(
     mut server: Connected,
     mut pending: Option<Pending>,
     address: SocketAddr,
+    tapped: Option<Box<tap::Connection>>,
 ) {
     if let Some(pending) = &mut pending {
         pending.carries_bytes(Instant::now());
     }
     debug!(%address, tls = server.tls.label(), "forwarding bytes");
-    if let Err(error) = join(&mut client, &mut server.socket).await {
+    if let Err(error) = join_tapped(&mut client, &mut server.socket, tapped).await {
         debug!(%address, %error, "a connection broke");
     }
+}
+
+/// Tells whoever watches of a connection that carries no HTTP.
+fn tap(
+    shared: &Shared,
+    client: &Socket,
+    address: SocketAddr,
+    pending: Option<&Pending>,
+    server: Option<&Connected>,
+) -> Option<Box<tap::Connection>> {
+    shared.taps.connection(|| tap::Facts {
+        direction: Direction::Outbound,
+        client,
+        began: client.opened().unwrap_or_else(Instant::now),
+        client_tls: TlsLabel::Off(NoTls::Loopback),
+        address,
+        endpoint: pending.map(|pending| &*pending.endpoint),
+        server,
+        hello_bytes_max: shared.config.limits.client_hello_bytes_max,
+    })
 }
 
 /// Ends a connection that has no server, by a reset: the nearest to a connection that was refused.
 fn refuse(client: &Socket, shared: &Shared, address: SocketAddr, error: &DialError) {
     client.reset_when_dropped();
+    if let Some(tapped) = tap(shared, client, address, None, None) {
+        tapped.unreachable(error);
+    }
     if shared.failures.may_tell() {
         info!(%address, %error, "outbound connection failed");
     } else {

@@ -81,6 +81,7 @@ pub(super) async fn graph(service: &ApiService) -> Result<Graph, Status> {
             label_selector: String::new(),
         }),
         time_window: WINDOW.to_owned(),
+        other_selectors: Vec::new(),
     };
     let answer = service.edges(Request::new(request)).await?;
     Ok(Graph {

@@ -1,4 +1,4 @@
-//! A live view of the requests of a workload's pods. Entry: [`tap`].
+//! A live view of the requests and connections of workloads' pods. Entry: [`tap`].
 //! `permission.rs` asks whether the user may, `pods.rs` follows the pods, `observe.rs` watches one.
 
 mod addresses;
@@ -43,12 +43,12 @@ impl Stream for Updates {
     }
 }
 
-/// Begins to watch the pods of the request's target, those that come later included.
+/// Begins to watch the pods of the request's targets, those that come later included.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT`: the request makes no sense. `UNAUTHENTICATED`: it does not prove who asks.
-/// `PERMISSION_DENIED`: that user may not tap the target. `NOT_FOUND`: there is no such target.
-/// `FAILED_PRECONDITION`: none of its pods is meshed. `UNAVAILABLE`: Kubernetes does not answer.
+/// `PERMISSION_DENIED`: that user may not tap one of the targets. `NOT_FOUND`: there is no such target.
+/// `FAILED_PRECONDITION`: none of their pods is meshed. `UNAVAILABLE`: Kubernetes does not answer.
 pub(crate) async fn tap(
     cluster: &Arc<Cluster>,
     kubernetes: &Client,
@@ -59,8 +59,10 @@ pub(crate) async fn tap(
     let question = Question::parse(request).map_err(Status::invalid_argument)?;
     // Who may not look learns nothing of what there is.
     let user = permission::user(kubernetes, &proof).await?;
-    permission::check(kubernetes, &user, &question.target).await?;
-    let target = question.target.clone();
+    let targets = question.targets.clone();
+    for selected in &targets {
+        permission::check(kubernetes, &user, &selected.target).await?;
+    }
     let (sender, receiver) = mpsc::channel(EVENTS_MAX);
     let follower = Follower {
         cluster: cluster.clone(),
@@ -72,14 +74,15 @@ pub(crate) async fn tap(
         .pods()
         .map_err(|error| Status::not_found(error.to_string()))?;
     if pods.is_empty() {
+        let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
         return Err(Status::failed_precondition(format!(
-            "no running pod of {} {:?} in namespace {:?} is meshed by this control plane",
-            target.kind, target.name, target.namespace
+            "no running pod of {} is meshed by this control plane",
+            names.join(", ")
         )));
     }
     info!(
         user = user.name(),
-        ?target,
+        ?targets,
         pods = pods.len(),
         "a tap has begun"
     );

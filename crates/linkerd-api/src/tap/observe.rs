@@ -16,19 +16,19 @@ use linkerd_proto::{
     },
     tap::{
         ObserveRequest, TapEvent,
-        observe_request::Match,
+        observe_request::{Match, Traffic},
         tap_client::TapClient,
         tap_event::{
             Event,
             http::{Event as HttpEvent, StreamId},
+            tcp::Event as TcpEvent,
         },
     },
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{MissedTickBehavior, interval, timeout},
+    time::timeout,
 };
-use tokio_stream::{StreamExt as _, StreamMap};
 use tonic::{
     Code, Status, Streaming,
     transport::{Channel, Endpoint},
@@ -38,11 +38,6 @@ use super::{addresses::Addresses, pods::Watched};
 
 /// A pod answers in milliseconds, but its proxy may just be starting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time that the limit is for.
-const WINDOW: Duration = Duration::from_secs(1);
-/// Calls of one pod at once: the newest, and those whose last requests have not ended yet. Behind them
-/// the ends of the oldest requests are lost.
-const CALLS_MAX: usize = 4;
 /// Pauses before a proxy that could not be watched is tried again.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
@@ -53,10 +48,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub(super) struct Observer {
     pub(super) pod: Watched,
     pub(super) wanted: Match,
-    /// Requests a second.
+    pub(super) traffic: Vec<Traffic>,
+    /// Requests and connections a second.
     pub(super) limit: watch::Receiver<u32>,
     pub(super) addresses: watch::Receiver<Arc<Addresses>>,
-    /// Makes the ids of all pods' requests different.
+    /// Makes the ids of what all pods tell of different.
     pub(super) next_base: Arc<AtomicU32>,
     pub(super) updates: mpsc::Sender<TapByResourceResponse>,
 }
@@ -107,38 +103,31 @@ impl Observer {
             .map_err(|_| silent(address))?
             .map_err(|_| format!("its proxy cannot be reached at {address}"))?;
         let mut client = TapClient::new(channel);
-        let mut calls: StreamMap<u32, Streaming<TapEvent>> = StreamMap::new();
-        let (mut newest, mut left) = (0, 0);
-        let mut windows = interval(WINDOW);
-        windows.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut limits = self.limit.clone();
         loop {
-            tokio::select! {
-                () = self.updates.closed() => return Ok(()),
-                _ = windows.tick(), if left == 0 || calls.is_empty() => {
-                    left = *self.limit.borrow();
-                    let call = self.observe(&mut client, left).await?;
-                    if calls.len() == CALLS_MAX
-                        && let Some(oldest) = calls.keys().copied().min()
-                    {
-                        calls.remove(&oldest);
-                    }
-                    newest = self.next_base.fetch_add(1, Relaxed);
-                    calls.insert(newest, call);
+            let limit = *limits.borrow_and_update();
+            let mut call = self.observe(&mut client, limit).await?;
+            let base = self.next_base.fetch_add(1, Relaxed);
+            loop {
+                let event = tokio::select! {
+                    () = self.updates.closed() => return Ok(()),
+                    // Another call has the new share. What is under way loses its end.
+                    changed = limits.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return Ok(()),
+                    },
+                    event = call.message() => event,
+                };
+                let event = event.map_err(|status| explain(&status))?;
+                let mut event = event.ok_or("its proxy has ended the tap")?;
+                *events += 1;
+                if let Some(id) = id(&mut event) {
+                    id.base = base;
                 }
-                Some((base, event)) = calls.next(), if !calls.is_empty() => {
-                    let mut event = event.map_err(|status| explain(&status))?;
-                    *events += 1;
-                    if base == newest && begins(&event) {
-                        left = left.saturating_sub(1);
-                    }
-                    if let Some(id) = id(&mut event) {
-                        id.base = base;
-                    }
-                    let addresses = self.addresses.borrow().clone();
-                    addresses.name(&mut event);
-                    if self.send(Response::Event(event)).await.is_err() {
-                        return Ok(());
-                    }
+                let addresses = self.addresses.borrow().clone();
+                addresses.name(&mut event);
+                if self.send(Response::Event(event)).await.is_err() {
+                    return Ok(());
                 }
             }
         }
@@ -153,6 +142,8 @@ impl Observer {
             limit,
             r#match: Some(self.wanted.clone()),
             extract: None,
+            traffic: self.traffic.iter().map(|it| (*it).into()).collect(),
+            limit_per_second: true,
         };
         match timeout(ANSWER_TIMEOUT, client.observe(request)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
@@ -186,20 +177,16 @@ fn explain(status: &Status) -> String {
     }
 }
 
-fn begins(event: &TapEvent) -> bool {
-    let Some(Event::Http(http)) = &event.event else {
-        return false;
-    };
-    matches!(http.event, Some(HttpEvent::RequestInit(_)))
-}
-
 fn id(event: &mut TapEvent) -> Option<&mut StreamId> {
-    let Some(Event::Http(http)) = &mut event.event else {
-        return None;
-    };
-    match http.event.as_mut()? {
-        HttpEvent::RequestInit(init) => init.id.as_mut(),
-        HttpEvent::ResponseInit(init) => init.id.as_mut(),
-        HttpEvent::ResponseEnd(end) => end.id.as_mut(),
+    match event.event.as_mut()? {
+        Event::Http(http) => match http.event.as_mut()? {
+            HttpEvent::RequestInit(init) => init.id.as_mut(),
+            HttpEvent::ResponseInit(init) => init.id.as_mut(),
+            HttpEvent::ResponseEnd(end) => end.id.as_mut(),
+        },
+        Event::Tcp(tcp) => match tcp.event.as_mut()? {
+            TcpEvent::Open(open) => open.id.as_mut(),
+            TcpEvent::Close(close) => close.id.as_mut(),
+        },
     }
 }

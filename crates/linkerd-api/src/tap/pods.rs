@@ -13,9 +13,10 @@ use tokio::{
     sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
 };
+use tracing::debug;
 
 use super::{addresses::Addresses, observe::Observer, question::Question};
-use crate::{cluster::Cluster, selection::NotFound};
+use crate::{cluster::Cluster, selected::Selected, selection::NotFound};
 
 /// In a large cluster pods change all the time; nobody sees a new one sooner.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
@@ -38,17 +39,42 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// The running pods of the target that this control plane has meshed.
+    /// The running pods of the targets that this control plane has meshed, each once.
     ///
     /// # Errors
-    /// [`NotFound`] when the target was named and does not exist.
+    /// [`NotFound`] when a target was named and does not exist.
     pub(super) fn pods(&self) -> Result<BTreeSet<Watched>, NotFound> {
-        let target = &self.question.target;
+        let mut watched = BTreeSet::new();
+        for selected in &self.question.targets {
+            self.add_pods_of(selected, &mut watched)?;
+        }
+        Ok(watched)
+    }
+
+    /// As [`Self::pods`], of those targets that exist.
+    fn pods_left(&self) -> BTreeSet<Watched> {
+        let mut watched = BTreeSet::new();
+        for selected in &self.question.targets {
+            if let Err(error) = self.add_pods_of(selected, &mut watched) {
+                debug!(%error, "a target is not there any more");
+            }
+        }
+        watched
+    }
+
+    fn add_pods_of(
+        &self,
+        selected: &Selected,
+        watched: &mut BTreeSet<Watched>,
+    ) -> Result<(), NotFound> {
+        let target = &selected.target;
         let objects = self
             .cluster
             .objects(target.kind, &target.namespace, &target.name)?;
-        let mut watched = BTreeSet::new();
-        for object in &objects {
+        let wanted = objects.iter().filter(|object| {
+            selected.has_labels_of(&self.cluster, &object.namespace, &object.name)
+        });
+        for object in wanted {
             let namespace = match target.kind {
                 ResourceType::Namespace => &object.name,
                 _ => &object.namespace,
@@ -69,10 +95,10 @@ impl Follower {
                 }
             }
         }
-        Ok(watched)
+        Ok(())
     }
 
-    /// Watches every pod for as long as it is one of the target's, until the client has gone.
+    /// Watches every pod for as long as it is one of the targets', until the client has gone.
     pub(super) async fn follow(self) {
         let mut changes = self.cluster.pods.changes();
         let mut observers = JoinSet::new();
@@ -81,9 +107,10 @@ impl Follower {
         let addresses = watch::Sender::new(Arc::new(Addresses::default()));
         let next_base = Arc::new(AtomicU32::new(1));
         loop {
-            // A target that is deleted while it is watched may come again.
-            let pods = self.pods().unwrap_or_default();
-            limit.send_replace(share(self.question.max_rps, pods.len()));
+            // A target that is deleted while it is watched may come again; the others go on.
+            let pods = self.pods_left();
+            let share = share(self.question.max_rps, pods.len());
+            limit.send_if_modified(|limit| std::mem::replace(limit, share) != share);
             addresses.send_replace(Arc::new(Addresses::of(&self.cluster)));
             watched.retain(|pod, observer| {
                 let stays = pods.contains(pod);
@@ -97,6 +124,7 @@ impl Follower {
                     let observer = Observer {
                         pod,
                         wanted: self.question.wanted.clone(),
+                        traffic: self.question.traffic.clone(),
                         limit: limit.subscribe(),
                         addresses: addresses.subscribe(),
                         next_base: next_base.clone(),
@@ -115,7 +143,7 @@ impl Follower {
     }
 }
 
-/// Requests a second that one of `pods` pods may report; at least one.
+/// Requests and connections a second that one of `pods` pods may report; at least one.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

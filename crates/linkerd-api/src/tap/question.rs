@@ -11,7 +11,7 @@ use linkerd_proto::{
         },
     },
     tap::observe_request::{
-        self as proxy,
+        self as proxy, Traffic,
         r#match::{
             self as wanted, Label, Seq,
             http::{self as http_match, StringMatch, string_match},
@@ -19,9 +19,12 @@ use linkerd_proto::{
     },
 };
 
-use crate::stat_request::Target;
+use crate::{
+    selected::{self, Selected},
+    stat_request::Target,
+};
 
-/// Requests a second when nothing is said.
+/// Requests and connections a second when nothing is said.
 const RPS_DEFAULT: f32 = 100.0;
 /// How deep matches may nest; the CLI needs one level.
 const DEPTH_MAX: usize = 8;
@@ -29,8 +32,10 @@ const DEPTH_MAX: usize = 8;
 /// What is to be watched.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
-    pub(crate) target: Target,
+    /// At least one.
+    pub(crate) targets: Vec<Selected>,
     pub(crate) wanted: proxy::Match,
+    pub(crate) traffic: Vec<Traffic>,
     /// Of all pods together.
     pub(crate) max_rps: f32,
 }
@@ -46,16 +51,20 @@ impl Question {
             r#match,
             max_rps,
             proof: _,
+            other_targets,
+            traffic,
         } = request;
-        let selection = target.ok_or("the request has no target")?;
-        if !selection.label_selector.is_empty() {
-            return Err("label selectors are not supported".to_owned());
+        let targets = selected::parse(target, other_targets)?;
+        for Selected { target, .. } in &targets {
+            if matches!(target.kind, ResourceType::All | ResourceType::Authority) {
+                return Err(format!("unsupported resource type [{}]", target.kind));
+            }
         }
-        let resource = selection.resource.ok_or("the request has no target")?;
-        let target = Target::parse(&resource).map_err(|error| error.to_string())?;
-        if matches!(target.kind, ResourceType::All | ResourceType::Authority) {
-            return Err(format!("unsupported resource type [{}]", target.kind));
-        }
+        let traffic = traffic.into_iter().map(|number| {
+            Traffic::try_from(number)
+                .map_err(|_| format!("{number} is not the number of a kind of traffic"))
+        });
+        let traffic = traffic.collect::<Result<Vec<_>, String>>()?;
         let wanted = match r#match {
             Some(one) => translate(one, DEPTH_MAX)?,
             None => all(Vec::new()),
@@ -66,8 +75,9 @@ impl Question {
             other => return Err(format!("{other} is not a number of requests a second")),
         };
         Ok(Self {
-            target,
+            targets,
             wanted,
+            traffic,
             max_rps,
         })
     }
@@ -174,7 +184,7 @@ mod tests {
         let refusal = |request| Question::parse(request).expect_err("refused");
         assert_eq!(
             refusal(TapByResourceRequest::default()),
-            "the request has no target"
+            "no resource is named"
         );
         assert_eq!(
             refusal(request("authority", 0.0)),
@@ -198,6 +208,9 @@ mod tests {
         let mut nested = request("pod", 0.0);
         nested.r#match = Some(deep);
         assert_eq!(refusal(nested), "the match nests too deeply");
+        let mut unknown = request("pod", 0.0);
+        unknown.traffic = vec![1, 7];
+        assert_eq!(refusal(unknown), "7 is not the number of a kind of traffic");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use linkerd_proto::public::{Resource, edges_response::Edge};
 use serde_json::{Value, json};
 
-use crate::table::left_aligned;
+use crate::{
+    resource::{parse_type, prefix},
+    table::left_aligned,
+};
 
 const COLUMNS: [&str; 5] = ["SRC", "DST", "SRC_NS", "DST_NS", "SECURED"];
 const WIDE_COLUMNS: [&str; 6] = [
@@ -17,7 +20,8 @@ const WIDE_COLUMNS: [&str; 6] = [
 /// What comes after owner, kind and namespace in an identity is the same for all.
 const IDENTITY_TAIL: &str = ".linkerd-managed.";
 
-/// A row for each edge; nothing at all without edges.
+/// A row for each edge; nothing at all without edges. Where ends are of several types, names have the
+/// type before them.
 pub(super) fn table(edges: &[Edge], wide: bool) -> String {
     if edges.is_empty() {
         return String::new();
@@ -25,9 +29,14 @@ pub(super) fn table(edges: &[Edge], wide: bool) -> String {
     let wide_columns = if wide { &WIDE_COLUMNS[..] } else { &[] };
     let heads = COLUMNS.iter().chain(wide_columns);
     let mut rows: Vec<Vec<String>> = vec![heads.map(|head| (*head).to_owned()).collect()];
+    let ends = edges.iter().flat_map(|edge| [&edge.src, &edge.dst]);
+    let named = ends.flatten().filter(|end| !end.name.is_empty());
+    let mut types = named.map(|end| end.r#type.as_str());
+    let first = types.next();
+    let several = types.any(|kind| Some(kind) != first);
     rows.extend(edges.iter().map(|edge| {
-        let (src, src_namespace) = end(edge.src.as_ref());
-        let (dst, dst_namespace) = end(edge.dst.as_ref());
+        let (src, src_namespace) = end(edge.src.as_ref(), several);
+        let (dst, dst_namespace) = end(edge.dst.as_ref(), several);
         let mut row = vec![src, dst, src_namespace, dst_namespace, secured(edge)];
         if wide {
             row.extend([
@@ -44,12 +53,19 @@ pub(super) fn table(edges: &[Edge], wide: bool) -> String {
     left_aligned(&rows)
 }
 
-/// Name and namespace.
-fn end(end: Option<&Resource>) -> (String, String) {
-    end.map_or_else(
-        || (dash(""), dash("")),
-        |end| (dash(&end.name), dash(&end.namespace)),
-    )
+/// Name, with its type or without, and namespace.
+fn end(end: Option<&Resource>, with_type: bool) -> (String, String) {
+    let Some(end) = end else {
+        return (dash(""), dash(""));
+    };
+    let mut name = dash(&end.name);
+    if with_type
+        && !end.name.is_empty()
+        && let Ok(kind) = parse_type(&end.r#type)
+    {
+        name.insert_str(0, prefix(kind));
+    }
+    (name, dash(&end.namespace))
 }
 
 fn secured(edge: &Edge) -> String {
@@ -80,8 +96,10 @@ pub(super) fn json(edges: &[Edge]) -> String {
             );
             json!({
                 "src": src.name,
+                "src_type": src.r#type,
                 "src_namespace": src.namespace,
                 "dst": dst.name,
+                "dst_type": dst.r#type,
                 "dst_namespace": dst.namespace,
                 "secured": edge.tls == "true",
                 "tls": edge.tls,
@@ -150,6 +168,20 @@ mod tests {
     }
 
     #[test]
+    fn names_of_several_types_have_their_type() {
+        let mut edges = edges();
+        if let Some(dst) = &mut edges[1].dst {
+            dst.r#type = "statefulset".into();
+        }
+        expect![[r#"
+            SRC               DST          SRC_NS   DST_NS   SECURED
+            -                 deploy/web   -        shop     peer_sent_plaintext
+            deploy/vote-bot   sts/web      shop     shop     √
+        "#]]
+        .assert_eq(&table(&edges, false));
+    }
+
+    #[test]
     fn wide_rows_have_identities_and_counts() {
         expect![[r#"
             SRC        DST   SRC_NS   DST_NS   SECURED               CLIENT_ID                  SERVER_ID             TLS            RESPONSES   CONNECTIONS   OPEN
@@ -165,8 +197,10 @@ mod tests {
             [
               {
                 "src": "vote-bot",
+                "src_type": "deployment",
                 "src_namespace": "shop",
                 "dst": "web",
+                "dst_type": "deployment",
                 "dst_namespace": "shop",
                 "secured": true,
                 "tls": "true",

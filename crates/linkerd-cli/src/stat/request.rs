@@ -106,20 +106,14 @@ pub(super) fn build(args: &Args) -> Result<(Vec<StatSummaryRequest>, Duration), 
         (None, Some(from)) => Outbound::FromResource(from),
         (None, None) => Outbound::None(Empty {}),
     };
-    let request = |(kind, name): (ResourceType, String)| {
-        let namespace = match kind {
-            ResourceType::Namespace => "",
-            _ => namespace,
-        };
-        StatSummaryRequest {
-            selector: Some(ResourceSelection {
-                resource: Some(resource::message(kind, namespace, &name)),
-                label_selector: selector.selector.clone(),
-            }),
-            time_window: duration::whole_units(time_window, window),
-            outbound: Some(outbound.clone()),
-            tcp_stats: *output != Output::Table,
-        }
+    let request = |(kind, name): (ResourceType, String)| StatSummaryRequest {
+        selector: Some(ResourceSelection {
+            resource: Some(resource::message(kind, namespace, &name)),
+            label_selector: selector.selector.clone(),
+        }),
+        time_window: duration::whole_units(time_window, window),
+        outbound: Some(outbound.clone()),
+        tcp_stats: *output != Output::Table,
     };
     Ok((resources.into_iter().map(request).collect(), window))
 }
@@ -155,10 +149,7 @@ fn peer(
         return Ok(namespace.map(|name| resource::message(ResourceType::Namespace, "", name)));
     };
     let (kind, name) = resource::parse(&[resource])?;
-    let namespace = match kind {
-        ResourceType::Namespace => "",
-        _ => namespace.unwrap_or(target_namespace),
-    };
+    let namespace = namespace.unwrap_or(target_namespace);
     Ok(Some(resource::message(kind, namespace, &name)))
 }
 

@@ -1,5 +1,7 @@
 //! Prints events of `tap`. Entries: [`line()`], [`json()`]. Pure; the fields and keys are an interface.
-//! `top` takes its words from here too.
+//! `top` takes its words from here too. `connection.rs` has those for what is no HTTP.
+
+mod connection;
 
 use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr, time::Duration};
 
@@ -17,18 +19,42 @@ use linkerd_proto::{
 };
 use serde_json::{Map, Value, json};
 
+use self::connection::{connection_event, connection_line};
 use crate::resource;
 
-/// One line for one event, in the form of Linkerd v18.8. With the type of the target it also says what
-/// is at both ends, and why a connection is plaintext.
-pub(super) fn line(event: &TapEvent, wide: Option<ResourceType>) -> String {
-    let http = match &event.event {
-        Some(Event::Http(http)) => http.event.as_ref(),
-        None => None,
-    };
+/// One line for one event, in the form of Linkerd v18.8. With the types of the targets it also says
+/// what is at both ends, and why a connection is plaintext.
+pub(super) fn line(event: &TapEvent, wide: Option<&[ResourceType]>) -> String {
     let ends = ends(event);
-    let mut text = match http {
-        None => format!("unknown {ends}"),
+    let mut text = match &event.event {
+        Some(Event::Http(http)) => request_line(http.event.as_ref(), &ends),
+        Some(Event::Tcp(tcp)) => connection_line(tcp.event.as_ref(), &ends),
+        None => unknown(&ends),
+    };
+    if let Some(targets) = wide {
+        if let Some(reason) = tls_label(event, "no_tls_reason") {
+            text.push_str(" no_tls_reason=");
+            text.push_str(&visible(reason));
+        }
+        for (side, meta) in [
+            ("src", &event.source_meta),
+            ("dst", &event.destination_meta),
+        ] {
+            text.push_str(&resources(side, meta.as_ref(), targets));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// An event of a later version.
+fn unknown(ends: &str) -> String {
+    format!("unknown {ends}")
+}
+
+fn request_line(event: Option<&HttpEvent>, ends: &str) -> String {
+    match event {
+        None => unknown(ends),
         Some(HttpEvent::RequestInit(init)) => format!(
             "req id={} {ends} :method={} :authority={} :path={}",
             id(init.id),
@@ -59,21 +85,7 @@ pub(super) fn line(event: &TapEvent, wide: Option<ResourceType>) -> String {
                 end.response_bytes,
             )
         }
-    };
-    if let Some(target) = wide {
-        if let Some(reason) = tls_label(event, "no_tls_reason") {
-            text.push_str(" no_tls_reason=");
-            text.push_str(&visible(reason));
-        }
-        for (side, meta) in [
-            ("src", &event.source_meta),
-            ("dst", &event.destination_meta),
-        ] {
-            text.push_str(&resources(side, meta.as_ref(), target));
-        }
     }
-    text.push('\n');
-    text
 }
 
 fn ends(event: &TapEvent) -> String {
@@ -91,8 +103,8 @@ fn ends(event: &TapEvent) -> String {
     )
 }
 
-/// ` src_res=deploy/web src_ns=shop`, or the pod where the target's type is not known of that end.
-fn resources(side: &str, meta: Option<&EndpointMeta>, target: ResourceType) -> String {
+/// ` src_res=deploy/web src_ns=shop`, or the pod where that end is of none of the targets' types.
+fn resources(side: &str, meta: Option<&EndpointMeta>, targets: &[ResourceType]) -> String {
     let Some(EndpointMeta { labels }) = meta else {
         return String::new();
     };
@@ -101,12 +113,15 @@ fn resources(side: &str, meta: Option<&EndpointMeta>, target: ResourceType) -> S
         write!(text, " {side}_{key}={prefix}{}", visible(value))
             .expect("a String takes everything");
     };
-    if let Some(name) = labels.get(target.metric_label()) {
-        add("res", resource::prefix(target), name);
+    let named = targets
+        .iter()
+        .find_map(|kind| Some((*kind, labels.get(kind.metric_label())?)));
+    if let Some((kind, name)) = named {
+        add("res", resource::prefix(kind), name);
     } else if let Some(pod) = labels.get("pod") {
         add("pod", "", pod);
     }
-    if target != ResourceType::Namespace
+    if named.is_none_or(|(kind, _)| kind != ResourceType::Namespace)
         && let Some(namespace) = labels.get("namespace")
     {
         add("ns", "", namespace);
@@ -225,9 +240,12 @@ pub(super) fn json(event: &TapEvent) -> String {
     if let Some(reason) = tls_label(event, "no_tls_reason") {
         object.insert("noTlsReason".into(), json!(reason));
     }
-    if let Some(Event::Http(http)) = &event.event
-        && let Some((key, value)) = http.event.as_ref().map(http_event)
-    {
+    let told = match &event.event {
+        Some(Event::Http(http)) => http.event.as_ref().map(http_event),
+        Some(Event::Tcp(tcp)) => tcp.event.as_ref().map(connection_event),
+        None => None,
+    };
+    if let Some((key, value)) = told {
         object.insert(key.into(), value);
     }
     let mut text = Value::Object(object).to_string();
@@ -235,19 +253,24 @@ pub(super) fn json(event: &TapEvent) -> String {
     text
 }
 
+fn json_id(id: Option<StreamId>) -> Value {
+    let StreamId { base, stream } = id.unwrap_or_default();
+    json!({"base": base, "stream": stream})
+}
+
+fn span(duration: Option<prost_types::Duration>) -> Value {
+    match duration {
+        Some(it) => json!({"seconds": it.seconds, "nanos": it.nanos}),
+        None => Value::Null,
+    }
+}
+
 fn http_event(event: &HttpEvent) -> (&'static str, Value) {
-    let id = |id: Option<StreamId>| {
-        let StreamId { base, stream } = id.unwrap_or_default();
-        json!({"base": base, "stream": stream})
-    };
-    let span = |duration: Option<prost_types::Duration>| {
-        duration.map(|it| json!({"seconds": it.seconds, "nanos": it.nanos}))
-    };
     match event {
         HttpEvent::RequestInit(init) => (
             "requestInitEvent",
             json!({
-                "id": id(init.id),
+                "id": json_id(init.id),
                 "method": method(init.method.as_ref()),
                 "scheme": scheme(init.scheme.as_ref()),
                 "authority": init.authority,
@@ -257,14 +280,14 @@ fn http_event(event: &HttpEvent) -> (&'static str, Value) {
         HttpEvent::ResponseInit(init) => (
             "responseInitEvent",
             json!({
-                "id": id(init.id),
+                "id": json_id(init.id),
                 "sinceRequestInit": span(init.since_request_init),
                 "httpStatus": init.http_status,
             }),
         ),
         HttpEvent::ResponseEnd(end) => {
             let mut value = json!({
-                "id": id(end.id),
+                "id": json_id(end.id),
                 "sinceRequestInit": span(end.since_request_init),
                 "sinceResponseInit": span(end.since_response_init),
                 "responseBytes": end.response_bytes,

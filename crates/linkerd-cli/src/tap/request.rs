@@ -1,22 +1,33 @@
 //! From the flags of `tap` to a request. Entry: [`build`]. Pure.
 
 use linkerd_names::ResourceType;
-use linkerd_proto::public::{
-    ResourceSelection, TapByResourceRequest,
-    tap_by_resource_request::{
-        Match,
-        r#match::{Http, Match as Kind, Seq, http::Match as HttpKind},
+use linkerd_proto::{
+    public::{
+        ResourceSelection, TapByResourceRequest,
+        tap_by_resource_request::{
+            Match,
+            r#match::{Http, Match as Kind, Seq, http::Match as HttpKind},
+        },
     },
+    tap::observe_request::Traffic,
 };
 
-use super::Filters;
+use super::{Filters, Protocol};
 use crate::resource::{self, InvalidResource};
+
+/// What is asked of the control plane.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) request: TapByResourceRequest,
+    /// The types of its targets, each once, in the order in which they were named.
+    pub(crate) kinds: Vec<ResourceType>,
+}
 
 /// Flags that make no sense. The texts are those of Linkerd in 2018 where it had them.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidFilters {
-    #[error("accepts between 1 and 2 arg(s), received {0}")]
-    Count(usize),
+    #[error("requires at least 1 arg(s), only received 0")]
+    Count,
     #[error("target resource invalid: {0}")]
     Target(InvalidResource),
     #[error("destination resource invalid: {0}")]
@@ -27,45 +38,57 @@ pub(crate) enum InvalidFilters {
     NameEverywhere,
     #[error("--max-rps must be more than 0, not {0}")]
     Rate(f32),
+    #[error("--{0} is about requests, and --protocol tcp asks for connections that carry none")]
+    HttpOfTcp(&'static str),
 }
 
-/// Returns the request, and the type of its target.
+/// Returns the request, and the types of its targets.
 ///
 /// # Errors
 /// The first of the flags that makes no sense.
-pub(crate) fn build(
-    filters: &Filters,
-) -> Result<(TapByResourceRequest, ResourceType), InvalidFilters> {
+pub(crate) fn build(filters: &Filters) -> Result<Question, InvalidFilters> {
     let Filters {
         resource,
+        selector,
         namespace,
         all_namespaces,
         to,
         to_namespace,
+        protocol,
         max_rps,
         scheme,
         method,
         authority,
         path,
     } = filters;
-    if !(1..=2).contains(&resource.len()) {
-        return Err(InvalidFilters::Count(resource.len()));
+    if resource.is_empty() {
+        return Err(InvalidFilters::Count);
     }
     let words: Vec<&str> = resource.iter().map(String::as_str).collect();
-    let (kind, name) = resource::parse(&words).map_err(InvalidFilters::Target)?;
-    if matches!(kind, ResourceType::All | ResourceType::Authority) {
-        return Err(InvalidFilters::Unsupported(kind));
-    }
-    if *all_namespaces && !name.is_empty() && kind != ResourceType::Namespace {
-        return Err(InvalidFilters::NameEverywhere);
+    let targets = resource::parse_several(&words).map_err(InvalidFilters::Target)?;
+    for (kind, name) in &targets {
+        if matches!(kind, ResourceType::All | ResourceType::Authority) {
+            return Err(InvalidFilters::Unsupported(*kind));
+        }
+        if *all_namespaces && !name.is_empty() && *kind != ResourceType::Namespace {
+            return Err(InvalidFilters::NameEverywhere);
+        }
     }
     if !max_rps.is_finite() || *max_rps <= 0.0 {
         return Err(InvalidFilters::Rate(*max_rps));
     }
-    let namespace = if *all_namespaces || kind == ResourceType::Namespace {
-        ""
-    } else {
-        namespace
+    let http_flags = [
+        ("scheme", scheme),
+        ("method", method),
+        ("authority", authority),
+        ("path", path),
+    ];
+    let about_http = http_flags.iter().find(|(_, value)| value.is_some());
+    let traffic = match (protocol, about_http) {
+        (Some(Protocol::Tcp), Some((flag, _))) => return Err(InvalidFilters::HttpOfTcp(flag)),
+        (Some(Protocol::Tcp), None) => vec![Traffic::Connections],
+        (Some(Protocol::Http), _) | (None, Some(_)) => vec![Traffic::Requests],
+        (None, None) => vec![Traffic::Requests, Traffic::Connections],
     };
     let mut matches = Vec::new();
     if let Some(to) = destination(to.as_deref(), to_namespace.as_deref())? {
@@ -82,16 +105,26 @@ pub(crate) fn build(
             r#match: Some(kind),
         }))
     }));
+    let mut kinds = Vec::new();
+    for (kind, _) in &targets {
+        if !kinds.contains(kind) {
+            kinds.push(*kind);
+        }
+    }
+    let namespace = if *all_namespaces { "" } else { namespace };
+    let mut selections = targets.into_iter().map(|(kind, name)| ResourceSelection {
+        resource: Some(resource::message(kind, namespace, &name)),
+        label_selector: selector.selector.clone(),
+    });
     let request = TapByResourceRequest {
-        target: Some(ResourceSelection {
-            resource: Some(resource::message(kind, namespace, &name)),
-            label_selector: String::new(),
-        }),
+        target: selections.next(),
+        other_targets: selections.collect(),
         r#match: Some(of(Kind::All(Seq { matches }))),
+        traffic: traffic.into_iter().map(Into::into).collect(),
         max_rps: *max_rps,
         proof: Default::default(),
     };
-    Ok((request, kind))
+    Ok(Question { request, kinds })
 }
 
 /// Without a namespace the destination may be in any.
@@ -106,10 +139,7 @@ fn destination(
     if matches!(kind, ResourceType::All | ResourceType::Authority) {
         return Err(InvalidFilters::Unsupported(kind));
     }
-    let namespace = match kind {
-        ResourceType::Namespace => "",
-        _ => namespace.unwrap_or_default(),
-    };
+    let namespace = namespace.unwrap_or_default();
     Ok(Some(resource::message(kind, namespace, &name)))
 }
 
@@ -134,14 +164,22 @@ mod tests {
     fn build(flags: &str) -> Result<TapByResourceRequest, InvalidFilters> {
         let words = ["tap"].into_iter().chain(flags.split_whitespace());
         let filters = Tap::try_parse_from(words).expect("known flags").filters;
-        super::build(&filters).map(|(request, _)| request)
+        super::build(&filters).map(|question| question.request)
     }
 
     #[test]
     fn flags_that_make_no_sense_are_refused_before_anybody_is_asked() {
         for (flags, message) in [
-            ("", "accepts between 1 and 2 arg(s), received 0"),
-            ("a b c", "accepts between 1 and 2 arg(s), received 3"),
+            ("", "requires at least 1 arg(s), only received 0"),
+            (
+                "po po/x,po",
+                "target resource invalid: pod is asked for twice",
+            ),
+            ("deploy,au", "unsupported resource type [authority]"),
+            (
+                "po --protocol tcp --path /",
+                "--path is about requests, and --protocol tcp asks for connections that carry none",
+            ),
             (
                 "web",
                 "target resource invalid: cannot find Kubernetes canonical name from friendly name [web]",
@@ -167,6 +205,36 @@ mod tests {
                 "{flags}"
             );
         }
+    }
+
+    #[test]
+    fn each_resource_is_a_target_with_the_same_labels() {
+        let request = build("deploy/web deploy/voting ns/b -n a -l app=web").expect("fine");
+        let all = request.target.into_iter().chain(request.other_targets);
+        let all: Vec<_> = all
+            .map(|it| (it.resource.expect("set"), it.label_selector))
+            .collect();
+        let deployment = resource::parse_type("deploy").expect("a type");
+        let expected = [
+            resource::message(deployment, "a", "web"),
+            resource::message(deployment, "a", "voting"),
+            resource::message(ResourceType::Namespace, "", "b"),
+        ];
+        assert_eq!(all, expected.map(|it| (it, "app=web".to_owned())));
+    }
+
+    #[test]
+    fn filters_about_http_leave_connections_out() {
+        let traffic = |flags| -> Vec<_> {
+            let request = build(flags).expect(flags);
+            request.traffic().collect()
+        };
+        let (requests, connections) = (Traffic::Requests, Traffic::Connections);
+        assert_eq!(traffic("po"), [requests, connections]);
+        assert_eq!(traffic("po --to deploy/db"), [requests, connections]);
+        assert_eq!(traffic("po --method GET"), [requests]);
+        assert_eq!(traffic("po --protocol http"), [requests]);
+        assert_eq!(traffic("po --protocol tcp"), [connections]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use linkerd_names::{OwnerKind, ResourceType};
+use linkerd_names::OwnerKind;
 use linkerd_proto::{
     net::TcpAddress,
     tap::{
@@ -15,6 +15,7 @@ use linkerd_proto::{
         tap_event::{
             EndpointMeta, Event, ProxyDirection,
             http::{Event as HttpEvent, RequestInit, ResponseEnd, StreamId},
+            tcp::{Close, End, Event as TcpEvent},
         },
     },
 };
@@ -27,12 +28,14 @@ const ROWS_MAX: usize = 1000;
 const OPEN_MAX: usize = 10_000;
 /// The word for a connection with mutual TLS.
 pub(super) const ENCRYPTED: &str = "√";
+/// What stands for the method where there are no requests. No method of HTTP has this name.
+pub(super) const CONNECTION: &str = "TCP";
 
 /// Whose names are shown how.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    /// What was asked for: pods are shown by their own names then, and by their workload's otherwise.
-    pub(super) target: ResourceType,
+    /// Whether pods are shown by their own names, and not by their workload's.
+    pub(super) of_pods: bool,
     /// Names of this namespace are shown without it; empty: all names have one.
     pub(super) namespace: String,
 }
@@ -81,7 +84,7 @@ struct Open {
     begun: u64,
 }
 
-/// Figures of requests that have ended.
+/// Figures of requests or connections that have ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) count: u64,
@@ -93,12 +96,14 @@ pub(super) struct Tally {
     updated: u64,
 }
 
-/// Requests that have all in common that is shown of them.
+/// Requests or connections that have all in common that is shown of them.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) source: String,
     pub(super) destination: String,
+    /// Of connections [`CONNECTION`].
     pub(super) method: String,
+    /// Of connections the port of the destination.
     pub(super) path: String,
     /// [`ENCRYPTED`], or the reason why not.
     pub(super) tls: String,
@@ -117,24 +122,28 @@ impl Figures {
     }
 
     /// Counts one event. A request counts when its response has ended; one whose beginning has not been
-    /// seen does not count.
+    /// seen does not count. A connection counts when it has closed.
     pub(super) fn add(&mut self, event: &TapEvent) {
         self.now += 1;
-        let Some(Event::Http(http)) = &event.event else {
-            return;
-        };
-        match &http.event {
-            Some(HttpEvent::RequestInit(init)) => self.begin(event, init),
-            Some(HttpEvent::ResponseInit(init)) => {
-                if let Some(open) = self.open.get_mut(&id(init.id)) {
-                    open.status = Some(init.http_status);
+        match &event.event {
+            Some(Event::Http(http)) => match &http.event {
+                Some(HttpEvent::RequestInit(init)) => self.begin(event, init),
+                Some(HttpEvent::ResponseInit(init)) => {
+                    if let Some(open) = self.open.get_mut(&id(init.id)) {
+                        open.status = Some(init.http_status);
+                    }
                 }
-            }
-            Some(HttpEvent::ResponseEnd(end)) => {
-                if let Some(open) = self.open.remove(&id(end.id)) {
-                    self.end(open, end);
+                Some(HttpEvent::ResponseEnd(end)) => {
+                    if let Some(open) = self.open.remove(&id(end.id)) {
+                        self.end(open, end);
+                    }
                 }
-            }
+                None => {}
+            },
+            Some(Event::Tcp(tcp)) => match &tcp.event {
+                Some(TcpEvent::Close(close)) => self.closed(event, close),
+                Some(TcpEvent::Open(_)) | None => {}
+            },
             None => {}
         }
     }
@@ -178,27 +187,44 @@ impl Figures {
         if self.open.len() >= OPEN_MAX {
             self.forget_the_oldest_half();
         }
-        let word = tls_label(event, "tls").unwrap_or("-");
-        let reason = tls_label(event, "no_tls_reason").unwrap_or(word);
-        let encrypted = word == "true";
+        let method = method(init.method.as_ref());
+        let (key, tls) = self.key(event, method, visible(&init.path));
         let open = Open {
-            key: Key {
-                source: self.name(event.source, event.source_meta.as_ref()),
-                destination: self.name(event.destination, event.destination_meta.as_ref()),
-                method: method(init.method.as_ref()),
-                path: visible(&init.path),
-                encrypted,
-            },
+            key,
             direction: event.proxy_direction(),
-            tls: if encrypted {
-                ENCRYPTED.to_owned()
-            } else {
-                visible(reason)
-            },
+            tls,
             status: None,
             begun: self.now,
         };
         self.open.insert(id(init.id), open);
+    }
+
+    /// The row of an event, and its word for TLS.
+    fn key(&self, event: &TapEvent, method: String, path: String) -> (Key, String) {
+        let word = tls_label(event, "tls").unwrap_or("-");
+        let reason = tls_label(event, "no_tls_reason").unwrap_or(word);
+        let encrypted = word == "true";
+        let key = Key {
+            source: self.name(event.source, event.source_meta.as_ref()),
+            destination: self.name(event.destination, event.destination_meta.as_ref()),
+            method,
+            path,
+            encrypted,
+        };
+        let tls = if encrypted {
+            ENCRYPTED.to_owned()
+        } else {
+            visible(reason)
+        };
+        (key, tls)
+    }
+
+    fn closed(&mut self, event: &TapEvent, close: &Close) {
+        let port = event.destination.map(|it| format!(":{}", it.port));
+        let (key, tls) = self.key(event, CONNECTION.to_owned(), port.unwrap_or_default());
+        let succeeded = close.end() == End::Clean;
+        let duration = std_duration(close.since_open);
+        self.count(key, event.proxy_direction(), tls, succeeded, duration);
     }
 
     fn end(&mut self, open: Open, end: &ResponseEnd) {
@@ -219,10 +245,18 @@ impl Figures {
             _ => true,
         };
         let succeeded = ended && status.is_none_or(|status| status < 500);
-        let latency = end
-            .since_request_init
-            .and_then(|duration| Duration::try_from(duration).ok())
-            .unwrap_or_default();
+        let latency = std_duration(end.since_request_init);
+        self.count(key, direction, tls, succeeded, latency);
+    }
+
+    fn count(
+        &mut self,
+        key: Key,
+        direction: ProxyDirection,
+        tls: String,
+        succeeded: bool,
+        latency: Duration,
+    ) {
         if !self.rows.contains_key(&key) && self.rows.len() >= ROWS_MAX {
             self.drop_the_idlest_row();
         }
@@ -267,8 +301,7 @@ impl Figures {
     fn name(&self, address: Option<TcpAddress>, meta: Option<&EndpointMeta>) -> String {
         let none = BTreeMap::new();
         let labels = meta.map_or(&none, |meta| &meta.labels);
-        let pod = ResourceType::Workload(OwnerKind::Pod);
-        let kinds = if self.names.target == pod {
+        let kinds = if self.names.of_pods {
             vec![OwnerKind::Pod]
         } else {
             OwnerKind::ALL.to_vec()
@@ -356,6 +389,12 @@ pub(super) fn without_sources(rows: Vec<Row>) -> Vec<Row> {
 fn id(id: Option<StreamId>) -> (u32, u64) {
     let StreamId { base, stream } = id.unwrap_or_default();
     (base, stream)
+}
+
+fn std_duration(duration: Option<prost_types::Duration>) -> Duration {
+    duration
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use linkerd_names::{OwnerKind, ResourceType};
 use linkerd_proto::{
     http_types::{HttpMethod, http_method},
     tap::{
         Eos, TapEvent, eos,
         tap_event::{
-            EndpointMeta, Event, Http, ProxyDirection,
+            EndpointMeta, Event, Http, ProxyDirection, Tcp,
             http::{Event as HttpEvent, RequestInit, ResponseEnd, ResponseInit, StreamId},
+            tcp::{Close, End, Event as TcpEvent, Open},
         },
     },
 };
@@ -70,7 +70,7 @@ impl Default for Sample {
 /// Figures of the deployments in emojivoto.
 pub(super) fn figures() -> Figures {
     Figures::new(Names {
-        target: ResourceType::Workload(OwnerKind::Deployment),
+        of_pods: false,
         namespace: "emojivoto".into(),
     })
 }
@@ -110,7 +110,33 @@ impl Sample {
         }))
     }
 
+    /// The connection is open.
+    pub(super) fn opened(&self, stream: u64) -> TapEvent {
+        self.connection(TcpEvent::Open(Open {
+            id: id(stream),
+            ..Open::default()
+        }))
+    }
+
+    /// The connection has closed.
+    pub(super) fn closed(&self, stream: u64, end: End) -> TapEvent {
+        self.connection(TcpEvent::Close(Close {
+            id: id(stream),
+            since_open: self.latency.try_into().ok(),
+            end: end.into(),
+            ..Close::default()
+        }))
+    }
+
+    fn connection(&self, event: TcpEvent) -> TapEvent {
+        self.about(Event::Tcp(Tcp { event: Some(event) }))
+    }
+
     fn event(&self, event: HttpEvent) -> TapEvent {
+        self.about(Event::Http(Http { event: Some(event) }))
+    }
+
+    fn about(&self, event: Event) -> TapEvent {
         let address = |text: &str| Some(text.parse::<SocketAddr>().expect("valid").into());
         let meta = |labels: &[&[(&str, &str)]]| {
             let labels = labels.concat().into_iter();
@@ -128,7 +154,7 @@ impl Sample {
             proxy_direction: self.direction.into(),
             source_meta: meta(&[self.source, tls_of(true)]),
             destination_meta: meta(&[self.destination, tls_of(false)]),
-            event: Some(Event::Http(Http { event: Some(event) })),
+            event: Some(event),
             ..TapEvent::default()
         }
     }

@@ -11,7 +11,7 @@ use ratatui::{
 
 use super::{
     cells::{cell, fit, head, is_figure},
-    figures::{ENCRYPTED, Figures, Row},
+    figures::{CONNECTION, ENCRYPTED, Figures, Row},
     layout::{self, Layout},
     view::{Column, View},
 };
@@ -27,7 +27,7 @@ const HELP: [&str; 14] = [
     "↑ ↓ (k j)       scroll by a row",
     "PgUp PgDn       by a page; Home End (g G): all the way",
     "",
-    "A request counts when its response has ended.",
+    "A request counts when it has ended, TCP when closed.",
     "Success: no 5xx, gRPC status 0, not broken off.",
     "TLS: √ mutual TLS, or why it is plaintext.",
     "Sources hide first where there is no room.",
@@ -110,7 +110,11 @@ pub(super) fn draw(
     }
     let seen = view.scrolled(rows.len(), bottom.saturating_sub(2).into());
     if rows.is_empty() && bottom > 2 {
-        lines.write(2, "Waiting for requests to end …", Style::new());
+        lines.write(
+            2,
+            "Waiting for requests and connections to end …",
+            Style::new(),
+        );
     }
     for (y, row) in (2..bottom).zip(&rows[seen]) {
         lines.row(y, &layout, row);
@@ -191,8 +195,20 @@ impl Lines<'_> {
 
 /// What is to be known of the whole table.
 fn status(rows: &[Row], view: &View, figures: &Figures) -> String {
-    let requests: u64 = rows.iter().map(|row| row.tally.count).sum();
-    let mut parts = vec![format!("{requests} requests")];
+    let (mut requests, mut connections) = (0, 0);
+    for row in rows {
+        match row.method.as_str() {
+            CONNECTION => connections += row.tally.count,
+            _ => requests += row.tally.count,
+        }
+    }
+    let mut parts = Vec::new();
+    if requests > 0 || connections == 0 {
+        parts.push(format!("{requests} requests"));
+    }
+    if connections > 0 {
+        parts.push(format!("{connections} connections"));
+    }
     if figures.idle_rows_dropped() > 0 {
         parts.push(format!("{} idle rows dropped", figures.idle_rows_dropped()));
     }

@@ -158,9 +158,9 @@ impl Forward {
 
     pub(super) fn origin(&self, source: TlsLabel, began: Instant) -> Origin {
         let tls = match (&self.destination, source) {
-            (_, TlsLabel::Off(reason)) => Tls::Off(reason),
-            (Destination::Application(_, source), _) => source.clone(),
-            (Destination::Target(_), _) => Tls::Off(NoTls::Loopback),
+            (_, TlsLabel::Off(reason)) => TlsLabel::Off(reason),
+            (Destination::Application(_, source), _) => source.into(),
+            (Destination::Target(_), _) => TlsLabel::Off(NoTls::Loopback),
         };
         Origin {
             direction: self.destination.direction(),

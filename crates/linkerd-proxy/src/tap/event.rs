@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request, header};
-use linkerd_names::Tls;
 use linkerd_proto::{
     http_types::{Headers, HttpMethod, Scheme, headers::Header, http_method, scheme},
     tap::tap_event::EndpointMeta,
 };
+
+use crate::metrics::TlsLabel;
 
 /// Fields whose values nobody may watch.
 const REDACTED: [HeaderName; 4] = [
@@ -101,10 +102,17 @@ pub(super) fn scheme(name: &str) -> Scheme {
 }
 
 /// Adds the outcome of TLS to an end's labels.
-pub(super) fn add_tls(labels: &mut BTreeMap<String, String>, tls: &Tls) {
-    labels.insert("tls".to_owned(), tls.label().to_owned());
-    if let Some(reason) = tls.reason() {
-        labels.insert("no_tls_reason".to_owned(), reason.to_owned());
+pub(super) fn add_tls(labels: &mut BTreeMap<String, String>, tls: TlsLabel) {
+    let mut add = |key: &str, value: &str| labels.insert(key.to_owned(), value.to_owned());
+    match tls {
+        TlsLabel::On => {
+            add("tls", "true");
+        }
+        TlsLabel::Off(reason) => {
+            add("tls", reason.label());
+            add("no_tls_reason", reason.as_str());
+        }
+        TlsLabel::Unknown => {}
     }
 }
 
@@ -115,7 +123,8 @@ pub(super) fn meta(labels: &BTreeMap<String, String>) -> Option<EndpointMeta> {
     })
 }
 
-fn cut(text: &str) -> String {
+/// The beginning of a text that waits in memory.
+pub(super) fn cut(text: &str) -> String {
     text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
 }
 

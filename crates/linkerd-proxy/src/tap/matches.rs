@@ -1,4 +1,4 @@
-//! Which requests a tap wants. Entries: [`Matcher::parse`], [`Matcher::matches`]. Pure.
+//! Which requests and connections a tap wants. Entries: [`Matcher::parse`], [`Matcher::matches`]. Pure.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use linkerd_proto::{
 
 use super::event::Head;
 
-/// How deep matches may nest, and how many there may be: each is tried on every request.
+/// How deep matches may nest, and how many there may be: each is tried on everything.
 const DEPTH_MAX: usize = 16;
 const MATCHES_MAX: usize = 256;
 
@@ -80,7 +80,8 @@ pub(super) enum InvalidMatch {
 
 /// What a match is tried on.
 pub(super) struct Subject<'a> {
-    pub(super) head: &'a Head,
+    /// None of a connection.
+    pub(super) head: Option<&'a Head>,
     pub(super) source: Option<SocketAddr>,
     pub(super) destination: Option<SocketAddr>,
     pub(super) destination_labels: &'a BTreeMap<String, String>,
@@ -96,7 +97,7 @@ impl Matcher {
         parse(message, DEPTH_MAX, &mut left)
     }
 
-    /// Whether this request is wanted. What is not known matches nothing.
+    /// Whether this is wanted. What is not known matches nothing.
     pub(super) fn matches(&self, subject: &Subject<'_>) -> bool {
         match self {
             Self::All(all) => all.iter().all(|one| one.matches(subject)),
@@ -104,14 +105,20 @@ impl Matcher {
             Self::Not(not) => !not.matches(subject),
             Self::Source(peer) => subject.source.is_some_and(|address| peer.has(address)),
             Self::Destination(peer) => subject.destination.is_some_and(|address| peer.has(address)),
-            Self::Scheme(scheme) => subject.head.scheme == *scheme,
-            Self::Method(method) => subject.head.method == method.as_str(),
-            Self::Authority(text) => text.has(&subject.head.authority),
-            Self::Path(text) => text.has(&subject.head.path),
+            Self::Scheme(scheme) => subject.has(|head| head.scheme == *scheme),
+            Self::Method(method) => subject.has(|head| head.method == method.as_str()),
+            Self::Authority(text) => subject.has(|head| text.has(&head.authority)),
+            Self::Path(text) => subject.has(|head| text.has(&head.path)),
             Self::DestinationLabel { key, value } => {
                 subject.destination_labels.get(key) == Some(value)
             }
         }
+    }
+}
+
+impl Subject<'_> {
+    fn has(&self, wanted: impl FnOnce(&Head) -> bool) -> bool {
+        self.head.is_some_and(wanted)
     }
 }
 
@@ -291,7 +298,7 @@ mod tests {
         let head = Head::new(&request, "web.ns", None);
         let labels = [("pod".to_owned(), "web-1".to_owned())].into();
         let subject = Subject {
-            head: &head,
+            head: Some(&head),
             source: Some("10.1.2.3:5000".parse().unwrap()),
             destination: Some("[fd00::7]:80".parse().unwrap()),
             destination_labels: &labels,
@@ -323,6 +330,23 @@ mod tests {
         let destination = |ip, mask| matches(of(r#match::Match::Destination(net(ip, mask))));
         assert!(destination("fd00::7", 128) && destination("fd00::", 64));
         assert!(!destination("fd00::6", 128) && !destination("0.0.0.0", 0));
+    }
+
+    #[test]
+    fn a_connection_matches_by_its_ends_and_by_nothing_of_http() {
+        let labels = [("pod".to_owned(), "db-0".to_owned())].into();
+        let connection = Subject {
+            head: None,
+            source: Some("10.1.2.3:5000".parse().unwrap()),
+            destination: None,
+            destination_labels: &labels,
+        };
+        let matches = |message| Matcher::parse(message).unwrap().matches(&connection);
+        assert!(matches(label("pod", "db-0")));
+        assert!(matches(of(r#match::Match::Source(net("10.1.0.0", 16)))));
+        assert!(!matches(of(r#match::Match::Destination(net("0.0.0.0", 0)))));
+        let prefix = path(string_match::Match::Prefix(String::new()));
+        assert!(!matches(all(vec![label("pod", "db-0"), prefix])));
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! A live view of requests for whoever asks on the control port. Entries: [`Taps::begin`] on the
-//! data path, [`Server`] on the control port. While nobody asks, a request costs one relaxed load.
+//! A live view of requests and connections for whoever asks on the control port. Entries: [`Taps::begin`]
+//! and [`Taps::connection`] on the data path, [`Server`] on the control port. While nobody asks, either
+//! costs one relaxed load.
 
+mod connection;
 mod event;
 mod matches;
 mod request;
 mod server;
 mod session;
+mod watch;
 
 use std::sync::{
     Arc,
@@ -15,8 +18,10 @@ use std::sync::{
 use http::Request;
 use parking_lot::RwLock;
 
-pub(crate) use request::{Origin, Tapped};
+pub(crate) use connection::{Connection, Facts};
+pub(crate) use request::Tapped;
 pub(crate) use server::Server;
+pub(crate) use watch::Origin;
 
 use event::{Head, HeaderBounds};
 use session::Session;
@@ -61,12 +66,33 @@ impl Taps {
         if !self.is_watched() {
             return None;
         }
-        let sessions = self.sessions.read();
+        let sessions = self.sessions(|session| session.wanted.requests)?;
         let with_headers = sessions.iter().any(|session| session.with_headers);
         let head = Head::new(request, authority, with_headers.then_some(&self.headers));
         let candidates = sessions.iter().map(Arc::downgrade).collect();
-        drop(sessions);
         Some(Tapped::new(self.clone(), candidates, head, origin()))
+    }
+
+    /// Tells of a connection that carries no HTTP, when its server has been reached or cannot be; none
+    /// when nobody watches it.
+    #[inline]
+    pub(crate) fn connection<'a>(
+        &self,
+        facts: impl FnOnce() -> Facts<'a>,
+    ) -> Option<Box<Connection>> {
+        if !self.is_watched() {
+            return None;
+        }
+        let sessions = self.sessions(|session| session.wanted.connections)?;
+        Connection::open(self, sessions, &facts())
+    }
+
+    /// Those who want one kind of traffic; none when there are none.
+    fn sessions(&self, wanted: impl Fn(&Session) -> bool) -> Option<Vec<Arc<Session>>> {
+        let sessions = self.sessions.read();
+        let sessions = sessions.iter().filter(|session| wanted(session));
+        let sessions: Vec<_> = sessions.cloned().collect();
+        (!sessions.is_empty()).then_some(sessions)
     }
 
     fn add(&self, session: Arc<Session>) {
@@ -75,7 +101,7 @@ impl Taps {
         self.active.store(sessions.len(), Relaxed);
     }
 
-    /// The session sees no further requests; those that it watches it sees to their ends.
+    /// The session sees nothing further; what it watches it sees to the end.
     fn remove(&self, base: u32) {
         let mut sessions = self.sessions.write();
         sessions.retain(|session| session.base != base);

@@ -2,9 +2,7 @@
 //! [`Tapped`]; a request that is dropped on the way is reported as cancelled.
 
 use std::{
-    collections::BTreeMap,
     error::Error,
-    net::SocketAddr,
     sync::{Arc, Weak},
     time::Instant,
 };
@@ -18,8 +16,8 @@ use linkerd_proto::{
     tap::{
         Eos, TapEvent, eos,
         tap_event::{
-            self, ProxyDirection,
-            http::{Event, RequestInit, ResponseEnd, ResponseInit, StreamId},
+            self,
+            http::{Event, RequestInit, ResponseEnd, ResponseInit},
         },
     },
 };
@@ -27,19 +25,10 @@ use linkerd_proto::{
 use super::{
     Taps,
     event::{self, Head},
-    matches::Subject,
     session::Session,
+    watch::{Ends, Origin, Watch, since},
 };
-use crate::{endpoint::Endpoint, metrics::Direction};
-
-/// Where a request comes from.
-pub(crate) struct Origin {
-    pub(crate) direction: Direction,
-    pub(crate) source: Option<SocketAddr>,
-    /// What became of TLS on the client's connection.
-    pub(crate) tls: Tls,
-    pub(crate) began: Instant,
-}
+use crate::{endpoint::Endpoint, metrics::TlsLabel};
 
 /// A request and those who may watch it.
 pub(crate) struct Tapped {
@@ -47,18 +36,11 @@ pub(crate) struct Tapped {
     /// Those who have not decided yet. Weak, so that a request that waits keeps no tap open.
     candidates: Vec<Weak<Session>>,
     watches: Vec<Watch>,
-    origin: Origin,
+    ends: Ends,
     head: Head,
-    destination: Option<SocketAddr>,
-    destination_labels: BTreeMap<String, String>,
     response_began: Option<Instant>,
     response_bytes: u64,
     trailers: Option<Headers>,
-}
-
-struct Watch {
-    session: Arc<Session>,
-    id: StreamId,
 }
 
 impl Tapped {
@@ -72,10 +54,8 @@ impl Tapped {
             taps,
             candidates,
             watches: Vec::new(),
-            origin,
+            ends: Ends::new(origin),
             head,
-            destination: None,
-            destination_labels: BTreeMap::new(),
             response_began: None,
             response_bytes: 0,
             trailers: None,
@@ -85,15 +65,10 @@ impl Tapped {
     /// The request goes to `endpoint`; `tls` is the outcome on the way there. The first call lets
     /// everybody decide who watches; a later one means that another endpoint gets it after all.
     pub(crate) fn sent(&mut self, endpoint: Option<&Endpoint>, tls: Option<&Tls>) {
-        if let Some(endpoint) = endpoint {
-            self.destination = Some(endpoint.address);
-            self.destination_labels = endpoint.labels.pairs();
-        }
-        if let Some(tls) = tls {
-            event::add_tls(&mut self.destination_labels, tls);
-        }
+        self.ends.to(endpoint, tls.map(TlsLabel::from));
         for session in std::mem::take(&mut self.candidates) {
-            if let Some(watch) = session.upgrade().and_then(|session| self.decide(session)) {
+            let decide = |session| self.ends.decide(&self.taps, session, Some(&self.head));
+            if let Some(watch) = session.upgrade().and_then(decide) {
                 let headers = self.head.headers.clone();
                 let event = Event::RequestInit(RequestInit {
                     id: Some(watch.id),
@@ -117,7 +92,7 @@ impl Tapped {
             let headers = headers.clone();
             let event = Event::ResponseInit(ResponseInit {
                 id: Some(watch.id),
-                since_request_init: since(self.origin.began),
+                since_request_init: since(self.ends.origin.began),
                 http_status: status.as_u16().into(),
                 headers: headers.filter(|_| watch.session.with_headers),
             });
@@ -168,7 +143,7 @@ impl Tapped {
             let trailers = self.trailers.clone();
             let event = Event::ResponseEnd(ResponseEnd {
                 id: Some(watch.id),
-                since_request_init: since(self.origin.began),
+                since_request_init: since(self.ends.origin.began),
                 since_response_init: self.response_began.and_then(since),
                 response_bytes: self.response_bytes,
                 eos: end.map(|end| Eos { end: Some(end) }),
@@ -178,46 +153,9 @@ impl Tapped {
         }
     }
 
-    /// Whether `session` wants this request and may still have one.
-    fn decide(&self, session: Arc<Session>) -> Option<Watch> {
-        let subject = Subject {
-            head: &self.head,
-            source: self.origin.source,
-            destination: self.destination,
-            destination_labels: &self.destination_labels,
-        };
-        if !session.matcher.matches(&subject) {
-            return None;
-        }
-        let turn = session.take_turn()?;
-        if turn.is_last {
-            self.taps.remove(session.base);
-        }
-        let id = StreamId {
-            base: session.base,
-            stream: turn.number,
-        };
-        Some(Watch { session, id })
-    }
-
     fn event(&self, event: Event) -> TapEvent {
-        let mut source_labels = BTreeMap::new();
-        event::add_tls(&mut source_labels, &self.origin.tls);
-        let direction = match self.origin.direction {
-            Direction::Inbound => ProxyDirection::Inbound,
-            Direction::Outbound => ProxyDirection::Outbound,
-        };
-        TapEvent {
-            source: self.origin.source.map(Into::into),
-            source_meta: event::meta(&source_labels),
-            route_meta: None,
-            destination: self.destination.map(Into::into),
-            destination_meta: event::meta(&self.destination_labels),
-            proxy_direction: direction.into(),
-            event: Some(tap_event::Event::Http(tap_event::Http {
-                event: Some(event),
-            })),
-        }
+        let http = tap_event::Http { event: Some(event) };
+        self.ends.event(tap_event::Event::Http(http))
     }
 
     fn headers(&self, map: &HeaderMap) -> Option<Headers> {
@@ -230,9 +168,4 @@ impl Drop for Tapped {
     fn drop(&mut self) {
         self.reset(h2::Reason::CANCEL);
     }
-}
-
-/// The time since `instant`; none only if it does not fit the wire, which takes 300 billion years.
-fn since<D: TryFrom<std::time::Duration>>(instant: Instant) -> Option<D> {
-    instant.elapsed().try_into().ok()
 }

@@ -17,7 +17,7 @@ use hyper_util::{
 use linkerd_names::Identity;
 use linkerd_proto::tap::{
     ObserveRequest, TapEvent,
-    observe_request::{Extract, extract},
+    observe_request::{Extract, Traffic, extract},
     tap_server::{Tap, TapServer},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -25,7 +25,11 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService};
 use tracing::{debug, info};
 
-use super::{Taps, matches::Matcher, session::Session};
+use super::{
+    Taps,
+    matches::Matcher,
+    session::{Limit, Session, Wanted},
+};
 use crate::{
     io::Socket,
     shared::Shared,
@@ -69,7 +73,7 @@ impl Server {
                 "a tap by somebody who may not watch: refused"
             );
             Err(Status::permission_denied(
-                "only linkerd-api may watch the requests of this workload",
+                "only linkerd-api may watch this workload",
             ))
         });
         let connection = http2::Builder::new(TokioExecutor::new())
@@ -103,10 +107,18 @@ impl Tap for Server {
             limit,
             r#match,
             extract,
+            traffic,
+            limit_per_second,
         } = request.into_inner();
         if limit == 0 {
             return Err(Status::invalid_argument("limit must not be 0"));
         }
+        let limit = if limit_per_second {
+            Limit::PerSecond(limit)
+        } else {
+            Limit::Total(limit)
+        };
+        let wants = self::wants(&traffic)?;
         let wanted = r#match.ok_or_else(|| Status::invalid_argument("match is not set"))?;
         let matcher = Matcher::parse(wanted)
             .map_err(|error| Status::invalid_argument(format!("match is not valid: {error}")))?;
@@ -119,9 +131,9 @@ impl Tap for Server {
         let base = taps.next_base.fetch_add(1, Relaxed);
         let (sender, receiver) = mpsc::channel(limits.tap_events_max);
         let with_headers = wants_headers(extract);
-        let session = Session::new(base, matcher, with_headers, limit, sender);
+        let session = Session::new(base, wants, matcher, with_headers, limit, sender);
         taps.add(Arc::new(session));
-        info!(base, limit, with_headers, "a tap has begun");
+        info!(base, ?wants, ?limit, with_headers, "a tap has begun");
         Ok(Response::new(Events {
             receiver,
             taps,
@@ -129,6 +141,26 @@ impl Tap for Server {
             _slot: slot,
         }))
     }
+}
+
+/// Clients of Linkerd know requests alone, and nothing that says so.
+fn wants(traffic: &[i32]) -> Result<Wanted, Status> {
+    let mut wanted = Wanted {
+        requests: traffic.is_empty(),
+        connections: false,
+    };
+    for number in traffic {
+        match Traffic::try_from(*number) {
+            Ok(Traffic::Requests) => wanted.requests = true,
+            Ok(Traffic::Connections) => wanted.connections = true,
+            Err(_) => {
+                return Err(Status::invalid_argument(format!(
+                    "{number} is not the number of a kind of traffic"
+                )));
+            }
+        }
+    }
+    Ok(wanted)
 }
 
 fn wants_headers(extract: Option<Extract>) -> bool {

@@ -117,22 +117,24 @@ fn each_event_is_a_line_with_the_word_for_tls_and_no_line_steers_the_terminal() 
 
 #[test]
 fn wide_lines_say_who_is_at_both_ends_and_why_it_is_plaintext() {
-    let lines = |target| -> String {
+    let lines = |targets: &[ResourceType]| -> String {
         let events = all();
         [&events[1], &events[4]]
-            .map(|event| line(event, Some(target)))
+            .map(|event| line(event, Some(targets)))
             .concat()
     };
     expect![[r#"
         rsp id=1:0 proxy=out src=10.0.0.1:4000 dst=[fd00::9]:80 tls=true :status=200 latency=2000345µs src_pod=bot-1 src_ns=other dst_res=deploy/web dst_ns=shop
         end id=1:0 proxy=in  src=10.0.0.1:4000 dst=[fd00::9]:80 tls=no_proxy_tls grpc-status=NotFound duration=5µs response-length=1337B no_tls_reason=peer_sent_plaintext src_pod=bot-1 src_ns=other dst_res=deploy/web dst_ns=shop
     "#]]
-    .assert_eq(&lines(DEPLOYMENT));
-    let by_namespace = lines(ResourceType::Namespace);
+    .assert_eq(&lines(&[DEPLOYMENT]));
+    let by_namespace = lines(&[ResourceType::Namespace]);
     assert!(
         by_namespace.contains(" src_res=ns/other dst_res=ns/shop\n"),
         "{by_namespace}"
     );
+    const STATEFUL_SET: ResourceType = ResourceType::Workload(OwnerKind::StatefulSet);
+    assert_eq!(lines(&[STATEFUL_SET, DEPLOYMENT]), lines(&[DEPLOYMENT]));
 }
 
 #[test]

@@ -80,6 +80,36 @@ fn a_request_counts_when_it_has_ended_and_its_beginning_was_seen() {
 }
 
 #[test]
+fn connections_count_when_they_have_closed_by_the_port_and_are_good_unless_broken() {
+    let mut figures = figures();
+    let connection = |millis| Sample {
+        latency: Duration::from_millis(millis),
+        ..Sample::default()
+    };
+    figures.add(&connection(9).opened(1));
+    assert!(figures.rows().is_empty());
+    figures.add(&connection(9).closed(1, End::Clean));
+    for (stream, end) in [(2, End::Reset), (3, End::Error)] {
+        figures.add(&connection(20).closed(stream, end));
+    }
+    let row = only(&figures);
+    assert_eq!(
+        [&row.source, &row.destination, &row.method, &row.path],
+        ["vote-bot", "web", CONNECTION, ":8080"]
+    );
+    let Tally {
+        count,
+        successes,
+        best,
+        worst,
+        last,
+        ..
+    } = row.tally;
+    assert_eq!((count, successes), (3, 1));
+    assert_eq!([best, worst, last].map(|it| it.as_millis()), [9, 20, 20]);
+}
+
+#[test]
 fn a_request_that_both_proxies_tell_of_is_shown_once_and_by_the_clients_reason() {
     let mut figures = figures();
     let inbound = Sample {
@@ -120,9 +150,9 @@ fn plaintext_and_tls_are_never_one_row() {
 
 #[test]
 fn names_are_of_workloads_or_pods_with_foreign_namespaces_and_else_addresses() {
-    let name = |target, namespace: &str, source| {
+    let name = |of_pods, namespace: &str, source| {
         let mut figures = Figures::new(Names {
-            target,
+            of_pods,
             namespace: namespace.into(),
         });
         let sample = Sample {
@@ -132,16 +162,14 @@ fn names_are_of_workloads_or_pods_with_foreign_namespaces_and_else_addresses() {
         sample.add_to(&mut figures, 1);
         only(&figures).source
     };
-    let pod = ResourceType::Workload(OwnerKind::Pod);
-    let service = ResourceType::Service;
-    for (target, namespace, source, expected) in [
-        (service, "emojivoto", BOT, "vote-bot"),
-        (service, "other", BOT, "vote-bot.emojivoto"),
-        (service, "", BOT, "vote-bot.emojivoto"),
-        (pod, "emojivoto", BOT, "vote-bot-5d7b6c-x2x9z"),
-        (service, "emojivoto", NOBODY, "10.0.0.1"),
+    for (of_pods, namespace, source, expected) in [
+        (false, "emojivoto", BOT, "vote-bot"),
+        (false, "other", BOT, "vote-bot.emojivoto"),
+        (false, "", BOT, "vote-bot.emojivoto"),
+        (true, "emojivoto", BOT, "vote-bot-5d7b6c-x2x9z"),
+        (false, "emojivoto", NOBODY, "10.0.0.1"),
     ] {
-        assert_eq!(name(target, namespace, source), expected);
+        assert_eq!(name(of_pods, namespace, source), expected);
     }
 }
 

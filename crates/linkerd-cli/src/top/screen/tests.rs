@@ -200,7 +200,7 @@ fn before_the_first_request_it_says_what_it_waits_for() {
     Top::new(80, 5).expect(&expect![[r#"
         deploy/web -n emojivoto                                     0 requests, by COUNT
         SOURCE  DEST  METHOD  PATH  COUNT▼   BEST  WORST   LAST  SUCCESS TLS
-        Waiting for requests to end …
+        Waiting for requests and connections to end …
 
         q quit   ? help   p pause   ←→ sort by   r reverse   s sources   c clear
     "#]]);
@@ -239,7 +239,7 @@ fn the_help_names_every_key() {
                    │ ↑ ↓ (k j)       scroll by a row                        │
                    │ PgUp PgDn       by a page; Home End (g G): all the way │
                    │                                                        │
-                   │ A request counts when its response has ended.          │
+                   │ A request counts when it has ended, TCP when closed.   │
                    │ Success: no 5xx, gRPC status 0, not broken off.        │
                    │ TLS: √ mutual TLS, or why it is plaintext.             │
                    │ Sources hide first where there is no room.             │

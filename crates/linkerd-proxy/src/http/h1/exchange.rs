@@ -32,7 +32,8 @@ use crate::{
         forward::Destination,
         pool::{self, Carries, Checkout, Http1},
     },
-    io::{Socket, join},
+    io::Socket,
+    join::{Carried, join},
     metrics::{Classification, Route, TlsLabel},
     tap::Tapped,
 };
@@ -423,7 +424,8 @@ impl Connection {
             return Next::Drop;
         }
         self.out = Vec::new();
-        if let Err(error) = join(&mut self.client, &mut server.socket).await {
+        let mut carried = Carried::default();
+        if let Err(error) = join(&mut self.client, &mut server.socket, &mut carried).await {
             debug!(%error, "an upgraded connection broke");
         }
         Next::Drop
