@@ -37,23 +37,33 @@ pub struct Cluster {
     pub inject_flags: Vec<&'static str>,
 }
 
+/// Runs `test` alone on the cluster, in a namespace of its own, as [`with_namespace`] does.
+///
+/// # Errors
+/// What the test returns.
+pub fn in_namespace(name: &str, test: impl FnOnce(&Namespace) -> Result<()>) -> Result<()> {
+    on_cluster(name, |cluster| with_namespace(cluster, name, test))
+}
+
 /// Runs `test` in a namespace of its own, `e2e-<name>`, which is removed afterwards. When the test
 /// fails, the namespace's pods, events and logs are printed first. `E2E_KEEP=1` leaves it.
 ///
 /// # Errors
 /// What the test returns.
-pub fn in_namespace(name: &str, test: impl FnOnce(&Namespace) -> Result<()>) -> Result<()> {
-    on_cluster(name, |cluster| {
-        let namespace = Namespace::create(cluster, &format!("e2e-{name}"))?;
-        let outcome = test(&namespace);
-        if outcome.is_err() {
-            report(&namespace.describe());
-        }
-        if env::var_os("E2E_KEEP").is_none() {
-            namespace.delete()?;
-        }
-        outcome
-    })
+pub fn with_namespace(
+    cluster: &Cluster,
+    name: &str,
+    test: impl FnOnce(&Namespace) -> Result<()>,
+) -> Result<()> {
+    let namespace = Namespace::create(cluster, &format!("e2e-{name}"))?;
+    let outcome = test(&namespace);
+    if outcome.is_err() {
+        report(&namespace.describe());
+    }
+    if env::var_os("E2E_KEEP").is_none() {
+        namespace.delete()?;
+    }
+    outcome
 }
 
 /// Runs `test` alone on the cluster, or reports why it is skipped.
@@ -152,6 +162,17 @@ impl Cluster {
         command.args(["--linkerd-namespace", &self.control_plane_namespace]);
         run(command.args(args), "", COMMAND_TIMEOUT)
             .with_context(|| format!("linkerd {}", args.join(" ")))
+    }
+
+    /// The image of Prometheus that the cluster's own control plane has: others cannot be pulled
+    /// everywhere.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub fn prometheus_image(&self) -> Result<String> {
+        let image = "jsonpath={.spec.template.spec.containers[0].image}";
+        let deployment = "deployment/linkerd-prometheus";
+        self.kubectl(&["get", "-n", "linkerd", deployment, "-o", image])
     }
 
     /// The names of all nodes.

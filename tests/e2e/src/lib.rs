@@ -3,6 +3,7 @@
 
 mod certificate;
 mod cluster;
+mod control_plane;
 mod emojivoto;
 mod eventually;
 mod frames;
@@ -10,6 +11,7 @@ mod load;
 mod metrics;
 mod namespace;
 mod program;
+mod rolling;
 mod server;
 mod sniffer;
 mod stat;
@@ -18,7 +20,8 @@ mod watch;
 mod workload;
 
 pub use certificate::Certificate;
-pub use cluster::{Cluster, in_namespace, on_cluster};
+pub use cluster::{Cluster, in_namespace, on_cluster, with_namespace};
+pub use control_plane::with_control_plane;
 pub use emojivoto::Emojivoto;
 pub use eventually::{eventually, eventually_within};
 pub use frames::{Streams, is_tls};
@@ -26,6 +29,7 @@ pub use load::{LAST_WORDS, Load, Totals, last_words};
 pub use metrics::Metrics;
 pub use namespace::Namespace;
 pub use program::{Output, run};
+pub use rolling::{LOAD_RATE, all_served, end_all, rolling_servers, steady_load};
 pub use server::start_server;
 pub use sniffer::Sniffer;
 pub use stat::{Row, find, rows};

@@ -103,6 +103,20 @@ impl Namespace {
         Ok(())
     }
 
+    /// The same for all Deployments of the namespace.
+    ///
+    /// # Errors
+    /// When one is not after three minutes.
+    pub fn wait_until_all_ready(&self) -> Result<()> {
+        let names = self.kubectl(&[
+            "get",
+            "deployments",
+            "-o",
+            "jsonpath={.items[*].metadata.name}",
+        ])?;
+        self.wait_until_ready(&names.split_whitespace().collect::<Vec<_>>())
+    }
+
     /// Names of the pods with label `app: <app>` that are not going away.
     ///
     /// # Errors

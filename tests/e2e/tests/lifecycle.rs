@@ -40,22 +40,14 @@ fn test(cluster: &Cluster, plane: &Namespace) -> Result<()> {
         let output = cluster.linkerd(args, "")?.ok();
         output.with_context(|| format!("linkerd {}", args.join(" ")))
     };
-    let image = cluster.kubectl(&[
-        "get",
-        "deployment",
-        "-n",
-        "linkerd",
-        "linkerd-prometheus",
-        "-o",
-        "jsonpath={.spec.template.spec.containers[0].image}",
-    ])?;
+    let image = cluster.prometheus_image()?;
     let installed = say(&[
         "install",
         "--tls=optional",
         // One injector is enough for the cluster.
         "--set=injector.enabled=false",
         "--prometheus-image",
-        image.trim(),
+        &image,
     ])?;
     plane.apply(&installed)?;
     plane.wait_until_ready(&COMPONENTS)?;

@@ -1,4 +1,5 @@
-//! Brings images into every node. Entries: [`load`] for those of people, [`import`] for one node.
+//! Brings images into every node. Entries: [`load`] for those of people, [`import`] for one node,
+//! [`tag`] for another name of one that is there.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -74,6 +75,17 @@ pub(super) fn import(layout: &Layout, number: usize, archive: &Path) -> Result<(
             )
         },
     )?;
+    Ok(())
+}
+
+/// Gives an image of the nodes another name as well; it goes from an image that had that name before.
+pub(super) fn tag(layout: &Layout, nodes: usize, image: &str, name: &str) -> Result<()> {
+    for number in 1..=nodes {
+        let mut tag = ctr(layout, number);
+        tag.args(["images", "tag", "--force", image, name]);
+        command::output(&mut tag)
+            .with_context(|| format!("cannot call {image} {name} in {}", node_name(number)))?;
+    }
     Ok(())
 }
 

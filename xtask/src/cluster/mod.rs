@@ -57,6 +57,13 @@ enum Action {
         #[arg(required = true)]
         archives: Vec<PathBuf>,
     },
+    /// Give an image that every node has another name as well
+    Tag {
+        /// Its full name, such as localhost/linkerd/proxy:0.1.0
+        image: String,
+        /// The other one
+        name: String,
+    },
     /// Install what the cluster needs and build it, without starting it
     Prepare,
     /// Run a program of this machine in the network of a node
@@ -98,6 +105,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         Action::Down => down()?,
         Action::Status => return print_status(),
         Action::Load { archives } => load(&archives)?,
+        Action::Tag { image, name } => tag(&image, &name)?,
         Action::Prepare => prepare()?,
         Action::InNode { node, command } => return run_in_node(node, &command),
         Action::StopKubelet { node } => stop_kubelet(node)?,
@@ -209,6 +217,13 @@ pub(crate) fn load(archives: &[PathBuf]) -> Result<()> {
         anstream::eprintln!("{time:>8}  load {} into {nodes} nodes", archive.display());
     }
     Ok(())
+}
+
+/// Gives an image of every node of the running cluster another name as well.
+fn tag(image: &str, name: &str) -> Result<()> {
+    machine::require_root()?;
+    let layout = Layout::find()?;
+    load::tag(&layout, require_nodes(&layout)?, image, name)
 }
 
 /// Returns a command that runs a program of the machine in the network of a node; append its words.
