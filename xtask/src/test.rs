@@ -156,11 +156,13 @@ fn install_programs() -> Result<()> {
 }
 
 fn cluster_tests(keep_cluster: bool, counts: &mut Counts) -> Result<()> {
+    let helm = step("the real Helm (built once, some minutes)", helm::program)?;
     step("clear an earlier cluster", cluster::down)?;
-    let mesh = demo::on_local_cluster(&images::Options {
+    let options = images::Options {
         servers: true,
         ..images::Options::default()
-    })?;
+    };
+    let mesh = demo::on_local_cluster(&options)?;
     step("install the mesh", || mesh.install())?;
     step("inject the sample app", || mesh.inject_sample_app())?;
     let kubeconfig = mesh
@@ -170,6 +172,7 @@ fn cluster_tests(keep_cluster: bool, counts: &mut Counts) -> Result<()> {
     let environment = [
         ("E2E_KUBECONFIG", kubeconfig.display().to_string()),
         ("E2E_KUBECTL", mesh.kubectl.display().to_string()),
+        ("E2E_HELM", helm.display().to_string()),
         ("E2E_LINKERD", mesh.linkerd.display().to_string()),
         ("E2E_XTASK", std::env::current_exe()?.display().to_string()),
     ];
