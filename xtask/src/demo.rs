@@ -46,7 +46,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let started = Instant::now();
     let mesh = match (context, registry) {
         (Some(context), Some(registry)) => on_own_cluster(context, registry, plain_http)?,
-        _ => on_local_cluster(&images::Options::default())?,
+        _ => on_local_cluster(&images::Options::default(), cluster::NODES_DEFAULT)?,
     };
     step("install the mesh", || mesh.install())?;
     step("inject the sample app", || mesh.inject_sample_app())?;
@@ -57,14 +57,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Brings up a local cluster with the images that `options` name, and returns how to reach it. Go and cargo build side by
-/// side: each has phases in which it keeps one core only.
+/// Brings up a local cluster of so many nodes with the images that `options` name, and returns how to reach it. Go and
+/// cargo build side by side: each has phases in which it keeps one core only.
 ///
 /// # Errors
 /// The first step that fails.
-pub(crate) fn on_local_cluster(options: &images::Options) -> Result<Mesh> {
+pub(crate) fn on_local_cluster(options: &images::Options, nodes: usize) -> Result<Mesh> {
     let (built, up) = std::thread::scope(|scope| {
-        let up = scope.spawn(|| step("local Kubernetes", || cluster::up(cluster::NODES_DEFAULT)));
+        let up = scope.spawn(|| step("local Kubernetes", || cluster::up(nodes)));
         let built = step("images", || images::build(options));
         (built, up.join().expect("the thread only returns errors"))
     });

@@ -58,6 +58,9 @@ const LINKERD_PROXY: &str = "LINKERD2_PROXY_BIN";
 /// Names the Prometheus with which the own history of `linkerd-api` is compared.
 const PROMETHEUS: &str = "PROMETHEUS_BIN";
 
+/// Nodes of the cluster for the cluster tests: `linkerd install --ha` needs as many.
+const NODES: usize = 3;
+
 /// What cargo's test runner counted.
 #[derive(Default)]
 struct Counts {
@@ -162,7 +165,7 @@ fn cluster_tests(keep_cluster: bool, counts: &mut Counts) -> Result<()> {
         servers: true,
         ..images::Options::default()
     };
-    let mesh = demo::on_local_cluster(&options)?;
+    let mesh = demo::on_local_cluster(&options, NODES)?;
     step("install the mesh", || mesh.install())?;
     step("inject the sample app", || mesh.inject_sample_app())?;
     let kubeconfig = mesh
