@@ -5,6 +5,7 @@ mod certificates;
 mod cluster;
 mod control_plane;
 mod data_plane;
+mod high_availability;
 mod injector;
 mod leaf;
 mod pre_install;
@@ -102,6 +103,7 @@ async fn checks(global: &Global, args: &Args, report: &mut Report) -> Result<(),
         return Ok(());
     }
     control_plane::check_pods(report, &kubernetes, control_plane, &retry).await?;
+    high_availability::check(report, &kubernetes, control_plane, &retry).await;
     control_plane::check_api(report, global, &kubernetes, expected_version, &retry).await?;
     certificates::check(report, &kubernetes, control_plane, &retry).await?;
     injector::check(report, &kubernetes, control_plane, &retry).await?;

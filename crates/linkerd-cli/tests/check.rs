@@ -16,6 +16,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const NAMESPACE: &str = "/api/v1/namespaces/linkerd";
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 const COMPONENTS: &str = "/api/v1/namespaces/linkerd/pods";
+const BUDGETS: &str = "/apis/policy/v1/namespaces/linkerd/poddisruptionbudgets";
 const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
 const BUNDLE: &str = "/api/v1/namespaces/shop/configmaps/linkerd-ca-bundle";
 const SECRET: &str = "/api/v1/namespaces/shop/secrets/web-deployment-tls-linkerd-io";
@@ -322,6 +323,71 @@ fn rows_about_the_control_plane() {
         "l5d-version-cli",
         "warning",
         "v9 is expected",
+    );
+}
+
+/// The control plane with three pods of `linkerd-ca`, on these nodes, and a budget for them.
+fn highly_available(nodes: [&str; 3]) -> Cluster {
+    let mut cluster = well();
+    let label = json!({"linkerd.io/control-plane-component": "linkerd-ca"});
+    cluster.lists(
+        "/apis/apps/v1/namespaces/linkerd/deployments",
+        vec![json!({"metadata": {"name": "linkerd-ca", "labels": label},
+                    "spec": {"replicas": 3, "selector": {}, "template": {}}})],
+    );
+    let mut pods = ["linkerd-api", "linkerd-destination"]
+        .map(component)
+        .to_vec();
+    for node in nodes {
+        let mut pod = component("linkerd-ca");
+        pod["spec"] = json!({"nodeName": node, "containers": []});
+        pods.push(pod);
+    }
+    cluster.lists(COMPONENTS, pods);
+    cluster.lists(
+        BUDGETS,
+        vec![json!({"metadata": {"name": "linkerd-ca", "labels": label}})],
+    );
+    cluster
+}
+
+#[test]
+fn rows_about_high_availability() {
+    let run = highly_available(["a", "b", "c"]).run(&["check", "--proxy", "-o", "json"]);
+    assert_eq!((rows(&run), run.code), ((Vec::new(), 28), Some(0)));
+
+    let cluster = highly_available(["a", "b", "a"]);
+    only_bad(
+        cluster,
+        &[],
+        "l5d-ha-nodes",
+        "warning",
+        "2 pods of linkerd-ca are on a",
+    );
+
+    let mut cluster = highly_available(["a", "b", "c"]);
+    cluster.lists(BUDGETS, Vec::new());
+    only_bad(
+        cluster,
+        &[],
+        "l5d-ha-budgets",
+        "warning",
+        "linkerd-ca has no",
+    );
+
+    let mut cluster = highly_available(["a", "b", "c"]);
+    cluster.forbids(BUDGETS);
+    only_bad(cluster, &[], "l5d-ha-budgets", "warning", "no permission");
+
+    let mut cluster = highly_available(["a", "b", "c"]);
+    let pods = cluster.answers.get_mut(COMPONENTS).expect("there");
+    pods.1["items"][2]["status"]["conditions"][0]["status"] = json!("False");
+    only_bad(
+        cluster,
+        &[],
+        "l5d-ha-ready",
+        "warning",
+        "2 of 3 pods of linkerd-ca",
     );
 }
 

@@ -58,7 +58,10 @@ fn test(plane: &Namespace, helm: &dyn Fn(&[&str]) -> Result<String>) -> Result<(
     with_namespace(cluster, "helm-app", |app| {
         start_server(app)?;
         check(app)?;
-        let values = ["--reuse-values", "--set=destination.replicas=2"];
+        let values = [
+            "--reuse-values",
+            "--set=destination.replicas=2,podDisruptionBudget.enabled=true",
+        ];
         helm(&[&["upgrade", "linkerd", CHART], &values[..], &WAIT].concat())?;
         let destination = plane.get(&["deployment/linkerd-destination"])?;
         ensure!(destination["status"]["readyReplicas"] == 2, "{destination}");

@@ -33,6 +33,7 @@ fn every_component_is_on_three_nodes_and_gives_up_one_pod_at_a_time() -> Result<
             let check = plane.cluster.linkerd(&["check", "--wait"], "")?;
             ensure!(check.code == Some(0), "{check:?}");
             ensure!(!check.stdout.contains(['×', '‼']), "{}", check.stdout);
+            ensure!(check.stdout.contains("linkerd-ha\n"), "{}", check.stdout);
             for component in COMPONENTS {
                 one_goes_and_the_next_has_to_wait(plane, component)?;
             }

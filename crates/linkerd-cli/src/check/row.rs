@@ -15,6 +15,9 @@ pub(super) enum Row {
     PreRights,
     ExistenceNamespace,
     ExistencePods,
+    HaReady,
+    HaNodes,
+    HaBudgets,
     ApiClient,
     ApiQuery,
     /// One for each thing that `linkerd-api` depends on; it brings the description.
@@ -98,6 +101,21 @@ impl Row {
                 "l5d-existence-pods",
                 "control plane pods are ready",
                 "look at `kubectl -n <namespace> describe pods`; after an install use --wait",
+            ),
+            Self::HaReady => (
+                "l5d-ha-ready",
+                "every pod of a component that has several is ready",
+                "look at `kubectl -n <namespace> describe pods`; with --ha each needs a node of its own",
+            ),
+            Self::HaNodes => (
+                "l5d-ha-nodes",
+                "pods of one component are on different nodes",
+                "`kubectl -n <namespace> rollout restart` it; `linkerd upgrade --ha` requires it",
+            ),
+            Self::HaBudgets => (
+                "l5d-ha-budgets",
+                "a node that is drained takes one pod of a component at a time",
+                "`linkerd upgrade --ha`, or --set podDisruptionBudget.enabled=true",
             ),
             Self::ApiClient => (
                 "l5d-api-client",
@@ -221,7 +239,7 @@ mod tests {
     /// The page itself.
     const TEXT: &str = include_str!("../../../../docs/checks.md");
 
-    const ALL: [Row; 29] = [
+    const ALL: [Row; 32] = [
         Row::KubernetesClient,
         Row::KubernetesQuery,
         Row::KubernetesVersion,
@@ -230,6 +248,9 @@ mod tests {
         Row::PreRights,
         Row::ExistenceNamespace,
         Row::ExistencePods,
+        Row::HaReady,
+        Row::HaNodes,
+        Row::HaBudgets,
         Row::ApiClient,
         Row::ApiQuery,
         Row::ApiSelfCheck,
