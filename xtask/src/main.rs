@@ -14,6 +14,7 @@ mod mesh;
 mod progress;
 mod test;
 mod tidy;
+mod walk;
 mod workspace;
 
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ enum Task {
     Test(test::Args),
     /// What the data plane costs, beside others, in one run
     Bench(bench::Args),
+    /// A walk through every command, recorded for docs/walk.md; empties the local cluster
+    Walk,
     /// The house rules that no compiler checks
     Tidy,
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(args),
         Task::Test(args) => test::run(args),
         Task::Bench(args) => bench::run(args),
+        Task::Walk => walk::run(),
         Task::Tidy => tidy::tidy(&workspace::root()).map(|()| ExitCode::SUCCESS),
     };
     match result {
