@@ -90,11 +90,7 @@ impl TrustBundle {
 
 /// Whether a client that trusts these roots accepts the server's certificate `der` at `at`. The verifier is
 /// the proxies' own.
-pub(crate) fn verifies_server(
-    roots: &[CertificateDer<'static>],
-    der: &[u8],
-    at: SystemTime,
-) -> bool {
+pub(crate) fn verifies_server(roots: &[CertificateDer<'_>], der: &[u8], at: SystemTime) -> bool {
     let der = CertificateDer::from(der);
     let Ok(leaf) = EndEntityCert::try_from(&der) else {
         return false;

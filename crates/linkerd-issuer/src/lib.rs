@@ -1,8 +1,9 @@
 //! What a certificate of ours is: the root, the leaf of one workload, and the bundle of trusted roots.
 //! Entry: [`Root::generate`], [`Root::issue_leaf`], [`Root::issue_from_request`], [`Leaf::parse`],
-//! [`TrustBundle`]; [`Root::issue_webhook`] for the one certificate that is no workload's.
+//! [`TrustBundle`], [`Anchor::of`]; [`Root::issue_webhook`] for the one certificate that is no workload's.
 //! Pure: no files, no Kubernetes, no clock; whoever calls passes `now`.
 
+mod anchor;
 mod bundle;
 mod key;
 mod leaf;
@@ -13,6 +14,7 @@ mod signing;
 mod time;
 mod webhook;
 
+pub use anchor::Anchor;
 pub use bundle::{InvalidBundle, TrustBundle};
 pub use key::PrivateKey;
 pub use leaf::{InvalidLeaf, Leaf};

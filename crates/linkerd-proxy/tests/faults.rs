@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use common::{
@@ -73,6 +73,34 @@ async fn certificates_rotate_under_load_without_a_failed_request() {
         .metric(&["response_total", "no_tls_reason"])
         .await;
     assert_eq!(plain, None, "every request was encrypted");
+}
+
+#[tokio::test]
+async fn the_certificate_in_use_says_when_it_ends_and_who_vouches_for_it() {
+    let mesh = mesh(hello().await).await;
+    let folder = mesh.authority.issue("server");
+    let issued = mesh.authority.leaf("server");
+    common::identity::project(&folder, &mesh.authority.root, &issued);
+    let reloaded = ["tls_config_reload_total{status=\"reloaded\"}"];
+    mesh.server.metric_reaches(&reloaded, 2.0).await;
+    let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap().as_secs() as f64;
+    let leaf = &issued.leaf;
+    let anchor =
+        "identity_trust_anchor_expiration_timestamp_seconds{name=\"Cluster-local Managed Pod CA\"";
+    for (name, at) in [
+        (
+            "identity_cert_expiration_timestamp_seconds",
+            leaf.not_after(),
+        ),
+        ("identity_cert_renewal_timestamp_seconds", leaf.renew_at()),
+        (anchor, mesh.authority.root.not_after()),
+    ] {
+        assert_eq!(
+            mesh.server.metric(&[name]).await,
+            Some(seconds(at)),
+            "{name}"
+        );
+    }
 }
 
 #[tokio::test]

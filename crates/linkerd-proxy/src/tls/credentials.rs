@@ -10,6 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use linkerd_issuer::{Anchor, Leaf};
 use linkerd_names::Identity;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -206,6 +207,12 @@ impl Store {
     ) -> Result<(), ReloadError> {
         let credentials = self.load(contents)?;
         metrics.tls.reload(ReloadStatus::Reloaded);
+        // What is accepted and is not of our shape works, and nobody knows when it is renewed.
+        if let Ok(leaf) = Leaf::parse(&contents.certificate) {
+            let anchors = CertificateDer::pem_slice_iter(&contents.trust_anchors);
+            let anchor = Anchor::of(&leaf, anchors.filter_map(Result::ok));
+            metrics.tls.in_use(&leaf, anchor);
+        }
         let generation = credentials.generation;
         let valid_for = credentials.not_after.duration_since(SystemTime::now());
         let hours = valid_for.unwrap_or_default().as_secs() / 3_600;
