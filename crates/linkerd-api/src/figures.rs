@@ -1,4 +1,4 @@
-//! Asks for the figures of the rows of one type and sums up the answers. Entry: [`ask`].
+//! Asks for the figures of the rows of one type and sums up the answers. Entries: [`ask`], [`over_time`].
 //! Sums are rounded once, at the end, so that a row's parts make up its whole.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use linkerd_proto::public::{BasicStats, TcpStats};
 
 use crate::{
     metrics::{Metrics, MetricsError},
-    query::{self, Metric, Sample},
+    query::{self, Course, Metric, Sample, Steps},
     question::Question,
     stat_request::{Outbound, StatRequest},
     table::Key,
@@ -73,6 +73,53 @@ pub(crate) async fn ask(
         answers.add_tcp(&written, |stats| &mut stats.write_bytes);
     }
     Ok(answers.rows)
+}
+
+/// Returns the figures of [`ask`] at several times, oldest first, each of the window before it. Bytes are
+/// left out. One question after the other: each answer is large.
+///
+/// # Errors
+/// The first question without an answer.
+pub(crate) async fn over_time(
+    metrics: &Metrics,
+    request: &StatRequest,
+    steps: Steps,
+) -> Result<Vec<BTreeMap<Key, Figures>>, MetricsError> {
+    let question = Question::new(request);
+    let responses = metrics.courses(question.responses(), steps).await?;
+    let mut latencies = Vec::new();
+    for share in [0.5, 0.95, 0.99] {
+        let question = question.latency_over_window(share);
+        latencies.push(metrics.courses(question, steps).await?);
+    }
+    let open = metrics.courses(question.open_connections(), steps).await?;
+    let figures = (0..steps.count).map(|step| {
+        let mut answers = Answers {
+            group_by: question.group_by(),
+            rows: BTreeMap::new(),
+        };
+        answers.add_responses(&at(&responses, step));
+        if let [p50, p95, p99] = &latencies[..] {
+            let samples = [p50, p95, p99].map(|courses| at(courses, step));
+            let [p50, p95, p99] = &samples;
+            answers.add_latencies([p50, p95, p99], |_| true);
+        }
+        answers.add_connections(&at(&open, step));
+        answers.rows
+    });
+    Ok(figures.collect())
+}
+
+/// The values at one time.
+fn at(courses: &[Course], step: usize) -> Vec<Sample> {
+    let samples = courses.iter().filter_map(|course| {
+        let value = course.values.get(step).copied().flatten()?;
+        Some(Sample {
+            labels: course.labels.clone(),
+            value,
+        })
+    });
+    samples.collect()
 }
 
 struct Answers<'a> {

@@ -8,7 +8,7 @@ use crate::{
     history::{HISTORY_LENGTH, History},
     prometheus::{Prometheus, PrometheusError},
     promql,
-    query::{Query, Sample},
+    query::{Course, Query, Sample, Steps},
 };
 
 /// Who answers questions about metrics. Cheap to clone.
@@ -51,13 +51,40 @@ impl Metrics {
                     return Err(MetricsError::WindowTooLong(window));
                 }
                 let history = history.clone();
-                // In a large cluster it looks at many series.
-                let answer = move || history.answer(&query, SystemTime::now());
-                let answer = tokio::task::spawn_blocking(answer).await;
-                answer.map_err(MetricsError::Broken)
+                look(move || history.answer(&query, SystemTime::now())).await
             }
         }
     }
+
+    /// Returns the values of all groups at several times, the last of which is now. The own history knows
+    /// nothing of what was before it.
+    ///
+    /// # Errors
+    /// See [`MetricsError`].
+    pub(crate) async fn courses(
+        &self,
+        query: Query,
+        steps: Steps,
+    ) -> Result<Vec<Course>, MetricsError> {
+        let now = SystemTime::now();
+        match self {
+            Self::Prometheus(prometheus) => Ok(prometheus
+                .courses(&promql::render(&query), steps, now)
+                .await?),
+            Self::History(history) => {
+                let history = history.clone();
+                look(move || history.courses(&query, steps, now)).await
+            }
+        }
+    }
+}
+
+/// In a large cluster the own history looks at many series.
+async fn look<T: Send + 'static>(
+    answer: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, MetricsError> {
+    let answer = tokio::task::spawn_blocking(answer).await;
+    answer.map_err(MetricsError::Broken)
 }
 
 impl From<MetricsError> for Status {

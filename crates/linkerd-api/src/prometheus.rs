@@ -1,6 +1,10 @@
-//! The HTTP API of Prometheus, as far as we ask it: instant queries. Entry: [`Prometheus::query`].
+//! The HTTP API of Prometheus, as far as we ask it. Entries: [`Prometheus::query`], [`Prometheus::courses`].
 
-use std::{collections::BTreeMap, error::Error, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    time::{Duration, SystemTime},
+};
 
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::{StatusCode, Uri, body::Bytes};
@@ -10,7 +14,7 @@ use hyper_util::{
 };
 use serde::Deserialize;
 
-use crate::query::Sample;
+use crate::query::{Course, Sample, Steps};
 
 /// Prometheus is in the same cluster: a connection takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -95,7 +99,58 @@ impl Prometheus {
     /// # Errors
     /// See [`PrometheusError`]; each variant names the server.
     pub async fn query(&self, promql: &str) -> Result<Vec<Sample>, PrometheusError> {
-        match tokio::time::timeout(QUERY_TIMEOUT, self.ask(promql)).await {
+        let path = format!("query?query={}", percent_encode(promql));
+        match self.ask(&path).await? {
+            Data::Vector(series) => {
+                let samples = series.into_iter().map(Series::sample);
+                samples
+                    .collect::<Result<_, _>>()
+                    .map_err(|reason| self.nonsense(reason))
+            }
+            Data::Matrix(_) => Err(self.nonsense("values at several times".to_owned())),
+        }
+    }
+
+    /// Asks for the values of `promql` at several times, the last of which is `now`.
+    ///
+    /// # Errors
+    /// As [`Prometheus::query`].
+    pub(crate) async fn courses(
+        &self,
+        promql: &str,
+        steps: Steps,
+        now: SystemTime,
+    ) -> Result<Vec<Course>, PrometheusError> {
+        let end = now.duration_since(SystemTime::UNIX_EPOCH);
+        let end = end.unwrap_or_default().as_secs_f64();
+        let step = steps.length.as_secs_f64();
+        let start = end - step * (steps.count.saturating_sub(1) as f64);
+        let path = format!(
+            "query_range?query={}&start={start:.3}&end={end:.3}&step={step}",
+            percent_encode(promql)
+        );
+        match self.ask(&path).await? {
+            Data::Matrix(rows) => {
+                let courses = rows
+                    .into_iter()
+                    .map(|row| row.course(start, step, steps.count));
+                courses
+                    .collect::<Result<_, _>>()
+                    .map_err(|reason| self.nonsense(reason))
+            }
+            Data::Vector(_) => Err(self.nonsense("values at one time".to_owned())),
+        }
+    }
+
+    fn nonsense(&self, reason: String) -> PrometheusError {
+        PrometheusError::Answer {
+            url: self.url.clone(),
+            reason,
+        }
+    }
+
+    async fn ask(&self, path: &str) -> Result<Data, PrometheusError> {
+        match tokio::time::timeout(QUERY_TIMEOUT, self.ask_once(path)).await {
             Ok(answer) => answer,
             Err(_) => Err(PrometheusError::Timeout {
                 url: self.url.clone(),
@@ -103,16 +158,12 @@ impl Prometheus {
         }
     }
 
-    async fn ask(&self, promql: &str) -> Result<Vec<Sample>, PrometheusError> {
+    async fn ask_once(&self, path: &str) -> Result<Data, PrometheusError> {
         let unreachable = |error: &dyn Error| PrometheusError::Unreachable {
             url: self.url.clone(),
             reason: causes(error),
         };
-        let answer = |reason: String| PrometheusError::Answer {
-            url: self.url.clone(),
-            reason,
-        };
-        let uri = format!("{}/api/v1/query?query={}", self.url, percent_encode(promql));
+        let uri = format!("{}/api/v1/{path}", self.url);
         let uri = uri
             .parse()
             .map_err(|_| PrometheusError::Url(self.url.clone()))?;
@@ -128,23 +179,18 @@ impl Prometheus {
         let body = match body {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => {
-                return Err(answer(format!("it has more than {ANSWER_BYTES_MAX} bytes")));
+                return Err(self.nonsense(format!("it has more than {ANSWER_BYTES_MAX} bytes")));
             }
             Err(error) => return Err(unreachable(error.as_ref())),
         };
         match serde_json::from_slice::<Answer>(&body) {
-            Ok(Answer::Success {
-                data: Data::Vector(series),
-            }) if status.is_success() => series
-                .into_iter()
-                .map(|series| series.sample().map_err(answer))
-                .collect(),
+            Ok(Answer::Success { data }) if status.is_success() => Ok(data),
             Ok(Answer::Error { error }) => Err(PrometheusError::Refused {
                 url: self.url.clone(),
                 status,
                 message: error,
             }),
-            Err(error) if status.is_success() => Err(answer(error.to_string())),
+            Err(error) if status.is_success() => Err(self.nonsense(error.to_string())),
             _ => {
                 let message: String = String::from_utf8_lossy(&body).chars().take(200).collect();
                 Err(PrometheusError::Refused {
@@ -168,6 +214,7 @@ enum Answer {
 #[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
 enum Data {
     Vector(Vec<Series>),
+    Matrix(Vec<Row>),
 }
 
 #[derive(Deserialize)]
@@ -177,17 +224,52 @@ struct Series {
     value: (f64, String),
 }
 
+/// The values of one series at several times; without those times at which it has none.
+#[derive(Deserialize)]
+struct Row {
+    metric: BTreeMap<String, String>,
+    values: Vec<(f64, String)>,
+}
+
 impl Series {
     fn sample(self) -> Result<Sample, String> {
         let Self {
             metric: labels,
             value: (_, text),
         } = self;
-        let value = text
-            .parse()
-            .map_err(|_| format!("{text:?} is not a number"))?;
+        let value = number(&text)?;
         Ok(Sample { labels, value })
     }
+}
+
+impl Row {
+    fn course(self, start: f64, step: f64, count: usize) -> Result<Course, String> {
+        let Self {
+            metric: labels,
+            values,
+        } = self;
+        let mut course = vec![None; count];
+        for (at, text) in values {
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "saturates, and what is not there is passed over"
+            )]
+            let index = ((at - start) / step).round() as usize;
+            if let Some(value) = course.get_mut(index) {
+                *value = Some(number(&text)?);
+            }
+        }
+        Ok(Course {
+            labels,
+            values: course,
+        })
+    }
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not a number"))
 }
 
 /// An error and what caused it, in one line.

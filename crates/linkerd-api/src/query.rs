@@ -22,10 +22,13 @@ pub(crate) enum Metric {
     ReadBytes,
     WrittenBytes,
     StartTime,
+    CertificateEnd,
+    CertificateRenewal,
+    TrustAnchorEnd,
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Responses,
         Self::LatencyBuckets,
         Self::Connections,
@@ -33,6 +36,9 @@ impl Metric {
         Self::ReadBytes,
         Self::WrittenBytes,
         Self::StartTime,
+        Self::CertificateEnd,
+        Self::CertificateRenewal,
+        Self::TrustAnchorEnd,
     ];
 
     /// Its name at `/metrics` of a proxy.
@@ -45,6 +51,9 @@ impl Metric {
             Self::ReadBytes => "tcp_read_bytes_total",
             Self::WrittenBytes => "tcp_write_bytes_total",
             Self::StartTime => "process_start_time_seconds",
+            Self::CertificateEnd => "identity_cert_expiration_timestamp_seconds",
+            Self::CertificateRenewal => "identity_cert_renewal_timestamp_seconds",
+            Self::TrustAnchorEnd => "identity_trust_anchor_expiration_timestamp_seconds",
         }
     }
 }
@@ -124,6 +133,22 @@ impl Condition {
             Self::IsNot(unwanted) => value != unwanted,
         }
     }
+}
+
+/// Times at which a question is asked, evenly spaced up to the present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Steps {
+    pub(crate) count: usize,
+    pub(crate) length: Duration,
+}
+
+/// The values of one group at several times.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Course {
+    /// Label values by name.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// One for each time, oldest first; none where the group has none.
+    pub(crate) values: Vec<Option<f64>>,
 }
 
 /// One value of an answer.

@@ -9,7 +9,7 @@ use axum::{body::Body, http::Request};
 use http_body_util::BodyExt as _;
 use linkerd_api::{Cluster, Controller, Metrics, Pod, Prometheus, Workload, dashboard};
 use serde_json::{Value, json};
-use support::{FakePrometheus, closed_url, kubernetes, series, service, vector};
+use support::{FakePrometheus, closed_url, kubernetes, matrix, series, service, vector};
 use tower::ServiceExt as _;
 
 /// Status, headers and text of an answer.
@@ -119,6 +119,8 @@ async fn every_page_is_one_page_and_other_paths_are_none() {
         "/namespaces",
         "/api",
         "/api/no",
+        // Only the command knows who looks.
+        "/api/tap",
         "/assets/no.js",
         "/assets/..%2findex.html",
         "/assets/.gitignore",
@@ -296,8 +298,78 @@ async fn pods_have_owners_and_an_unknown_namespace_has_none() {
 }
 
 #[tokio::test]
+async fn the_past_of_a_workload_is_an_hour_by_the_minute() {
+    let prometheus = FakePrometheus::start(|query| {
+        let of = |more: &[(&str, &str)]| {
+            let all = [&[("namespace", "shop"), ("deployment", "web")], more].concat();
+            labels(&all)
+        };
+        if query.contains("histogram_quantile") {
+            return matrix(&of(&[]), 60.0, &["7"]);
+        }
+        if query.contains("response_total") {
+            let labels = of(&[("classification", "success"), ("tls", "true")]);
+            return matrix(&labels, 60.0, &["30", "NaN", "20"]);
+        }
+        let labels = of(&[("tls", "no_identity"), ("no_tls_reason", "off_cluster")]);
+        matrix(&labels, 60.0, &["3", "2"])
+    })
+    .await;
+    let path = "/api/history/shop/deployment/web";
+    let answer = ask(&shop(), &prometheus.url(), get(path)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let past = answer.json();
+    assert_eq!(past["step_seconds"], 60);
+    let [row] = past["rows"].as_array().expect("a list").as_slice() else {
+        panic!("{past:#}");
+    };
+    let last = |field: &str| {
+        let all = row[field].as_array().expect("a list");
+        assert_eq!(all.len(), 60, "{field}");
+        all[56..].to_vec()
+    };
+    let none = Value::Null;
+    assert_eq!(
+        last("success"),
+        [none.clone(), json!(30), json!(0), json!(20)]
+    );
+    assert_eq!(last("tls"), [none.clone(), json!(30), json!(0), json!(20)]);
+    assert_eq!(last("latency_ms_p99")[3], json!(7));
+    assert_eq!(last("open"), [none.clone(), none, json!(3), json!(2)]);
+    assert_eq!(last("open_tls")[2..], [json!(0), json!(0)]);
+
+    let answer = ask(&shop(), &prometheus.url(), get("/api/history")).await;
+    let past = answer.json();
+    assert_eq!(past["step_seconds"], 120);
+    assert_eq!(
+        past["rows"][0]["success"].as_array().expect("a list").len(),
+        30
+    );
+    for (path, error) in [
+        (
+            "/api/history/shop/node/web",
+            "\"node\" is no kind of workload",
+        ),
+        (
+            "/api/history/shop/deployment/no",
+            "deployment.apps \"no\" not found",
+        ),
+    ] {
+        let answer = ask(&shop(), &prometheus.url(), get(path)).await;
+        let text = answer.json()["error"].as_str().expect("text").to_owned();
+        assert!(answer.status == 404 && text.contains(error), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn without_figures_the_answer_says_why() {
-    for path in ["/api/overview", "/api/edges"] {
+    for path in [
+        "/api/overview",
+        "/api/edges",
+        "/api/history",
+        "/api/history/shop/deployment/web",
+        "/api/certificates/shop",
+    ] {
         let url = closed_url();
         let answer = ask(&shop(), &url, get(path)).await;
         assert_eq!(answer.status, 503, "{path}");

@@ -4,16 +4,19 @@ mod support;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, routing::get};
-use linkerd_api::{Cluster, History, Metrics, Pod, SERIES_MAX_DEFAULT};
+use axum::{Router, body::Body, http::Request, routing::get};
+use http_body_util::BodyExt as _;
+use linkerd_api::{Cluster, History, Metrics, Pod, SERIES_MAX_DEFAULT, Workload, dashboard};
 use linkerd_proto::public::{
     CheckResult, CheckStatus, EdgesRequest, ListPodsRequest, Resource, ResourceSelection,
     SelfCheckRequest, StatSummaryRequest, api_client::ApiClient,
 };
 use prometheus_client::registry::Registry;
-use support::{kubernetes, serve};
+use serde_json::{Value, json};
+use support::{kubernetes, serve, service};
 use tokio::net::TcpListener;
 use tonic::{Code, transport::Channel};
+use tower::ServiceExt as _;
 
 /// What the proxy of `web` says: one peer over mutual TLS, with two open connections.
 const WEB: &str = r#"# TYPE response_total counter
@@ -21,6 +24,9 @@ response_total{direction="outbound",dst_namespace="shop",dst_pod="db-1",tls="tru
 tcp_open_total{direction="outbound",peer="dst",dst_namespace="shop",dst_pod="db-1",tls="true"} 3
 tcp_open_connections{direction="outbound",peer="dst",dst_namespace="shop",dst_pod="db-1",tls="true"} 2
 process_start_time_seconds 1795921200.5
+identity_cert_expiration_timestamp_seconds 1795999999
+identity_cert_renewal_timestamp_seconds 1795950000
+identity_trust_anchor_expiration_timestamp_seconds{name="Root",serial="0A1B"} 2100000000
 "#;
 
 /// The proxy of a pod, which says `text`.
@@ -54,6 +60,12 @@ fn edges_request(window: &str) -> EdgesRequest {
 
 /// A client of a service that follows one pod, `web-1`, whose proxy is at `address`.
 async fn api(address: SocketAddr) -> ApiClient<Channel> {
+    let (cluster, metrics) = following(address);
+    serve(cluster, metrics, kubernetes()).await
+}
+
+/// A cluster with one pod, `web-1`, whose proxy is at `address`, and the history of that.
+fn following(address: SocketAddr) -> (Arc<Cluster>, Metrics) {
     let cluster = Arc::new(Cluster::default());
     let mut pod = Pod {
         phase: "Running".into(),
@@ -64,11 +76,13 @@ async fn api(address: SocketAddr) -> ApiClient<Channel> {
     let label = ("linkerd.io/control-plane-ns".into(), "linkerd".into());
     pod.labels.extend([label]);
     cluster.pods.insert(("shop".into(), "web-1".into()), pod);
+    let namespace = (String::new(), "shop".to_owned());
+    cluster.namespaces.insert(namespace, Workload::default());
     let history = History::new(SERIES_MAX_DEFAULT, &mut Registry::default());
     let (followed, following) = (cluster.clone(), history.clone());
     // Ends with the test's runtime.
     tokio::spawn(async move { following.follow(&followed, "linkerd").await });
-    serve(cluster, Metrics::History(history), kubernetes()).await
+    (cluster, Metrics::History(history))
 }
 
 async fn check(client: &mut ApiClient<Channel>) -> CheckResult {
@@ -115,6 +129,41 @@ async fn what_proxies_say_is_what_people_see() {
     assert_eq!(pods.metrics_error, "");
     assert!(pods.pods.iter().all(|pod| pod.added), "{pods:?}");
     assert_eq!(check(&mut client).await.status(), CheckStatus::Ok);
+}
+
+/// The dashboard's answer to `GET path`.
+async fn page(cluster: &Arc<Cluster>, metrics: &Metrics, path: &str) -> Value {
+    let service = service(cluster.clone(), metrics.clone(), kubernetes());
+    let request = Request::get(path).header("host", "localhost");
+    let request = request.body(Body::empty()).expect("valid");
+    let answer = dashboard(service).oneshot(request).await.expect("answered");
+    let body = answer
+        .into_body()
+        .collect()
+        .await
+        .expect("a body")
+        .to_bytes();
+    serde_json::from_slice(&body).expect("JSON")
+}
+
+#[tokio::test]
+async fn certificates_and_the_past_need_no_prometheus() {
+    let (cluster, metrics) = following(proxy(WEB).await);
+    let certificates = eventually(async || {
+        let certificates = page(&cluster, &metrics, "/api/certificates/shop").await;
+        certificates.get("web-1").is_some().then_some(certificates)
+    })
+    .await;
+    let anchor = json!({"name": "Root", "serial": "0A1B", "ends_at": 2_100_000_000});
+    assert_eq!(
+        certificates,
+        json!({"web-1": {
+            "ends_at": 1_795_999_999, "renewal_at": 1_795_950_000, "trust_anchor": anchor,
+        }})
+    );
+    // Nothing came in, and the history is some milliseconds long: there is no past yet.
+    let past = page(&cluster, &metrics, "/api/history/shop/pod/web-1").await;
+    assert_eq!(past, json!({"step_seconds": 60, "rows": []}));
 }
 
 #[tokio::test]

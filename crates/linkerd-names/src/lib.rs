@@ -4,6 +4,7 @@
 
 pub mod annotations;
 pub mod component;
+pub mod dashboard;
 pub mod env;
 pub mod identity;
 pub mod labels;

@@ -2,10 +2,12 @@
 //! Read only. It asks the same questions as the CLI does, through [`ApiService`], and knows nothing of how
 //! they are answered. Only a port-forward reaches it, so who may see it Kubernetes has decided.
 
+mod certificates;
 mod graph;
 mod guard;
 mod overview;
 mod page;
+mod past;
 mod pods;
 
 use std::{sync::Arc, time::Duration};
@@ -62,6 +64,15 @@ pub fn dashboard(service: ApiService) -> Router {
         .route("/api/overview", get(overview))
         .route("/api/edges", get(edges))
         .route("/api/pods/{namespace}", get(pods::pods))
+        .route(
+            "/api/certificates/{namespace}",
+            get(certificates::certificates),
+        )
+        .route("/api/history", get(past::all))
+        .route(
+            "/api/history/{namespace}/{kind}/{name}",
+            get(past::of_workload),
+        )
         .fallback(page::not_found)
         .layer(middleware::from_fn(guard::guard))
         .with_state(Dashboard {

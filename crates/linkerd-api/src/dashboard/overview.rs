@@ -15,7 +15,7 @@ use linkerd_proto::public::{
 use serde::Serialize;
 use tonic::{Request, Status};
 
-use crate::ApiService;
+use crate::{ApiService, cluster::Cluster};
 
 /// The window of every figure, as `linkerd stat` has it by default.
 const WINDOW: &str = "1m";
@@ -96,15 +96,7 @@ struct Connections {
 /// # Errors
 /// That of `StatSummary`.
 pub(super) async fn overview(service: &ApiService) -> Result<Overview, Status> {
-    let there_are = |kind| {
-        let objects = service.cluster.objects(kind, "", "");
-        objects.is_ok_and(|objects| !objects.is_empty())
-    };
-    let kinds = KINDS
-        .into_iter()
-        .map(ResourceType::Workload)
-        .filter(|kind| there_are(*kind));
-    let workloads = try_join_all(kinds.map(|kind| rows(service, kind)));
+    let workloads = try_join_all(kinds(&service.cluster).map(|kind| rows(service, kind)));
     let namespaces = rows(service, ResourceType::Namespace);
     let (namespaces, workloads) = tokio::try_join!(namespaces, workloads)?;
     Ok(Overview {
@@ -112,6 +104,18 @@ pub(super) async fn overview(service: &ApiService) -> Result<Overview, Status> {
         namespaces,
         workloads: workloads.into_iter().flatten().collect(),
     })
+}
+
+/// The kinds of workloads of which there are any.
+pub(super) fn kinds(cluster: &Cluster) -> impl Iterator<Item = ResourceType> {
+    let there_are = |kind: &ResourceType| {
+        let objects = cluster.objects(*kind, "", "");
+        objects.is_ok_and(|objects| !objects.is_empty())
+    };
+    KINDS
+        .into_iter()
+        .map(ResourceType::Workload)
+        .filter(there_are)
 }
 
 async fn rows(service: &ApiService, kind: ResourceType) -> Result<Vec<Row>, Status> {

@@ -1,4 +1,5 @@
-//! Answers queries from the store, with the meaning that PromQL gives to them. Entry: [`answer`].
+//! Answers queries from the store, with the meaning that PromQL gives to them. Entries: [`answer`],
+//! [`courses`].
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
@@ -9,7 +10,7 @@ use super::{
     store::{Record, Series, Store},
 };
 use crate::{
-    query::{Aggregate, Function, Query, Sample, Selector},
+    query::{Aggregate, Course, Function, Query, Sample, Selector},
     targets::Target,
 };
 
@@ -19,34 +20,59 @@ const LOOKBACK: Duration = Duration::from_secs(5 * 60);
 /// Values of a group by bound; one with the bound 0 where there are no buckets.
 type Values = Vec<(f64, f64)>;
 
+/// The values of groups at each time.
+type Groups = BTreeMap<Vec<String>, Vec<Values>>;
+
 /// Returns the value of each group that has one at `now`, in milliseconds since 1970.
 pub(super) fn answer(store: &Store, query: &Query, now: u64) -> Vec<Sample> {
-    let mut groups: BTreeMap<Vec<String>, Values> = BTreeMap::new();
-    for selector in &query.selectors {
-        let mut found = BTreeMap::new();
-        for (target, record) in store.records() {
-            collect(target, record, query, selector, now, &mut found);
-        }
-        for (key, values) in found {
-            groups.entry(key).or_insert(values);
-        }
-    }
-    let samples = groups.into_iter().map(|(key, mut values)| {
-        let labels = query.by.iter().cloned().zip(key);
-        Sample {
-            labels: labels.filter(|(_, value)| !value.is_empty()).collect(),
-            value: match query.aggregate {
-                Aggregate::Quantile(share) => {
-                    values.sort_unstable_by(|(a, _), (b, _)| a.total_cmp(b));
-                    quantile(share, &values)
-                }
-                Aggregate::Sum | Aggregate::Max => {
-                    values.first().map_or(f64::NAN, |(_, value)| *value)
-                }
-            },
-        }
+    let courses = courses(store, query, &[now]).into_iter();
+    let samples = courses.filter_map(|Course { labels, values }| {
+        let value = values.into_iter().next().flatten()?;
+        Some(Sample { labels, value })
     });
     samples.collect()
+}
+
+/// Returns the values of each group at `times`, in milliseconds since 1970, oldest first.
+pub(super) fn courses(store: &Store, query: &Query, times: &[u64]) -> Vec<Course> {
+    let mut groups = Groups::new();
+    for selector in &query.selectors {
+        let mut found = Groups::new();
+        for (target, record) in store.records() {
+            collect(target, record, query, selector, times, &mut found);
+        }
+        for (key, values) in found {
+            let known = groups
+                .entry(key)
+                .or_insert_with(|| vec![Values::new(); times.len()]);
+            for (known, values) in known.iter_mut().zip(values) {
+                if known.is_empty() {
+                    *known = values;
+                }
+            }
+        }
+    }
+    let courses = groups.into_iter().map(|(key, values)| {
+        let labels = query.by.iter().cloned().zip(key);
+        let values = values.into_iter().map(|values| aggregated(query, values));
+        Course {
+            labels: labels.filter(|(_, value)| !value.is_empty()).collect(),
+            values: values.collect(),
+        }
+    });
+    courses.collect()
+}
+
+/// None when there is no value.
+fn aggregated(query: &Query, mut values: Values) -> Option<f64> {
+    let (_, first) = *values.first()?;
+    Some(match query.aggregate {
+        Aggregate::Quantile(share) => {
+            values.sort_unstable_by(|(a, _), (b, _)| a.total_cmp(b));
+            quantile(share, &values)
+        }
+        Aggregate::Sum | Aggregate::Max => first,
+    })
 }
 
 /// Adds the values of one target's series to their groups.
@@ -55,8 +81,8 @@ fn collect(
     record: &Record,
     query: &Query,
     selector: &Selector,
-    now: u64,
-    found: &mut BTreeMap<Vec<String>, Values>,
+    times: &[u64],
+    found: &mut Groups,
 ) {
     let conditions = |(label, condition): (&String, &crate::query::Condition)| {
         let value = target.labels.get(label);
@@ -88,41 +114,81 @@ fn collect(
                 .collect()
         };
         for series in group {
-            let points = points(record, series, query.function, now);
-            let Some(value) = functions::value(query.function, &points, now) else {
-                continue;
+            let all = points(record, series, query.function, times);
+            let value_at = |now: &u64| {
+                let points = seen(record, series, query.function, &all, *now);
+                functions::value(query.function, points, *now)
             };
-            let values = found.entry(key()).or_default();
-            match values.iter_mut().find(|(bound, _)| *bound == series.bound) {
-                None => values.push((series.bound, value)),
-                Some((_, present)) if query.aggregate == Aggregate::Max => {
-                    *present = present.max(value);
+            let values: Vec<Option<f64>> = times.iter().map(value_at).collect();
+            if values.iter().all(Option::is_none) {
+                continue;
+            }
+            let known = found
+                .entry(key())
+                .or_insert_with(|| vec![Values::new(); times.len()]);
+            for (known, value) in known.iter_mut().zip(values) {
+                if let Some(value) = value {
+                    add(known, query.aggregate, series.bound, value);
                 }
-                Some((_, sum)) => *sum += value,
             }
         }
     }
 }
 
-/// The points that a function looks at.
-fn points(record: &Record, series: &Series, function: Function, now: u64) -> Vec<Point> {
-    let window = function.window().unwrap_or(LOOKBACK);
-    let begin = now.saturating_sub(u64::try_from(window.as_millis()).unwrap_or(u64::MAX));
-    let mut from = record.scrape_at(begin);
-    if function == Function::Latest {
-        let last = record.next().saturating_sub(1);
-        if !record.is_present() || series.points.end() <= last {
-            return Vec::new();
-        }
-        from = from.max(last);
+/// Adds a series' value to those of its group.
+fn add(values: &mut Values, aggregate: Aggregate, bound: f64, value: f64) {
+    match values.iter_mut().find(|(known, _)| *known == bound) {
+        None => values.push((bound, value)),
+        Some((_, present)) if aggregate == Aggregate::Max => *present = present.max(value),
+        Some((_, sum)) => *sum += value,
     }
+}
+
+/// All points that a function looks at, at any of the times.
+fn points(record: &Record, series: &Series, function: Function, times: &[u64]) -> Vec<Point> {
+    let (Some(first), Some(last)) = (times.first(), times.last()) else {
+        return Vec::new();
+    };
     let mut points = Vec::new();
+    let from = record.scrape_at(begin(function, *first));
     series.points.read(from, |scrape, value| {
-        if let Some(at) = record.time(scrape).filter(|at| *at <= now) {
+        if let Some(at) = record.time(scrape).filter(|at| at <= last) {
             points.push((at, value as f64));
         }
     });
     points
+}
+
+/// The points that a function looks at, at one time.
+fn seen<'a>(
+    record: &Record,
+    series: &Series,
+    function: Function,
+    points: &'a [Point],
+    now: u64,
+) -> &'a [Point] {
+    let mut begin = begin(function, now);
+    if function == Function::Latest {
+        // What was not in the last scrape has no value.
+        let scrape = record.scrape_at(now + 1).saturating_sub(1);
+        let gone = scrape + 1 == record.next() && !record.is_present();
+        let Some(at) = record.time(scrape) else {
+            return &[];
+        };
+        if gone || series.points.end() <= scrape {
+            return &[];
+        }
+        begin = begin.max(at);
+    }
+    let from = points.partition_point(|(at, _)| *at < begin);
+    let to = points.partition_point(|(at, _)| *at <= now);
+    points.get(from..to).unwrap_or_default()
+}
+
+/// Since when a function looks.
+fn begin(function: Function, now: u64) -> u64 {
+    let window = function.window().unwrap_or(LOOKBACK);
+    now.saturating_sub(u64::try_from(window.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::query::{Query, Sample};
+use crate::query::{Course, Query, Sample, Steps};
 use store::Store;
 
 /// How far back it goes.
@@ -86,6 +86,15 @@ impl History {
     /// Answers a query whose window is no longer than the history.
     pub(crate) fn answer(&self, query: &Query, now: SystemTime) -> Vec<Sample> {
         answer::answer(&self.store.read(), query, millis(now))
+    }
+
+    /// Answers a query at several times, the last of which is `now`. None of them is before the history.
+    pub(crate) fn courses(&self, query: &Query, steps: Steps, now: SystemTime) -> Vec<Course> {
+        let length = u64::try_from(steps.length.as_millis()).unwrap_or(u64::MAX);
+        let ago = (0..steps.count as u64).rev();
+        let times = ago.map(|steps| millis(now).saturating_sub(steps.saturating_mul(length)));
+        let times: Vec<u64> = times.collect();
+        answer::courses(&self.store.read(), query, &times)
     }
 
     /// Whether proxies are heard of.

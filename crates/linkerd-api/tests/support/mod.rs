@@ -59,13 +59,14 @@ impl Drop for FakePrometheus {
 
 /// The question in a request, decoded.
 fn query(request: &Request<hyper::body::Incoming>) -> String {
-    assert_eq!(request.uri().path(), "/api/v1/query");
-    let encoded = request
-        .uri()
-        .query()
-        .expect("a query")
-        .strip_prefix("query=")
-        .expect("first");
+    let path = request.uri().path();
+    assert!(
+        ["/api/v1/query", "/api/v1/query_range"].contains(&path),
+        "{path}"
+    );
+    let parameters = request.uri().query().expect("a query");
+    let encoded = parameters.strip_prefix("query=").expect("first");
+    let encoded = encoded.split('&').next().expect("a value");
     let mut bytes = Vec::new();
     let mut rest = encoded.bytes();
     while let Some(byte) = rest.next() {
@@ -93,6 +94,26 @@ pub(crate) fn series(labels: &[(String, String)], value: &str) -> Value {
         .map(|(name, value)| (name.clone(), json!(value)))
         .collect();
     json!({"metric": metric, "value": [1_800_000_000.123, value]})
+}
+
+/// A good answer to a question about several times: each series has the values at the last of them.
+pub(crate) fn matrix(labels: &[(String, String)], step: f64, values: &[&str]) -> Answer {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.expect("after 1970").as_secs_f64();
+    let ago = (0..values.len())
+        .rev()
+        .map(|steps| now - step * steps as f64);
+    let values: Vec<Value> = ago
+        .zip(values)
+        .map(|(at, value)| json!([at, value]))
+        .collect();
+    let labels: serde_json::Map<String, Value> = labels
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
+    let series = json!([{"metric": labels, "values": values}]);
+    let answer = json!({"status": "success", "data": {"resultType": "matrix", "result": series}});
+    (200, answer.to_string())
 }
 
 /// The URL of a port where nobody listens.

@@ -57,6 +57,49 @@ fn a_real_prometheus_answers_alike() {
     println!("{compared} values are alike");
 }
 
+#[test]
+fn the_past_is_what_was_answered_then() {
+    let mut store = Store::new(10_000);
+    let mut scrapes = (0..SCRAPES)
+        .flat_map(|scrape| (0..4).map(move |pod| (pod, scrape)))
+        .peekable();
+    let short = |query: &Query| {
+        let window = query.function.window();
+        window.is_none_or(|window| window <= Duration::from_secs(300))
+    };
+    let queries: Vec<Query> = queries().into_iter().filter(short).collect();
+    // With the minute and a half in which one pod does not answer, and the start of another.
+    let times: Vec<u64> = (0..20).map(|n| START + 1_900_005 + n * 97_000).collect();
+    let mut then = Vec::new();
+    for now in &times {
+        while let Some((pod, scrape)) = scrapes.next_if(|(pod, scrape)| at(*pod, *scrape) <= *now) {
+            say(pod, scrape, &mut store, &mut String::new());
+        }
+        then.push(
+            queries
+                .iter()
+                .map(|query| answer(&store, query, *now))
+                .collect::<Vec<_>>(),
+        );
+    }
+    let mut compared = 0;
+    for (number, query) in queries.iter().enumerate() {
+        let courses = courses(&store, query, &times);
+        for (index, now) in times.iter().enumerate() {
+            let past = courses.iter().filter_map(|course| {
+                let value = course.values[index]?;
+                let labels = course.labels.clone();
+                Some(Sample { labels, value })
+            });
+            let past: Vec<Sample> = past.collect();
+            let question = format!("{} at {now}", render(query));
+            assert_alike(&past, &then[index][number], &question);
+            compared += past.len();
+        }
+    }
+    assert!(compared > 1000, "{compared}");
+}
+
 /// Each pod has its own moment in the interval, and is not asked to the millisecond.
 fn at(pod: u64, scrape: u64) -> u64 {
     START + scrape * 10_000 + pod * 1_234 + noise(pod * 1000 + scrape) % 50
