@@ -1,19 +1,21 @@
-//! `linkerd dashboard`: the page of `linkerd-api` on a port of this machine. Entry: [`run`].
-//! Each connection of the browser is a port-forward of its own, to a pod that is ready then: when a pod goes
-//! away, the browser's next connection finds another one.
+//! `linkerd dashboard`: the page of `linkerd-api` on a port of this machine, and live requests for it.
+//! Entry: [`run`]; `serve.rs` answers the browser.
 
-use std::{process::ExitCode, time::Duration};
+mod live;
+mod serve;
+mod told;
+mod upstream;
+
+use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use linkerd_names::ports;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
     process::Command,
-    task::JoinSet,
 };
-use tracing::debug;
 
 use crate::{
     control_plane::{self, ConnectError, Forward, Kubernetes},
@@ -24,15 +26,9 @@ use crate::{
 /// Where Linkerd's dashboard is, so that bookmarks serve both.
 const PORT_DEFAULT: u16 = 50750;
 
-/// A browser keeps six to one host; some tabs and scripts besides.
-const CONNECTIONS_MAX: usize = 64;
-
 /// Asked before anything is opened.
 const FIRST_QUESTION: &[u8] =
     b"GET /api/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-
-/// When this machine has no more sockets, it is not asked for one at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Arguments of `linkerd dashboard`.
 #[derive(clap::Args, Debug)]
@@ -48,7 +44,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     port: Option<u16>,
 
-    /// Address on this machine. Whoever reaches it sees the figures, with your rights
+    /// Address on this machine. Whoever reaches it sees figures and live requests, with your rights
     #[arg(long, default_value = "localhost")]
     address: String,
 
@@ -100,8 +96,9 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
             eprintln!("No browser could be opened: {error:#}. Open the URL yourself.");
         }
     }
+    let shared = serve::Shared::new(global, kubernetes);
     tokio::select! {
-        () = serve(&listener, &kubernetes, namespace) => {}
+        () = serve::serve(&listener, &shared) => {}
         interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for Ctrl-C")?,
     }
     Ok(ExitCode::SUCCESS)
@@ -178,60 +175,6 @@ async fn open(url: &str) -> anyhow::Result<()> {
         bail!("{program} ended with {}: {}", output.status, said.trim());
     }
     Ok(())
-}
-
-/// Forwards connections, for ever. A trouble that comes again and again is told once.
-async fn serve(listener: &TcpListener, kubernetes: &Kubernetes, namespace: &str) {
-    let mut connections = JoinSet::new();
-    let mut told = String::new();
-    loop {
-        tokio::select! {
-            Some(ended) = connections.join_next() => {
-                let outcome: Result<(), String> = ended.unwrap_or_else(|panic| Err(panic.to_string()));
-                match outcome {
-                    Ok(()) => told.clear(),
-                    Err(error) if error == told => {}
-                    Err(error) => {
-                        eprintln!("{error}; the next connection is tried anew.");
-                        told = error;
-                    }
-                }
-            }
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, peer)) => {
-                    debug!(%peer, "a connection of a browser");
-                    let (kubernetes, namespace) = (kubernetes.clone(), namespace.to_owned());
-                    connections.spawn(async move { pass(stream, &kubernetes, &namespace).await });
-                }
-                Err(error) => {
-                    debug!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
-}
-
-/// Passes one connection on, to its end.
-async fn pass(browser: TcpStream, kubernetes: &Kubernetes, namespace: &str) -> Result<(), String> {
-    let forward = control_plane::forward(kubernetes, namespace, ports::DASHBOARD).await;
-    let Forward {
-        pod,
-        stream,
-        problem,
-    } = forward.map_err(|error| error.to_string())?;
-    tokio::select! {
-        biased;
-        Some(problem) = problem => Err(format!("pod {pod}: {}", problem.trim())),
-        () = copy(browser, stream) => Ok(()),
-    }
-}
-
-/// Copies until either side ends; how one ends makes no difference to a browser.
-async fn copy(mut browser: TcpStream, mut pod: impl AsyncRead + AsyncWrite + Unpin) {
-    if let Err(error) = tokio::io::copy_bidirectional(&mut browser, &mut pod).await {
-        debug!(%error, "a connection broke");
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,13 @@ use linkerd_proto::public::{
 };
 use tonic::{Code, Status, Streaming};
 
-use crate::{control_plane, global::Global, proof, selector::Selector, stdout};
+use crate::{
+    control_plane::{self, ConnectError},
+    global::Global,
+    proof,
+    selector::Selector,
+    stdout,
+};
 
 /// Which requests and connections to watch.
 #[derive(clap::Args, Debug)]
@@ -173,24 +179,34 @@ impl Events {
 /// When the control plane refuses.
 pub(crate) async fn events(
     global: &Global,
-    mut request: TapByResourceRequest,
+    request: TapByResourceRequest,
 ) -> anyhow::Result<Result<Events, ExitCode>> {
-    let connected = async {
-        let kubernetes = control_plane::kubernetes(global).await?;
-        let client = control_plane::api_client(global).await?;
-        Ok::<_, control_plane::ConnectError>((kubernetes, client))
-    };
-    let (kubernetes, mut client) = match connected.await {
-        Ok(connected) => connected,
-        Err(error) => return Ok(Err(control_plane::report(global, &error))),
-    };
+    match begin(global, request).await {
+        Ok(events) => Ok(Ok(events)),
+        Err(error) => match error.downcast::<ConnectError>() {
+            Ok(error) => Ok(Err(control_plane::report(global, &error))),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// Begins a tap.
+///
+/// # Errors
+/// [`ConnectError`] when there is no control plane, any other when it refuses.
+pub(crate) async fn begin(
+    global: &Global,
+    mut request: TapByResourceRequest,
+) -> anyhow::Result<Events> {
+    let kubernetes = control_plane::kubernetes(global).await?;
+    let mut client = control_plane::api_client(global).await?;
     request.proof = proof::prove(&kubernetes).await?.into();
     let call = client.tap_by_resource(request);
     let answer = tokio::time::timeout(control_plane::TIMEOUT, call)
         .await
         .context("tap: no answer of the control plane")?;
     match answer {
-        Ok(answer) => Ok(Ok(Events(answer.into_inner()))),
+        Ok(answer) => Ok(Events(answer.into_inner())),
         Err(status) => bail!("cannot tap: {}", text(&status)),
     }
 }

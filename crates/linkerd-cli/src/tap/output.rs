@@ -220,7 +220,7 @@ fn grpc_status(code: u32) -> String {
 }
 
 /// One object in one line, with the keys that Linkerd's own `tap -o json` has.
-pub(super) fn json(event: &TapEvent) -> String {
+pub(crate) fn json(event: &TapEvent) -> String {
     let mut object = Map::new();
     object.insert(
         "source".into(),
