@@ -108,3 +108,54 @@ export function pods() {
     pod('mysql-0', 'mysql', 'statefulset'),
   ];
 }
+
+/** What was, by the overview's own figures: `count` steps of so many seconds. */
+export function past(count, stepSeconds, only) {
+  const then = Array.from({ length: count }, (_, index) => overview(index - count));
+  const { namespaces, workloads } = then[0];
+  const rows = [...namespaces, ...workloads].filter((it) => !only || `${it.kind}/${it.name}` === only);
+  const field = (row, part, name, scale = 1) =>
+    then.map((it) => {
+      const all = [...it.namespaces, ...it.workloads];
+      const figures = all.find((other) => other.kind === row.kind && other.name === row.name)[part];
+      return figures && Math.round(figures[name] * scale);
+    });
+  return {
+    step_seconds: stepSeconds,
+    rows: rows.map((row) => ({
+      kind: row.kind,
+      namespace: row.namespace,
+      name: row.name,
+      success: field(row, 'requests', 'success', stepSeconds / 60),
+      failure: field(row, 'requests', 'failure', stepSeconds / 60),
+      tls: field(row, 'requests', 'tls', stepSeconds / 60),
+      latency_ms_p50: field(row, 'requests', 'latency_ms_p50'),
+      latency_ms_p95: field(row, 'requests', 'latency_ms_p95'),
+      latency_ms_p99: field(row, 'requests', 'latency_ms_p99'),
+      open: field(row, 'connections', 'open'),
+      open_tls: field(row, 'connections', 'open_tls'),
+    })),
+  };
+}
+
+const HOUR = 3600;
+
+/** One is fine; one should have been renewed hours ago. */
+export function certificates() {
+  const now = Math.floor(Date.now() / 1000);
+  const trust_anchor = {
+    name: 'Cluster-local Managed Pod CA',
+    serial: '4D0E6A7C1B93F2580C6A7E91D45B2F3809C1E6A2',
+    ends_at: now + 9 * 365 * 24 * HOUR + HOUR,
+  };
+  const certificate = (ends, renewal) => ({
+    ends_at: now + ends * HOUR + 60,
+    renewal_at: now + renewal * HOUR + 60,
+    trust_anchor,
+  });
+  return {
+    'web-76c4f6d9b8-2xkqz': certificate(15, 7),
+    'web-76c4f6d9b8-9dw5n': certificate(4, -4),
+    'mysql-0': certificate(20, 12),
+  };
+}

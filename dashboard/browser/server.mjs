@@ -2,7 +2,8 @@
 
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { edges, overview, pods } from './fixture.mjs';
+import { certificates, edges, overview, past, pods } from './fixture.mjs';
+import { answer as answerTap } from './tap.mjs';
 
 const DIST = new URL('../dist/', import.meta.url);
 const POLICY =
@@ -23,17 +24,30 @@ export async function serve(state) {
     if (state.empty) {
       return path === '/api/overview'
         ? { window_seconds: 60, namespaces: [], workloads: [] }
-        : { window_seconds: 600, edges: [] };
+        : { window_seconds: 600, edges: [], step_seconds: 120, rows: [] };
     }
     if (path === '/api/overview') {
       asked += 1;
       return overview(asked);
     }
-    return path === '/api/edges' ? edges() : pods();
+    if (path === '/api/edges') {
+      return edges();
+    }
+    if (path === '/api/history') {
+      return past(30, 120);
+    }
+    if (path.startsWith('/api/history/')) {
+      return past(60, 60, path.split('/').slice(-2).join('/'));
+    }
+    return path.startsWith('/api/certificates/') ? certificates() : pods();
   };
   const server = createServer(async (request, response) => {
-    const { pathname } = new URL(request.url, 'http://localhost');
+    const { pathname, searchParams } = new URL(request.url, 'http://localhost');
     response.setHeader('content-security-policy', POLICY);
+    if (pathname === '/api/tap' && request.headers['linkerd-dashboard-tap']) {
+      answerTap(state, searchParams, response);
+      return;
+    }
     if (pathname.startsWith('/api/')) {
       const body = answer(pathname);
       response.writeHead(body.error ? 503 : 200, { 'content-type': 'application/json' });
@@ -46,5 +60,9 @@ export async function serve(state) {
     response.end(content);
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { url: `http://127.0.0.1:${server.address().port}`, close: () => server.close() };
+  const close = () => {
+    server.close();
+    server.closeAllConnections();
+  };
+  return { url: `http://127.0.0.1:${server.address().port}`, close };
 }

@@ -111,7 +111,7 @@ function options(
         label: line.label,
         stroke: colour(line.colour),
         width: 2,
-        points: { show: line.values.length < 3 },
+        points: { show: (chart: uPlot) => (chart.data[0]?.length ?? 0) < 3 },
       })),
     ],
   };

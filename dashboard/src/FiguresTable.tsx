@@ -2,7 +2,7 @@
 
 import type { Row } from './api';
 import { key, milliseconds, path, percent, point, rate } from './figures';
-import { history } from './poll';
+import { history } from './past';
 import { Sparkline } from './Sparkline';
 
 interface Props {

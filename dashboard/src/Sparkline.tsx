@@ -15,6 +15,8 @@ interface Props {
 export function Sparkline({ points, figure, top }: Props) {
   const values = points.map((it) => it[figure]);
   const highest = top ?? Math.max(0, ...values.map((it) => it ?? 0));
+  const first = points[0]?.time ?? 0;
+  const span = (points.at(-1)?.time ?? 0) - first;
   const lines: string[] = [];
   let open = false;
   values.forEach((value, index) => {
@@ -22,12 +24,12 @@ export function Sparkline({ points, figure, top }: Props) {
       open = false;
       return;
     }
-    const x = values.length === 1 ? WIDTH : (index / (values.length - 1)) * WIDTH;
+    const x = span === 0 ? WIDTH : (((points[index]?.time ?? 0) - first) / span) * WIDTH;
     const y = HEIGHT - 2 - (highest === 0 ? 0 : value / highest) * (HEIGHT - 4);
-    if (!open && values.length === 1) {
+    if (!open && span === 0) {
       lines.push(`M0,${y.toFixed(1)}`);
     }
-    lines.push(`${open || values.length === 1 ? 'L' : 'M'}${x.toFixed(1)},${y.toFixed(1)}`);
+    lines.push(`${open || span === 0 ? 'L' : 'M'}${x.toFixed(1)},${y.toFixed(1)}`);
     open = true;
   });
   return (

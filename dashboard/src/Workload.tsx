@@ -1,10 +1,13 @@
-// One workload: its figures over time, its peers, its pods.
+// One workload: its figures over time, its peers, its pods and their certificates, its live requests.
 
-import type { End, Graph, Overview, Pod } from './api';
+import type { Certificate, End, Graph, Overview, Pod } from './api';
 import { Chart } from './Chart';
 import { EdgesTable } from './EdgesTable';
 import { bytesPerSecond, count, key, milliseconds, percent, point, rate, sameEnd } from './figures';
-import { history, usePolled } from './poll';
+import { Live } from './Live';
+import { history, usePast } from './past';
+import { PodsTable } from './PodsTable';
+import { usePolled } from './poll';
 import { explain } from './reasons';
 
 interface Props {
@@ -16,6 +19,11 @@ interface Props {
 export function Workload({ end, figures, graph }: Props) {
   const row = figures.workloads.find((it) => key(it) === key(end));
   const pods = usePolled<Pod[]>(`/api/pods/${encodeURIComponent(end.namespace)}`);
+  const certificates = usePolled<Record<string, Certificate>>(
+    `/api/certificates/${encodeURIComponent(end.namespace)}`,
+  );
+  const parts = [end.namespace, end.kind, end.name].map(encodeURIComponent);
+  const pastError = usePast(row && `/api/history/${parts.join('/')}`);
   const own = pods.data?.filter((it) => it.owner_kind === end.kind && it.owner_name === end.name);
   const heading = (
     <h1 tabIndex={-1}>
@@ -82,8 +90,7 @@ export function Workload({ end, figures, graph }: Props) {
       )}
       {identity && (
         <p>
-          Proves to be <code class="identity">{identity}</code>. What its certificate says and when it ends:{' '}
-          <code class="short">linkerd check --proxy</code>.
+          Proves to be <code class="identity">{identity}</code>.
         </p>
       )}
       {row && (
@@ -120,13 +127,12 @@ export function Workload({ end, figures, graph }: Props) {
           />
         </div>
       )}
+      {pastError && <p>What was before this page was opened is not known: {pastError}</p>}
       <EdgesTable caption="Inbound: who talks to it" edges={inbound} />
       <EdgesTable caption="Outbound: whom it talks to" edges={outbound} />
       {pods.error && <p class="failure">Its pods: {pods.error}</p>}
-      {own && <PodsTable pods={own} />}
-      <p>
-        Live requests: <code>linkerd tap {end.kind}/{end.name} -n {end.namespace}</code>
-      </p>
+      {own && <PodsTable pods={own} certificates={certificates.data} error={certificates.error} />}
+      <Live end={end} />
     </>
   );
 }
@@ -136,42 +142,6 @@ function Tile({ name, value }: { name: string; value: string }) {
     <div>
       <dt>{name}</dt>
       <dd>{value}</dd>
-    </div>
-  );
-}
-
-function PodsTable({ pods }: { pods: Pod[] }) {
-  if (pods.length === 0) {
-    return (
-      <>
-        <h2>Pods</h2>
-        <p>It has no pods now.</p>
-      </>
-    );
-  }
-  return (
-    <div class="scroll">
-      <table>
-        <caption>Pods</caption>
-        <thead>
-          <tr>
-            <th scope="col">Pod</th>
-            <th scope="col">Status</th>
-            <th scope="col">Address</th>
-            <th scope="col">Meshed</th>
-          </tr>
-        </thead>
-        <tbody>
-          {pods.map((pod) => (
-            <tr key={pod.name}>
-              <th scope="row">{pod.name}</th>
-              <td>{pod.status}</td>
-              <td>{pod.ip || '–'}</td>
-              <td>{pod.meshed ? 'yes' : <span class="warn">no</span>}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
     </div>
   );
 }

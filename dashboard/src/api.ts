@@ -85,6 +85,34 @@ export interface Pod {
   meshed: boolean;
 }
 
+/** What a pod's proxy proves itself by. Times are seconds since 1970. */
+export interface Certificate {
+  ends_at: number;
+  /** Null of a proxy that does not say it. */
+  renewal_at: number | null;
+  trust_anchor: { name: string; serial: string; ends_at: number } | null;
+}
+
+/** A number a step, oldest first, the last one of now; null where there was no traffic. */
+export interface Course {
+  kind: string;
+  namespace: string;
+  name: string;
+  success: (number | null)[];
+  failure: (number | null)[];
+  tls: (number | null)[];
+  latency_ms_p50: (number | null)[];
+  latency_ms_p95: (number | null)[];
+  latency_ms_p99: (number | null)[];
+  open: (number | null)[];
+  open_tls: (number | null)[];
+}
+
+export interface Past {
+  step_seconds: number;
+  rows: Course[];
+}
+
 export interface Version {
   version: string;
   control_plane_namespace: string;

@@ -17,7 +17,7 @@ export interface Point {
   tls: number | null;
 }
 
-export function point(row: Row, windowSeconds: number, time: number): Point {
+export function point(row: Pick<Row, 'requests' | 'connections'>, windowSeconds: number, time: number): Point {
   const { requests, connections } = row;
   const all = requests ? requests.success + requests.failure : 0;
   const open = connections?.open ?? 0;

@@ -8,7 +8,8 @@ import { ask, type Graph as Edges, type Overview as Figures, type Version } from
 import { Graph } from './Graph';
 import { Namespace } from './Namespace';
 import { Overview } from './Overview';
-import { remember, usePolled } from './poll';
+import { remember, usePast } from './past';
+import { usePolled } from './poll';
 import { followLinks, type Route, useRoute } from './route';
 import { apply, choose, chosen, type Theme } from './theme';
 import { Unencrypted } from './Unencrypted';
@@ -25,6 +26,8 @@ function App() {
   const figures = usePolled<Figures>('/api/overview', remember);
   const edges = usePolled<Edges>('/api/edges');
   const error = figures.error ?? edges.error;
+  // Without it the lines are shorter, and nothing else is missing. A workload's page asks for its own.
+  usePast(route.page === 'overview' || route.page === 'namespace' ? '/api/history' : undefined);
   const [version, setVersion] = useState<Version>();
   useEffect(() => {
     // Without this answer nothing is missing but a line; when others are missing, the page says so.
@@ -155,8 +158,8 @@ function Footer({ version }: { version: Version | undefined }) {
   return (
     <footer>
       {version && `Linkerd ${version.version}, control plane in namespace ${version.control_plane_namespace}. `}
-      Figures are of the last minute and renewed every ten seconds; lines begin when this page was
-      opened. Read only.
+      Figures are of the last minute and renewed every ten seconds; lines begin an hour before this page was
+      opened, as far as that is remembered. Read only.
     </footer>
   );
 }

@@ -1,13 +1,10 @@
-// Asks again and again while somebody looks, and keeps the figures since the page was opened.
+// Asks again and again while somebody looks. What came is kept in past.ts.
 
 import { useEffect, useState } from 'preact/hooks';
-import { ask, type Overview } from './api';
-import { key, type Point, point } from './figures';
+import { ask } from './api';
 
 /** The proxies' metrics are collected every ten seconds. */
 const INTERVAL_MS = 10_000;
-/** Two hours. */
-const POINTS_MAX = 720;
 
 export interface Answer<T> {
   /** The last answer; undefined before the first. */
@@ -60,31 +57,4 @@ export function usePolled<T>(path: string, seen?: (data: T) => void): Answer<T> 
     };
   }, [path]);
   return answer.path === path ? answer : {};
-}
-
-const past = new Map<string, Point[]>();
-
-/** Adds an overview to what is remembered. Objects that are gone are forgotten. */
-export function remember(overview: Overview, time = Date.now() / 1000): void {
-  const rows = [...overview.namespaces, ...overview.workloads];
-  const seen = new Set<string>();
-  for (const row of rows) {
-    const points = past.get(key(row)) ?? [];
-    points.push(point(row, overview.window_seconds, time));
-    if (points.length > POINTS_MAX) {
-      points.shift();
-    }
-    past.set(key(row), points);
-    seen.add(key(row));
-  }
-  for (const known of past.keys()) {
-    if (!seen.has(known)) {
-      past.delete(known);
-    }
-  }
-}
-
-/** The figures of an object since the page was opened, the latest last. */
-export function history(of: { kind: string; namespace: string; name: string }): Point[] {
-  return past.get(key(of)) ?? [];
 }
