@@ -5,11 +5,11 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{Cluster, Emojivoto, eventually, in_namespace, on_cluster, report, run};
+use e2e::{Cluster, Emojivoto, Namespace, eventually, in_namespace, on_cluster, report, run};
 use serde_json::Value;
 
 /// A browser that starts, and thirty pages of it.
@@ -24,9 +24,15 @@ struct Dashboard {
 
 impl Dashboard {
     fn start(cluster: &Cluster) -> Result<Self> {
+        Self::start_with(cluster, &[])
+    }
+
+    /// With flags of every command.
+    fn start_with(cluster: &Cluster, flags: &[&str]) -> Result<Self> {
         let mut program = Command::new(&cluster.linkerd)
             .env("KUBECONFIG", &cluster.kubeconfig)
             .args(["--linkerd-namespace", &cluster.control_plane_namespace])
+            .args(flags)
             .args(["dashboard", "--show", "url", "--port", "0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -47,16 +53,25 @@ impl Dashboard {
         anyhow::bail!("linkerd dashboard has printed no URL")
     }
 
-    /// Status and body of the answer to `GET path`, asked for under the name `host`.
-    fn get(&self, path: &str, host: &str) -> Result<(u16, String)> {
+    /// The connection on which `GET path` was asked for, with these headers.
+    fn ask(&self, path: &str, headers: &str) -> Result<TcpStream> {
         let mut stream = TcpStream::connect(&self.host)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"
         )?;
+        Ok(stream)
+    }
+
+    /// Status and body of the answer to `GET path`, asked for under the name `host`.
+    fn get(&self, path: &str, host: &str) -> Result<(u16, String)> {
+        self.answer(path, &format!("Host: {host}\r\n"))
+    }
+
+    fn answer(&self, path: &str, headers: &str) -> Result<(u16, String)> {
         let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
+        self.ask(path, headers)?.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
         let status = head.split(' ').nth(1).context("no status")?.parse()?;
         Ok((status, body.to_owned()))
@@ -67,6 +82,12 @@ impl Dashboard {
         ensure!(status == 200, "{path}: {status} {body}");
         Ok(serde_json::from_str(&body)?)
     }
+}
+
+/// What the page asks for when somebody watches the requests of `web`.
+fn tap(namespace: &Namespace) -> String {
+    let namespace = &namespace.name;
+    format!("/api/tap?namespace={namespace}&kind=deployment&name=web&method=&path=%2Fapi%2F")
 }
 
 impl Drop for Dashboard {
@@ -118,6 +139,122 @@ fn figures_edges_and_pods_are_answered_through_the_port_forward() -> Result<()> 
         let (status, _) = dashboard.get("/api/overview", "evil.example")?;
         ensure!(status == 421, "another name was answered with {status}");
         Ok(())
+    })
+}
+
+#[test]
+fn certificates_the_past_and_live_requests_are_on_the_page_of_a_workload() -> Result<()> {
+    in_namespace("dashboard-live", |namespace| {
+        Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
+        let dashboard = Dashboard::start(&namespace.cluster)?;
+        let own = format!("Host: {}\r\nlinkerd-dashboard-tap: 1\r\n", dashboard.host);
+        let path = tap(namespace);
+        // More than may be open at once: each ends with its connection.
+        for _ in 0..9 {
+            eventually("a request of the bot, over mutual TLS", || {
+                let stream = dashboard.ask(&path, &own)?;
+                let line = BufReader::new(stream)
+                    .lines()
+                    .map_while(Result::ok)
+                    .find(|line| line.contains("requestInitEvent"));
+                let event: Value = serde_json::from_str(&line.context("no request")?)?;
+                let to = &event["destination"]["metadata"]["deployment"];
+                ensure!(to == "web" && event["tls"] == "true", "{event:#}");
+                let asked = event["requestInitEvent"]["path"].as_str();
+                ensure!(asked.is_some_and(|it| it.starts_with("/api/")), "{event:#}");
+                Ok(())
+            })?;
+        }
+        let elsewhere = "Origin: http://evil.example\r\n";
+        for headers in [
+            format!("Host: {}\r\n", dashboard.host),
+            format!("{own}{elsewhere}"),
+            format!("{own}Sec-Fetch-Site: cross-site\r\n"),
+        ] {
+            let (status, body) = dashboard.answer(&path, &headers)?;
+            ensure!(status == 403, "{headers}: {status} {body}");
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        eventually("a certificate of each pod", || {
+            let certificates = dashboard.json(&format!("/api/certificates/{}", namespace.name))?;
+            let pods = dashboard.json(&format!("/api/pods/{}", namespace.name))?;
+            for pod in pods.as_array().context("a list")? {
+                let name = pod["name"].as_str().context("a name")?;
+                let certificate = &certificates[name];
+                let [ends, renewal, anchor] = [
+                    &certificate["ends_at"],
+                    &certificate["renewal_at"],
+                    &certificate["trust_anchor"]["ends_at"],
+                ]
+                .map(|it| it.as_u64().unwrap_or_default());
+                ensure!(
+                    now < renewal && renewal < ends && ends <= anchor,
+                    "{name}: {certificate:#}"
+                );
+                ensure!(
+                    certificate["trust_anchor"]["serial"] != "",
+                    "{certificate:#}"
+                );
+            }
+            Ok(())
+        })?;
+        for path in [
+            format!("/api/history/{}/deployment/web", namespace.name),
+            "/api/history".to_owned(),
+        ] {
+            eventually("the past of web", || {
+                let past = dashboard.json(&path)?;
+                let rows = past["rows"].as_array().context("a list")?;
+                let web = rows
+                    .iter()
+                    .find(|it| it["namespace"] == *namespace.name && it["name"] == "web");
+                let web = web.with_context(|| format!("{path}: {rows:#?}"))?;
+                let successes = web["success"].as_array().context("a list")?;
+                let secured = web["tls"].as_array().context("a list")?;
+                let last = successes.last().and_then(Value::as_u64);
+                ensure!(
+                    last > Some(0) && secured.last() == successes.last(),
+                    "{web:#}"
+                );
+                Ok(())
+            })?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn who_may_not_tap_reads_on_the_page_which_right_is_missing() -> Result<()> {
+    in_namespace("dashboard-rights", |namespace| {
+        let cluster = &namespace.cluster;
+        let control_plane = cluster.control_plane_namespace.as_str();
+        let user = format!("{}-jane", namespace.name);
+        let roles = format!(
+            "{{kind: Role, apiVersion: rbac.authorization.k8s.io/v1, metadata: {{name: {user}, namespace: \
+             {control_plane}}}, rules: [{{apiGroups: [''], resources: [pods, pods/portforward], verbs: [list, get, \
+             create]}}]}}\n---\n\
+             {{kind: RoleBinding, apiVersion: rbac.authorization.k8s.io/v1, metadata: {{name: {user}, namespace: \
+             {control_plane}}}, roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {user}}}, subjects: \
+             [{{kind: User, name: {user}, apiGroup: rbac.authorization.k8s.io}}]}}\n---\n\
+             {{kind: ClusterRoleBinding, apiVersion: rbac.authorization.k8s.io/v1, metadata: {{name: {user}}}, \
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: \
+             linkerd-{control_plane}-tap-proof}}, subjects: [{{kind: User, name: {user}, apiGroup: \
+             rbac.authorization.k8s.io}}]}}\n"
+        );
+        cluster.kubectl_with(&["apply", "-f", "-"], &roles)?;
+        let refused = || -> Result<()> {
+            let dashboard = Dashboard::start_with(cluster, &["--as", &user])?;
+            let own = format!("Host: {}\r\nlinkerd-dashboard-tap: 1\r\n", dashboard.host);
+            let (status, body) = dashboard.answer(&tap(namespace), &own)?;
+            ensure!(status == 502, "{status} {body}");
+            for word in [&user, "deployments/tap", "tap.linkerd.io", &namespace.name] {
+                ensure!(body.contains(word), "{word}: {body}");
+            }
+            Ok(())
+        };
+        let outcome = eventually("the refusal", refused);
+        cluster.kubectl_with(&["delete", "--ignore-not-found", "-f", "-"], &roles)?;
+        outcome
     })
 }
 
