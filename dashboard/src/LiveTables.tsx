@@ -74,7 +74,7 @@ export function RequestsTable({ requests }: { requests: Request[] }) {
                 {request.path}
               </td>
               <td class={request.succeeded ? 'number' : 'number problem'}>
-                {[request.status ?? '…', request.end].filter(Boolean).join(', ')}
+                {[request.status ?? (request.end ? '' : '…'), request.end].filter(Boolean).join(', ')}
               </td>
               <td class="number">{request.milliseconds === null ? '…' : latency(request.milliseconds)}</td>
               <td>

@@ -1,4 +1,4 @@
-// The events of a tap, put together to requests and added up. Entry: [`Tap`]. Pure, and bounded in memory.
+// The events of a tap, put together to requests and connections, and added up. Entry: [`Tap`]. Pure, and bounded in memory.
 
 /** One end of a request: its address, and what is known of who has that. */
 interface Side {
@@ -32,10 +32,14 @@ export interface Line {
     grpcStatusCode?: number;
     resetErrorCode?: number;
   };
+  /** A connection that carries no HTTP. */
+  connectionOpenEvent?: { id: Id; serverName?: string };
+  connectionCloseEvent?: { id: Id; sinceOpen: Span | null; end: string; endedBy?: string; error?: string };
   trouble?: { pod: string; error: string };
   ended?: string;
 }
 
+/** A request, or a connection that carries none. */
 export interface Request {
   id: string;
   /** When it was seen; milliseconds since 1970. */
@@ -43,8 +47,11 @@ export interface Request {
   direction: string;
   source: string;
   destination: string;
+  /** Of a connection [`CONNECTION`]. */
   method: string;
+  /** Of a connection whom its own TLS asks for. */
   authority: string;
+  /** Of a connection the port. */
   path: string;
   secured: boolean;
   /** Why it is plaintext; empty when it is secured. */
@@ -74,6 +81,8 @@ export interface Row {
 }
 
 export const REQUESTS_MAX = 200;
+/** What stands for the method where there is none. */
+const CONNECTION = 'TCP';
 /** The row that has been idle for longest gives way to another one. */
 const ROWS_MAX = 200;
 /** Requests that have not ended: long streams, and those whose end was lost on the way. */
@@ -112,6 +121,12 @@ export class Tap {
       }
     } else if (line.responseEndEvent) {
       this.end(line.responseEndEvent);
+    } else if (line.connectionOpenEvent) {
+      const { id, serverName } = line.connectionOpenEvent;
+      const path = `:${line.destination?.port ?? ''}`;
+      this.begin(line, { id, method: CONNECTION, authority: serverName ?? '', path }, time, 'open');
+    } else if (line.connectionCloseEvent) {
+      this.close(line.connectionCloseEvent);
     }
   }
 
@@ -129,7 +144,7 @@ export class Tap {
     return rows.sort((a, b) => b.count - a.count);
   }
 
-  private begin(line: Line, init: NonNullable<Line['requestInitEvent']>, time: number): void {
+  private begin(line: Line, init: NonNullable<Line['requestInitEvent']>, time: number, end = ''): void {
     const secured = line.tls === 'true';
     const request: Request = {
       id: id(init.id),
@@ -144,7 +159,7 @@ export class Tap {
       reason: secured ? '' : (line.noTlsReason ?? line.tls ?? 'unknown'),
       status: null,
       milliseconds: null,
-      end: '',
+      end,
       succeeded: true,
     };
     put(this.last, request.id, request, REQUESTS_MAX);
@@ -156,9 +171,6 @@ export class Tap {
     if (!request) {
       return;
     }
-    this.open.delete(request.id);
-    const { seconds, nanos } = end.sinceRequestInit ?? { seconds: 0, nanos: 0 };
-    request.milliseconds = seconds * 1000 + nanos / 1e6;
     if (end.resetErrorCode !== undefined) {
       request.end = `reset ${end.resetErrorCode}`;
     } else if (end.grpcStatusCode !== undefined) {
@@ -166,6 +178,24 @@ export class Tap {
     }
     request.succeeded =
       end.resetErrorCode === undefined && !end.grpcStatusCode && (request.status ?? 0) < 500;
+    this.finish(request, end.sinceRequestInit);
+  }
+
+  private close(close: NonNullable<Line['connectionCloseEvent']>): void {
+    const connection = this.open.get(id(close.id));
+    if (!connection) {
+      return;
+    }
+    connection.succeeded = close.end === 'clean';
+    const how = close.error ?? (close.endedBy ? `${close.end} by the ${close.endedBy}` : close.end);
+    connection.end = connection.succeeded ? 'closed' : how;
+    this.finish(connection, close.sinceOpen);
+  }
+
+  private finish(request: Request, took: Span | null): void {
+    this.open.delete(request.id);
+    const { seconds, nanos } = took ?? { seconds: 0, nanos: 0 };
+    request.milliseconds = seconds * 1000 + nanos / 1e6;
     this.count(request, request.milliseconds);
   }
 

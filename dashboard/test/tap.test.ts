@@ -78,6 +78,31 @@ test('what the proxies at both ends tell of is counted once', () => {
   expect(tapped(...both).rows().map((it) => it.count)).toEqual([3]);
 });
 
+test('a connection without HTTP is a row with its port, and counts when it has closed', () => {
+  const connection = (stream: number, close: object): Line[] => {
+    const id = { base: 1, stream };
+    const ends: Line = { source: side('web'), destination: side('db'), proxyDirection: 'OUTBOUND', tls: 'true' };
+    return [
+      { ...ends, connectionOpenEvent: { id } },
+      { ...ends, connectionCloseEvent: { id, sinceOpen: { seconds: 2, nanos: 0 }, end: 'clean', ...close } },
+    ];
+  };
+  const [open] = connection(4, {});
+  const tap = tapped(
+    connection(1, {}),
+    connection(2, { end: 'reset', endedBy: 'source' }),
+    connection(3, { end: 'error', error: 'connection refused' }),
+    [open as Line],
+  );
+  expect(tap.requests().map((it) => [it.end, it.milliseconds, it.succeeded])).toEqual([
+    ['open', null, true],
+    ['connection refused', 2000, false],
+    ['reset by the source', 2000, false],
+    ['closed', 2000, true],
+  ]);
+  expect(tap.rows().map((it) => [it.method, it.path, it.count, it.successes])).toEqual([['TCP', ':4000', 3, 1]]);
+});
+
 test('memory is bounded, and ends without a beginning and unknown kinds are passed over', () => {
   const tap = new Tap('shop');
   for (let n = 0; n < 5000; n += 1) {
@@ -88,7 +113,7 @@ test('memory is bounded, and ends without a beginning and unknown kinds are pass
       tap.add(end, n);
     }
   }
-  for (const line of [...events(9000).slice(1), { tcpOpenEvent: {} } as Line]) {
+  for (const line of [...events(9000).slice(1), { someLaterEvent: {} } as Line]) {
     tap.add(line, 0);
   }
   expect(tap.requests().length).toBe(REQUESTS_MAX);
