@@ -163,7 +163,12 @@ pub(crate) async fn installed(
                         namespace: metadata.namespace,
                         name: metadata.name.unwrap_or_default(),
                     };
-                    if object.belongs_to(namespace, namespaced, &labels) {
+                    let owned = metadata
+                        .owner_references
+                        .is_some_and(|owners| !owners.is_empty());
+                    // Kubernetes deletes it with its owner, maybe before whoever deletes what is printed.
+                    let goes_by_itself = owned && object.namespace.as_deref() == Some(namespace);
+                    if object.belongs_to(namespace, namespaced, &labels) && !goes_by_itself {
                         found.insert(object);
                     }
                 }

@@ -18,6 +18,16 @@ metadata:
   name: web-deployment-tls-linkerd-io
   namespace: shop
   labels: {linkerd.io/control-plane-ns: linkerd}
+  ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: web, uid: of-web}]
+---
+# Goes with its owner.
+apiVersion: v1
+kind: Secret
+metadata:
+  name: linkerd-api-deployment-tls-linkerd-io
+  namespace: linkerd
+  labels: {linkerd.io/control-plane-ns: linkerd}
+  ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: linkerd-api, uid: of-linkerd-api}]
 ---
 apiVersion: v1
 kind: ConfigMap

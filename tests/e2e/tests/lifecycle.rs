@@ -92,7 +92,8 @@ fn test(cluster: &Cluster, plane: &Namespace) -> Result<()> {
     );
     cluster.kubectl(&["delete", "namespace", &app.name, "--timeout=120s"])?;
 
-    cluster.kubectl_with(&DELETE, &say(&["uninstall"])?)?;
+    // As the documentation has it: whatever is not there any more is an error.
+    cluster.kubectl_with(&["delete", "-f", "-"], &say(&["uninstall"])?)?;
     let label = format!("linkerd.io/control-plane-ns={PLANE}");
     let left = cluster.kubectl(&["get", KINDS, "-A", "-l", &label, "-o", "name"])?;
     ensure!(left.trim().is_empty(), "left behind: {left}");
