@@ -209,13 +209,13 @@ fn certificates_the_past_and_live_requests_are_on_the_page_of_a_workload() -> Re
                     .iter()
                     .find(|it| it["namespace"] == *namespace.name && it["name"] == "web");
                 let web = web.with_context(|| format!("{path}: {rows:#?}"))?;
-                let successes = web["success"].as_array().context("a list")?;
-                let secured = web["tls"].as_array().context("a list")?;
-                let last = successes.last().and_then(Value::as_u64);
-                ensure!(
-                    last > Some(0) && secured.last() == successes.last(),
-                    "{web:#}"
-                );
+                let last = |name: &str| -> Result<Option<u64>> {
+                    let points = web[name].as_array().context("a list")?;
+                    Ok(points.last().and_then(Value::as_u64))
+                };
+                let (success, failure) = (last("success")?, last("failure")?);
+                let answered = success.zip(failure).map(|(good, bad)| good + bad);
+                ensure!(success > Some(0) && last("tls")? == answered, "{web:#}");
                 Ok(())
             })?;
         }
