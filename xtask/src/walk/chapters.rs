@@ -171,9 +171,8 @@ pub(super) const CHAPTERS: &[Chapter] = &[
                 "Its pods are replaced by pods without a proxy:",
             ),
             step(
-                "linkerd uninstall | kubectl delete --ignore-not-found -f -",
-                "Then the control plane goes, with all that it has made. Kubernetes removes some of that by itself \
-                 meanwhile, and kubectl need not complain:",
+                "linkerd uninstall | kubectl delete -f -",
+                "Then the control plane goes, with all that it has made:",
             ),
             step("kubectl delete namespace emojivoto", "And the application:"),
         ],

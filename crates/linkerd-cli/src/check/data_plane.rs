@@ -189,9 +189,13 @@ async fn metrics(client: &Client, pod: &Pod) -> Result<String, String> {
         let body = body.map_err(|error| causes(error.as_ref()))?.to_bytes();
         Ok(String::from_utf8_lossy(&body).into_owned())
     };
+    let mut answer = std::pin::pin!(answer);
     tokio::select! {
-        answer = answer => answer,
-        // The connection is driven here; it ends first only when it breaks.
-        ended = connection => Err(ended.err().map_or("the proxy hung up".to_owned(), |error| causes(&error))),
+        answer = &mut answer => answer,
+        // The connection is driven here. Where it has ended in order, what it has brought is still to be read.
+        ended = connection => match ended {
+            Ok(()) => answer.await,
+            Err(error) => Err(causes(&error)),
+        },
     }
 }

@@ -25,19 +25,28 @@ pub(crate) fn serve(mut connection: &TcpStream, head: &str, metrics: &str) -> Re
         derive_accept_key(key.unwrap_or_default().as_bytes())
     )?;
     let mut socket = WebSocket::from_raw_socket(connection, Role::Server, None);
-    let mut send = |channel: u8, bytes: &[u8]| {
-        let message = [&[channel], bytes].concat();
-        socket.send(Message::binary(message)).map_err(Error::other)
-    };
     for channel in [0, 1] {
-        send(channel, &PORT.to_le_bytes())?;
+        send(&mut socket, channel, &PORT.to_le_bytes())?;
+    }
+    // A client gives up a server that answers before it was asked.
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let message = socket.read().map_err(Error::other)?;
+        if let [0, bytes @ ..] = &message.into_data()[..] {
+            request.extend_from_slice(bytes);
+        }
     }
     let answer = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{metrics}",
         metrics.len()
     );
-    send(0, answer.as_bytes())?;
+    send(&mut socket, 0, answer.as_bytes())?;
     // It ends when the client has read enough.
     while socket.read().is_ok() {}
     Ok(())
+}
+
+fn send(socket: &mut WebSocket<&TcpStream>, channel: u8, bytes: &[u8]) -> Result<()> {
+    let message = [&[channel], bytes].concat();
+    socket.send(Message::binary(message)).map_err(Error::other)
 }
