@@ -79,8 +79,10 @@ impl Session {
             "stty cols {COLUMNS} rows {ROWS}; exec bash --noprofile --rcfile {} -i",
             settings.display()
         );
-        let mut script = Command::new("script");
+        // A job in the background of a script begins with Ctrl-C ignored, and so would all that it starts.
+        let mut script = Command::new("env");
         script
+            .args(["--default-signal=INT,QUIT", "script"])
             .args(["-q", "-e", "-c", &shell, "/dev/null"])
             .current_dir(folder)
             .envs(environment.iter().map(|(name, value)| (name, value)))
