@@ -82,11 +82,15 @@ impl Target {
         if !endpoints.list.is_empty() {
             return endpoints;
         }
-        let mut changes = self.endpoints.clone();
-        let some = changes.wait_for(|known| known.as_ref().is_some_and(|e| !e.list.is_empty()));
-        // Neither the bound nor a stopped lookup is an error here: the caller sees what there is.
-        drop(tokio::time::timeout(bound, some).await);
-        self.endpoints()
+        // Boxed, as it is rare: requests do not keep room for it.
+        Box::pin(async {
+            let mut changes = self.endpoints.clone();
+            let some = changes.wait_for(|known| known.as_ref().is_some_and(|e| !e.list.is_empty()));
+            // Neither the bound nor a stopped lookup is an error here: the caller sees what there is.
+            drop(tokio::time::timeout(bound, some).await);
+            self.endpoints()
+        })
+        .await
     }
 
     /// Somebody else was met at an endpoint: asks again.

@@ -23,7 +23,7 @@ use crate::{
     first::{Bounds, First, who_speaks},
     http::{
         forward::{Destination, Forward},
-        pool, server,
+        http2, pool, server,
     },
     io::{Connection, Socket, Transport},
     listener::original_destination,
@@ -31,7 +31,7 @@ use crate::{
     mux,
     shared::Shared,
     tls::{
-        Verdict,
+        REQUESTS, Verdict,
         accept::{Alert, Carries, Judgement, accept, judge, refuse},
         client_hello::{Hello, server_name},
         connect::{ConnectError, Connected},
@@ -101,7 +101,7 @@ impl Inbound {
         };
         let port = self.port(address);
         let limits = &shared.config.limits;
-        let opaque = shared.config.inbound_opaque_ports.contains(&address.port());
+        let opaque = self.is_opaque(address);
         let opening = |bytes: &[u8]| match server_name(bytes, limits.client_hello_bytes_max) {
             Hello::Incomplete => None,
             Hello::Name(name) if Identity::is_mesh_name(&name) => Some(Opening::Mesh(name)),
@@ -194,8 +194,12 @@ impl Inbound {
             }
         };
         let limits = &self.shared.config.limits;
-        let accepted = match accept(client, credentials.server.clone(), limits.accept_timeout).await
-        {
+        // Requests cannot be taken for what is not to be parsed.
+        let config = match self.is_opaque(address) {
+            true => &credentials.opaque,
+            false => &credentials.server,
+        };
+        let accepted = match accept(client, config.clone(), limits.accept_timeout).await {
             Ok(accepted) => accepted,
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
@@ -235,7 +239,19 @@ impl Inbound {
         drain: CancellationToken,
     ) {
         let peer = connection.tcp().peer_addr().ok();
+        let canonical = |peer: SocketAddr| SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let requests = http2::Streams::new(Forward {
+            shared: self.shared.clone(),
+            protocol: Protocol::Http2,
+            client: peer.map(canonical),
+            destination: Destination::Application(port.endpoint.clone(), tls.clone()),
+        });
         let served = mux::serve(connection, peer, &drain, |stream, verdict| {
+            if verdict == REQUESTS {
+                let served = Box::pin(requests.clone().serve(stream));
+                self.shared.tasks.spawn(served);
+                return;
+            }
             let (this, port, tls, drain) = (self.clone(), port.clone(), tls.clone(), drain.clone());
             let socket = Socket::new(Transport::Shared(stream));
             let client = self.metered(socket, &tls, Instant::now());
@@ -297,12 +313,10 @@ impl Inbound {
                 }
             }
         };
-        let opaque = self
-            .shared
-            .config
-            .inbound_opaque_ports
-            .contains(&address.port());
-        let protocol = if opaque { Protocol::Opaque } else { protocol };
+        let protocol = match self.is_opaque(address) {
+            true => Protocol::Opaque,
+            false => protocol,
+        };
         Some(self.forward(client, protocol, port, tls, None, drain))
     }
 
@@ -334,6 +348,11 @@ impl Inbound {
             (Protocol::Opaque, Some(server)) => self.opaque(client, port, &tls).copy(server),
             (Protocol::Opaque, None) => Box::pin(self.opaque(client, port, &tls).dial_and_copy()),
         }
+    }
+
+    fn is_opaque(&self, address: SocketAddr) -> bool {
+        let ports = &self.shared.config.inbound_opaque_ports;
+        ports.contains(&address.port())
     }
 
     fn opaque(&self, client: Socket, port: Arc<Port>, tls: &Tls) -> Opaque {

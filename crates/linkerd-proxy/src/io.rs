@@ -54,10 +54,30 @@ pub(crate) enum PassError {
     Write(io::Error),
 }
 
-struct Meter {
+/// Counts one connection: its bytes and, when dropped, how it has ended.
+pub(crate) struct Meter {
     series: Arc<TcpSeries>,
     opened: Instant,
     close: Close,
+}
+
+impl Meter {
+    pub(crate) fn new(series: Arc<TcpSeries>, opened: Instant) -> Self {
+        series.opened();
+        Self {
+            series,
+            opened,
+            close: Close::Clean,
+        }
+    }
+
+    pub(crate) fn read(&self, bytes: usize) {
+        self.series.read_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(crate) fn wrote(&self, bytes: usize) {
+        self.series.written_bytes.fetch_add(bytes as u64, Relaxed);
+    }
 }
 
 impl Socket {
@@ -71,15 +91,9 @@ impl Socket {
 
     /// Counts this connection in `series` from now on, what detection has read included.
     pub(crate) fn metered(mut self, series: Arc<TcpSeries>, opened: Instant) -> Self {
-        series.opened();
-        series
-            .read_bytes
-            .fetch_add(self.replay.len() as u64, Relaxed);
-        self.meter = Some(Meter {
-            series,
-            opened,
-            close: Close::Clean,
-        });
+        let meter = Meter::new(series, opened);
+        meter.read(self.replay.len());
+        self.meter = Some(meter);
         self
     }
 
@@ -133,7 +147,7 @@ impl Socket {
 
     fn count_read(&self, n: usize) {
         if let Some(meter) = &self.meter {
-            meter.series.read_bytes.fetch_add(n as u64, Relaxed);
+            meter.read(n);
         }
     }
 
@@ -195,6 +209,14 @@ impl Socket {
                 stream,
             },
             _ => panic!("TLS is accepted on plain connections only"),
+        }
+    }
+
+    /// The stream of a connection that others use too, before anything was read of it; else itself.
+    pub(crate) fn into_stream(self) -> Result<mux::Stream, Self> {
+        match self.transport {
+            Transport::Shared(stream) => Ok(stream),
+            transport => Err(Self { transport, ..self }),
         }
     }
 

@@ -8,17 +8,14 @@ use std::{
     time::Instant,
 };
 
-use http::Request;
-use hyper::client::conn::TrySendError;
 use tokio::time::Instant as Deadline;
 use tracing::debug;
 
 use super::{
-    body::{RequestBody, Unsent},
     error::ForwardError,
     forward::Forward,
-    pool::{Carries, Streams},
-    refused::{Kept, Refusal, refusal},
+    http2::{ClientStreams, Fault, Refusal},
+    pool::Carries,
 };
 use crate::{
     balance::Pending,
@@ -36,7 +33,7 @@ pub(super) struct Attempts {
     pub(super) last: Option<ConnectError>,
     /// An endpoint has refused the request; it is sent once more, and not by this connection.
     pub(super) was_refused: bool,
-    pub(super) avoid: Weak<Streams>,
+    pub(super) avoid: Weak<ClientStreams>,
     pub(super) deadline: Deadline,
 }
 
@@ -44,8 +41,10 @@ pub(super) struct Attempts {
 pub(super) struct FailedSend {
     pub(super) pending: Pending,
     pub(super) reused: bool,
-    pub(super) streams: Weak<Streams>,
-    pub(super) kept: Option<Kept>,
+    pub(super) streams: Weak<ClientStreams>,
+    pub(super) was_sent: bool,
+    /// What has come of its body is still there.
+    pub(super) may_go_again: bool,
 }
 
 impl Attempts {
@@ -87,65 +86,53 @@ impl Attempts {
         }
     }
 
-    /// The request, to be sent again, when that is safe: nothing of it was sent, or its endpoint says
-    /// that it was not processed.
-    pub(super) async fn again(
-        &mut self,
-        failed: FailedSend,
-        mut error: TrySendError<Request<RequestBody>>,
-    ) -> Result<Request<Unsent>, ForwardError> {
+    /// Says whether the request may be sent again: nothing of it was sent, or its endpoint says that it was
+    /// not processed.
+    ///
+    /// # Errors
+    /// It may not: the answer to its client.
+    pub(super) fn again(&mut self, failed: FailedSend, fault: Fault) -> Result<(), ForwardError> {
         let FailedSend {
             mut pending,
             reused,
             streams,
-            kept,
+            was_sent,
+            may_go_again,
         } = failed;
         let endpoint = pending.endpoint.clone();
-        let unsent = error.take_message();
-        let error = error.into_error();
         let in_time = Deadline::now() < self.deadline;
-        let again = match (unsent, kept, refusal(&error)) {
-            (Some(unsent), ..) if in_time => {
-                let (parts, body) = unsent.into_parts();
+        let again = match fault.refusal() {
+            _ if !was_sent => {
                 // A pooled connection that closed says nothing about the endpoint.
                 pending.not_sent();
                 if !reused {
                     pending.answered(Outcome::Unreachable, Instant::now());
                     self.tried.push(endpoint.clone());
-                    self.last = Some(ConnectError::Tcp(io::Error::other(error.to_string())));
+                    self.last = Some(ConnectError::Tcp(io::Error::other(fault.to_string())));
                 }
-                body.take().map(|body| Request::from_parts(parts, body))
+                true
             }
-            (_, kept, Some(refusal)) => {
+            Some(refusal) => {
                 match refusal {
                     Refusal::GoAway => pending.not_sent(),
                     Refusal::Stream => pending.answered(Outcome::Failure, Instant::now()),
                 }
-                self.was_refused = true;
                 self.avoid = streams;
                 if self.has_another(&endpoint) {
                     self.tried.push(endpoint.clone());
                 }
-                match kept {
-                    Some(kept) if in_time => kept.back(self.deadline).await,
-                    _ => None,
-                }
+                !std::mem::replace(&mut self.was_refused, true)
             }
-            _ => {
-                // The client's own end is not held against the endpoint.
-                if !error.is_user() && !error.is_canceled() {
-                    pending.answered(Outcome::Failure, Instant::now());
-                }
-                None
+            None => {
+                pending.answered(Outcome::Failure, Instant::now());
+                false
             }
         };
-        match again {
-            Some(request) => {
-                debug!(endpoint = %endpoint.address, %error, reused, "not processed; trying again");
-                Ok(request)
-            }
-            None => Err(self.broken(endpoint.address, error.into())),
+        if again && in_time && may_go_again {
+            debug!(endpoint = %endpoint.address, error = %fault, reused, "not processed; trying again");
+            return Ok(());
         }
+        Err(self.broken(endpoint.address, fault.into()))
     }
 
     /// Whether an endpoint that is well was not tried yet.

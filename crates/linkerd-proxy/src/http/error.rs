@@ -3,9 +3,8 @@
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::{
-    body::ResponseBody,
     headers::ERROR,
-    refused::{Refusal, refusal},
+    http2::{Fault, Refusal},
 };
 use crate::{endpoints::Census, tls::connect::ConnectError};
 
@@ -63,18 +62,16 @@ impl ForwardError {
         let Self::Broken { source, .. } = self else {
             return None;
         };
-        if refusal(source.as_ref()) == Some(Refusal::GoAway) {
-            return Some(h2::Reason::REFUSED_STREAM);
+        let fault: &Fault = source.downcast_ref()?;
+        match fault.refusal() {
+            Some(Refusal::GoAway) => Some(h2::Reason::REFUSED_STREAM),
+            _ => fault.reset(),
         }
-        let error: &h2::Error = source.source()?.downcast_ref()?;
-        error
-            .reason()
-            .filter(|_| error.is_reset() && error.is_remote())
     }
 
     /// The answer to the client.
-    pub(super) fn response(&self, is_grpc: bool) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::empty());
+    pub(super) fn response(&self, is_grpc: bool) -> Response<()> {
+        let mut response = Response::new(());
         let text = self.to_string();
         if is_grpc {
             let headers: &mut HeaderMap = response.headers_mut();

@@ -1,24 +1,17 @@
-//! One request from the client's connection to an endpoint and its response back. Entry: [`Forward::handle`].
-//! Another endpoint is tried only when nothing of the request was sent, and once when its endpoint says that
-//! it was not processed.
+//! Where requests go, and how they are counted; what HTTP/1 and HTTP/2 have in common. Entries:
+//! [`Forward::reach`], [`Forward::known_route`].
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use http::{HeaderMap, Method, Request, Response, Uri, Version, header, uri};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, Request, Uri, Version, header, uri};
 use linkerd_names::{NoTls, Tls};
 use tokio::time::timeout_at;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::{
-    attempts::{Attempts, FailedSend},
-    body::{Record, RequestBody, ResponseBody, Unsent},
-    classify,
+    attempts::Attempts,
     error::ForwardError,
-    headers, orig_proto,
-    pool::{self, Carries, Checkout, Connection},
-    refused::Kept,
+    pool::{self, Checkout},
 };
 use crate::{
     balance::{self, Pending},
@@ -29,7 +22,7 @@ use crate::{
     endpoints::Endpoints,
     metrics::{Direction, Route, RouteKey, TlsLabel},
     shared::Shared,
-    tap::{Origin, Tapped},
+    tap::Origin,
     tls::connect::ConnectError,
 };
 
@@ -59,94 +52,12 @@ impl Destination {
     }
 
     /// Whether the client is a proxy of the mesh.
-    fn is_mesh_client(&self) -> bool {
+    pub(super) fn is_mesh_client(&self) -> bool {
         matches!(self, Self::Application(_, Tls::On(_)))
     }
 }
 
 impl Forward {
-    /// Answers one request, by the endpoint's response or by an error of ours.
-    ///
-    /// # Errors
-    /// The endpoint has reset the stream instead of an answer: HTTP/2 passes the reason on.
-    pub(crate) async fn handle(
-        &self,
-        mut request: Request<Incoming>,
-    ) -> Result<Response<ResponseBody>, h2::Error> {
-        let started = Instant::now();
-        let is_grpc = is_grpc(request.headers());
-        let is_http2 = request.version() == Version::HTTP_2;
-        let is_connect = request.method() == Method::CONNECT;
-        let client = is_connect.then(|| hyper::upgrade::on(&mut request));
-        let source = self.source(headers::is_probe(request.headers()));
-        let carried = self.destination.is_mesh_client() && orig_proto::unpack(&mut request);
-        headers::strip_request(request.headers_mut());
-        let authority = self.authority(&mut request);
-        let taps = &self.shared.taps;
-        let mut tapped = taps.begin(&request, &authority, || self.origin(source, started));
-        match self
-            .send(request, &authority, source, started, &mut tapped)
-            .await
-        {
-            Ok(Sent {
-                mut response,
-                route,
-                pending,
-                lease,
-            }) => {
-                let status = response.status();
-                if let (true, Some(client)) = (status.is_success(), client) {
-                    self.tunnel(client, hyper::upgrade::on(&mut response));
-                }
-                let (mut parts, body) = response.into_parts();
-                headers::strip_response(&mut parts.headers);
-                if carried {
-                    orig_proto::pack(&mut parts);
-                }
-                if let Some(tapped) = &mut tapped {
-                    tapped.responded(status, &parts.headers);
-                }
-                let record = Record {
-                    route,
-                    status,
-                    grpc_status: classify::grpc_status(&parts.headers),
-                    started,
-                    first_data: None,
-                    pending,
-                    tapped,
-                };
-                let body = ResponseBody::new(body, record, Some(lease));
-                Ok(Response::from_parts(parts, body))
-            }
-            Err(Failed { error, route }) => {
-                let direction = self.destination.direction().as_str();
-                if self.shared.failures.may_tell() {
-                    info!(%authority, direction, %error, "request failed");
-                } else {
-                    debug!(%authority, direction, %error, "request failed");
-                }
-                let response = error.response(is_grpc);
-                let grpc_status = classify::grpc_status(response.headers());
-                route.request_ended();
-                route.response_ended(
-                    crate::metrics::Classification::Failure,
-                    response.status().as_u16(),
-                    grpc_status,
-                    started.elapsed(),
-                );
-                if let Some(mut tapped) = tapped {
-                    tapped.sent(None, None);
-                    tapped.responded(response.status(), response.headers());
-                    tapped.ended(grpc_status);
-                }
-                match error.reset() {
-                    Some(reason) if is_http2 => Err(reason.into()),
-                    _ => Ok(response),
-                }
-            }
-        }
-    }
-
     /// What became of TLS between the client and us.
     pub(super) fn source(&self, is_probe: bool) -> TlsLabel {
         match &self.destination {
@@ -171,16 +82,13 @@ impl Forward {
     }
 
     /// The label `authority`: as the client wrote it. Also gives an HTTP/2 request the one it needs.
-    fn authority(&self, request: &mut Request<Incoming>) -> Arc<str> {
+    pub(super) fn authority(&self, request: &mut Request<()>, known: Option<&Known>) -> Arc<str> {
         if let Some(authority) = request.uri().authority() {
-            return authority.as_str().into();
+            return Known::authority(known, authority.as_str());
         }
-        let host = request
-            .headers()
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
-        let authority: Arc<str> = match (host, &self.destination) {
-            (Some(host), _) => host.into(),
+        let host = request.headers().get(header::HOST);
+        let authority = match (host.and_then(|host| host.to_str().ok()), &self.destination) {
+            (Some(host), _) => Known::authority(known, host),
             (None, Destination::Target(target)) => target.address.to_string().into(),
             (None, Destination::Application(endpoint, _)) => endpoint.address.to_string().into(),
         };
@@ -191,88 +99,6 @@ impl Forward {
             *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         }
         authority
-    }
-
-    async fn send(
-        &self,
-        request: Request<Incoming>,
-        authority: &Arc<str>,
-        source: TlsLabel,
-        started: Instant,
-        tapped: &mut Option<Box<Tapped>>,
-    ) -> Result<Sent, Failed> {
-        let carries = match request.version() {
-            Version::HTTP_2 => Carries::Http2,
-            _ => Carries::OrigProto,
-        };
-        let endpoints = self.endpoints().await;
-        let mut attempts = Attempts::new(self, carries, endpoints, started);
-        let mut request = request.map(Unsent::from);
-        loop {
-            let (mut pending, checkout) = match self.reach(&mut attempts).await {
-                Ok(reached) => reached,
-                Err(error) => {
-                    let route = self.route(authority, source, attempts.last(), None);
-                    return Err(Failed { error, route });
-                }
-            };
-            let endpoint = pending.endpoint.clone();
-            let Checkout {
-                tls,
-                reused,
-                connection: Connection::Hyper(connection),
-            } = checkout
-            else {
-                unreachable!("only our own HTTP/1 has connections of its own");
-            };
-            let route = self.route(authority, source, Some(&endpoint), Some(&tls));
-            if let Some(tapped) = tapped {
-                tapped.sent(Some(&endpoint), Some(&tls));
-            }
-            pending.sent(Instant::now());
-            let streams = connection.streams();
-            let (outgoing, kept) = self.outgoing(request, &route, &attempts);
-            let error = match connection.send(outgoing, &endpoint).await {
-                Ok((response, lease)) => {
-                    return Ok(Sent {
-                        response,
-                        route,
-                        pending,
-                        lease,
-                    });
-                }
-                Err(error) => error,
-            };
-            let failed = FailedSend {
-                pending,
-                reused,
-                streams,
-                kept,
-            };
-            request = match attempts.again(failed, error).await {
-                Ok(request) => request,
-                Err(error) => return Err(Failed { error, route }),
-            };
-        }
-    }
-
-    /// What is sent, and what is kept for the one time that it may be refused.
-    fn outgoing(
-        &self,
-        request: Request<Unsent>,
-        route: &Arc<Route>,
-        attempts: &Attempts,
-    ) -> (Request<RequestBody>, Option<Kept>) {
-        if attempts.carries == Carries::Http2 && !attempts.was_refused {
-            let bytes_max = self.shared.config.limits.h2_kept_bytes_max;
-            let (outgoing, kept) = Kept::of(request, route.clone(), bytes_max);
-            (outgoing, Some(kept))
-        } else {
-            (
-                request.map(|body| RequestBody::new(body, route.clone())),
-                None,
-            )
-        }
     }
 
     /// A connection to an endpoint; those that cannot be reached are added to the ones tried.
@@ -301,8 +127,22 @@ impl Forward {
                 return Err(attempts.failed());
             };
             let endpoint = pending.endpoint.clone();
-            let checkout = pool::checkout(&self.shared, direction, &endpoint, *carries, avoid);
-            match timeout_at(attempts.deadline, checkout).await {
+            let ready = pool::ready(&self.shared, direction, &endpoint, *carries, avoid);
+            let made = match ready {
+                Some(checkout) => Ok(Ok(checkout)),
+                None => {
+                    // Boxed, as it is rare: requests do not keep room for it.
+                    let make = Box::pin(pool::make(
+                        &self.shared,
+                        direction,
+                        &endpoint,
+                        *carries,
+                        avoid,
+                    ));
+                    timeout_at(attempts.deadline, make).await
+                }
+            };
+            match made {
                 Ok(Ok(checkout)) => {
                     pending.connected(Instant::now());
                     return Ok((pending, checkout));
@@ -349,7 +189,7 @@ impl Forward {
     }
 
     /// The counters: with the outcome of TLS on the way, if it came to that.
-    pub(super) fn route(
+    fn route(
         &self,
         authority: &Arc<str>,
         source: TlsLabel,
@@ -371,36 +211,56 @@ impl Forward {
         })
     }
 
-    /// Joins both streams after CONNECT.
-    fn tunnel(&self, client: OnUpgrade, server: OnUpgrade) {
-        self.shared.tasks.spawn(async move {
-            match tokio::try_join!(client, server) {
-                Ok((client, server)) => {
-                    let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-                    let joined = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                    if let Err(error) = joined {
-                        debug!(%error, "a tunnel broke");
-                    }
-                }
-                Err(error) => debug!(%error, "cannot open a tunnel"),
-            }
+    /// The same, without a look-up when they are those of the request before.
+    pub(super) fn known_route(
+        &self,
+        known: &mut Option<Known>,
+        authority: &Arc<str>,
+        source: TlsLabel,
+        endpoint: Option<&Arc<Endpoint>>,
+        tls: Option<&Tls>,
+    ) -> Arc<Route> {
+        let label = match &self.destination {
+            Destination::Application(..) => source,
+            Destination::Target(_) => tls.map_or(TlsLabel::Unknown, TlsLabel::from),
+        };
+        if let Some(known) = known
+            && known.tls == label
+            && known.authority == *authority
+            && known.endpoint.as_ref().map(Arc::as_ptr) == endpoint.map(Arc::as_ptr)
+        {
+            return known.route.clone();
+        }
+        let route = self.route(authority, source, endpoint, tls);
+        *known = Some(Known {
+            authority: authority.clone(),
+            endpoint: endpoint.cloned(),
+            tls: label,
+            route: route.clone(),
         });
+        route
     }
 }
 
-struct Sent {
-    response: Response<Incoming>,
-    route: Arc<Route>,
-    pending: Pending,
-    lease: pool::Lease,
-}
-
-struct Failed {
-    error: ForwardError,
+/// The counters of a request, and what they are found by.
+pub(super) struct Known {
+    authority: Arc<str>,
+    endpoint: Option<Arc<Endpoint>>,
+    tls: TlsLabel,
     route: Arc<Route>,
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+impl Known {
+    /// `name`, without an allocation when it is that of the request before.
+    pub(super) fn authority(known: Option<&Self>, name: &str) -> Arc<str> {
+        match known {
+            Some(known) if *known.authority == *name => known.authority.clone(),
+            _ => name.into(),
+        }
+    }
+}
+
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))

@@ -2,13 +2,13 @@
 //! lies between. Entry: [`server::serve`].
 
 mod attempts;
-pub(crate) mod body;
 mod classify;
 mod error;
 pub(crate) mod forward;
 mod h1;
 mod headers;
+pub(crate) mod http2;
 mod orig_proto;
 pub(crate) mod pool;
-mod refused;
+mod record;
 pub(crate) mod server;

@@ -2,7 +2,7 @@
 //! many clients share one connection. Entry: [`unpack`], and [`pack`] for the answer.
 
 use http::{
-    HeaderName, HeaderValue, Method, Request, Uri, Version, header, response,
+    HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header,
     uri::{Parts, PathAndQuery},
 };
 
@@ -32,16 +32,16 @@ pub(super) fn unpack<B>(request: &mut Request<B>) -> bool {
 }
 
 /// Marks the HTTP/1 answer to an unpacked request. What HTTP/2 has no place for is left out.
-pub(super) fn pack(parts: &mut response::Parts) {
-    let version = match parts.version {
+pub(super) fn pack<B>(response: &mut Response<B>) {
+    let version = match response.version() {
         Version::HTTP_10 => "HTTP/1.0",
         _ => "HTTP/1.1",
     };
-    parts
-        .headers
-        .insert(ORIG_PROTO, HeaderValue::from_static(version));
-    parts.headers.remove(header::TRANSFER_ENCODING);
-    parts.version = Version::HTTP_2;
+    let headers = response.headers_mut();
+    headers.insert(ORIG_PROTO, HeaderValue::from_static(version));
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.remove(header::UPGRADE);
+    *response.version_mut() = Version::HTTP_2;
 }
 
 /// RFC 9112 section 3.2: `/path`, or the whole URI as clients of a proxy send it.
@@ -76,8 +76,6 @@ fn origin_form(uri: &Uri) -> Uri {
 
 #[cfg(test)]
 mod tests {
-    use http::Response;
-
     use super::*;
 
     fn carried(uri: &str, original: &str) -> Request<()> {
@@ -147,16 +145,16 @@ mod tests {
             (Version::HTTP_11, "HTTP/1.1"),
             (Version::HTTP_10, "HTTP/1.0"),
         ] {
-            let response = Response::builder()
+            let mut response = Response::builder()
                 .version(version)
                 .header(header::TRANSFER_ENCODING, "chunked")
+                .header(header::UPGRADE, "h2c")
                 .body(())
                 .unwrap();
-            let (mut parts, ()) = response.into_parts();
-            pack(&mut parts);
-            assert_eq!(parts.version, Version::HTTP_2);
-            assert_eq!(parts.headers[ORIG_PROTO], word);
-            assert_eq!(parts.headers.len(), 1);
+            pack(&mut response);
+            assert_eq!(response.version(), Version::HTTP_2);
+            assert_eq!(response.headers()[ORIG_PROTO], word);
+            assert_eq!(response.headers().len(), 1);
         }
     }
 }

@@ -1,13 +1,11 @@
 //! HTTP connections to one endpoint: idle HTTP/1 ones, and HTTP/2 ones that all share, one until
 //! its streams are used up.
-//! Entry: [`checkout`]. A connection is used as long as its TLS outcome could not be better.
+//! Entries: [`ready`], [`make`]. A connection is used as long as its TLS outcome could not be better.
 
 use std::{
-    future::poll_fn,
-    pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Waker},
     time::{Duration, Instant},
@@ -16,29 +14,27 @@ use std::{
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{TrySendError, http1},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use linkerd_names::{NoTls, Tls};
 use parking_lot::Mutex;
 use tracing::debug;
 
-use super::body::RequestBody;
+use super::http2::{ClientStreams, Http2, Source};
 use crate::{
     detect::Protocol,
     endpoint::Endpoint,
-    io::Socket,
+    io::{Meter, Socket},
     metrics::Direction,
+    mux,
     shared::Shared,
     tls::{
         Verdict,
-        connect::{ConnectError, Connected, connect},
+        connect::{ConnectError, Connected, ForRequests, connect, for_requests, request_stream},
     },
 };
 
-/// A PING that is not answered within the sum of both means that the peer is gone.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between two looks at idle connections.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// What the kernel knows of a connection may be this much ahead of what it has told us; asking costs a
@@ -54,7 +50,7 @@ pub(crate) struct Pool {
     /// Somebody looks after the idle ones.
     swept: AtomicBool,
     carriers: Mutex<Vec<Carrier>>,
-    shared: Mutex<Vec<Http2>>,
+    shared: Mutex<Vec<Kept>>,
     /// Held while a shared connection is dialled, so that it is dialled once.
     dialling: tokio::sync::Mutex<()>,
 }
@@ -79,40 +75,10 @@ impl Http1 {
     }
 }
 
-#[derive(Clone)]
-pub(super) struct Http2 {
-    sender: http2::SendRequest<RequestBody>,
+/// A connection of HTTP/2, and how it was made.
+struct Kept {
+    connection: Http2,
     made: Made,
-    /// One more for each request under way.
-    streams: Arc<Streams>,
-    /// How many the peer allows at once.
-    streams_max: Arc<AtomicUsize>,
-}
-
-/// The requests of an HTTP/2 connection. Whoever has one under way holds this.
-#[derive(Default)]
-pub(crate) struct Streams {
-    /// Since somebody has asked last.
-    were_used: AtomicBool,
-}
-
-impl Http2 {
-    /// The same connection, for one request more.
-    fn lend(&self) -> Self {
-        self.streams.were_used.store(true, Relaxed);
-        self.clone()
-    }
-
-    /// Whether nothing is under way, and nothing was since this was asked last. Only to be asked with
-    /// the lock under which connections are lent.
-    fn was_idle(&self) -> bool {
-        let were_used = self.streams.were_used.swap(false, Relaxed);
-        !were_used && Arc::strong_count(&self.streams) == 1
-    }
-
-    fn has_room(&self) -> bool {
-        Arc::strong_count(&self.streams) <= self.streams_max.load(Relaxed)
-    }
 }
 
 /// How a connection was made.
@@ -219,8 +185,20 @@ pub(super) struct Checkout {
 pub(super) enum Connection {
     /// For our own HTTP/1.
     Http1(Http1),
-    /// For requests that came as HTTP/2.
-    Hyper(Hyper),
+    Http2(Http2),
+    /// To a proxy of ours, with what counts its bytes.
+    Stream(mux::Stream, Arc<Meter>),
+    Carrier(Carrier),
+}
+
+impl Connection {
+    /// By which a connection of HTTP/2 can be avoided.
+    pub(super) fn streams(&self) -> Weak<ClientStreams> {
+        match self {
+            Self::Http2(connection) => connection.streams(),
+            _ => Weak::new(),
+        }
+    }
 }
 
 /// What a connection is wanted for.
@@ -232,22 +210,26 @@ pub(super) enum Carries {
     OrigProto,
 }
 
-/// A connection that hyper drives.
-pub(super) enum Hyper {
-    Http2(Http2),
-    Carrier(Carrier),
-}
-
 /// An HTTP/1 connection for one request at a time that has come inside of HTTP/2.
-pub(crate) struct Carrier {
-    sender: http1::SendRequest<RequestBody>,
+pub(super) struct Carrier {
+    sender: http1::SendRequest<Source>,
     made: Made,
 }
 
+impl Carrier {
+    /// Sends the request; the carrier is to be given back when the response has ended.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Source>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Source>>> {
+        self.sender.try_send_request(request).await
+    }
+}
+
 /// What a request holds of its connection until the response has ended.
-pub(crate) enum Lease {
+pub(super) enum Lease {
     /// One stream.
-    Http2(#[expect(dead_code, reason = "it is counted")] Arc<Streams>),
+    Http2(#[expect(dead_code, reason = "it is counted")] Arc<ClientStreams>),
     /// The whole connection.
     Carrier(Carrier, Arc<Endpoint>),
 }
@@ -267,75 +249,86 @@ impl Lease {
     }
 }
 
-/// Finds or makes a connection to `endpoint`; not the one of HTTP/2 with the streams `avoid`.
-///
-/// # Errors
-/// [`ConnectError`] when a new connection was needed and could not be made.
-pub(super) async fn checkout(
+/// Finds a connection to `endpoint` that is there already; not the one of HTTP/2 with the streams `avoid`.
+pub(super) fn ready(
     shared: &Shared,
     direction: Direction,
     endpoint: &Arc<Endpoint>,
     carries: Carries,
-    avoid: &Weak<Streams>,
-) -> Result<Checkout, ConnectError> {
-    match carries {
-        Carries::Http2 => checkout_http2(shared, direction, endpoint, avoid).await,
-        Carries::OrigProto => checkout_carrier(shared, direction, endpoint).await,
+    avoid: &Weak<ClientStreams>,
+) -> Option<Checkout> {
+    let (connection, tls) = match carries {
         Carries::Http1 => {
-            let (connection, reused) = match endpoint.pool.take_idle(shared) {
-                Some(connection) => (connection, true),
-                None => {
-                    let verdict = Verdict::Known(Protocol::Http1);
-                    let connected = connect(shared, direction, endpoint, verdict).await?;
-                    (http1(connected), false)
-                }
-            };
-            Ok(Checkout {
-                tls: connection.made.tls.clone(),
-                reused,
-                connection: Connection::Http1(connection),
-            })
+            let connection = endpoint.pool.take_idle(shared)?;
+            let tls = connection.made.tls.clone();
+            (Connection::Http1(connection), tls)
         }
-    }
+        Carries::OrigProto => {
+            let now = Instant::now();
+            let mut carriers = endpoint.pool.carriers.lock();
+            carriers.retain(|c| c.sender.is_ready() && c.made.is_best(shared, now));
+            let carrier = carriers.pop()?;
+            let tls = carrier.made.tls.clone();
+            (Connection::Carrier(carrier), tls)
+        }
+        Carries::Http2 => match request_stream(shared, endpoint) {
+            Some((stream, tls)) => {
+                let meter = meter(shared, direction, endpoint, &stream, &tls);
+                (Connection::Stream(stream, meter), tls)
+            }
+            None => ready_http2(shared, endpoint, avoid)?,
+        },
+    };
+    Some(Checkout {
+        tls,
+        reused: true,
+        connection,
+    })
 }
 
-async fn checkout_carrier(
+/// Makes a connection to `endpoint`, or waits for one of HTTP/2 that somebody else makes.
+///
+/// # Errors
+/// [`ConnectError`] when it could not be made.
+pub(super) async fn make(
     shared: &Shared,
     direction: Direction,
     endpoint: &Arc<Endpoint>,
+    carries: Carries,
+    avoid: &Weak<ClientStreams>,
 ) -> Result<Checkout, ConnectError> {
-    let usable = || {
-        let now = Instant::now();
-        let mut carriers = endpoint.pool.carriers.lock();
-        carriers.retain(|c| c.sender.is_ready() && c.made.is_best(shared, now));
-        carriers.pop()
-    };
-    let (carrier, reused) = match usable() {
-        Some(carrier) => (carrier, true),
-        None => {
-            let verdict = Verdict::Known(Protocol::Http1);
-            let Http1 { socket, made } =
-                http1(connect(shared, direction, endpoint, verdict).await?);
-            let (sender, connection) = http1::Builder::new()
-                .preserve_header_case(true)
-                .max_buf_size(shared.config.limits.h1_head_bytes_max)
-                .handshake(TokioIo::new(socket))
-                .await
-                .map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))?;
-            // It ends when the sender is dropped or the peer closes.
-            tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    debug!(%error, "an HTTP/1 connection has ended");
-                }
-            });
-            (Carrier { sender, made }, false)
-        }
+    if carries == Carries::Http2 {
+        return make_http2(shared, direction, endpoint, avoid).await;
+    }
+    let verdict = Verdict::Known(Protocol::Http1);
+    let connection = http1(connect(shared, direction, endpoint, verdict).await?);
+    let tls = connection.made.tls.clone();
+    let connection = match carries {
+        Carries::OrigProto => Connection::Carrier(carrier(shared, connection).await?),
+        _ => Connection::Http1(connection),
     };
     Ok(Checkout {
-        tls: carrier.made.tls.clone(),
-        reused,
-        connection: Connection::Hyper(Hyper::Carrier(carrier)),
+        tls,
+        reused: false,
+        connection,
     })
+}
+
+async fn carrier(shared: &Shared, connection: Http1) -> Result<Carrier, ConnectError> {
+    let Http1 { socket, made } = connection;
+    let (sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_buf_size(shared.config.limits.h1_head_bytes_max)
+        .handshake(TokioIo::new(socket))
+        .await
+        .map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))?;
+    // It ends when the sender is dropped or the peer closes.
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            debug!(%error, "an HTTP/1 connection has ended");
+        }
+    });
+    Ok(Carrier { sender, made })
 }
 
 /// Puts a connection that was dialled before the client spoke into the pool.
@@ -343,124 +336,100 @@ pub(crate) fn adopt(shared: &Shared, endpoint: &Arc<Endpoint>, connected: Connec
     give_back(shared, endpoint, http1(connected));
 }
 
-async fn checkout_http2(
+fn ready_http2(
+    shared: &Shared,
+    endpoint: &Arc<Endpoint>,
+    avoid: &Weak<ClientStreams>,
+) -> Option<(Connection, Tls)> {
+    let now = Instant::now();
+    let mut all = endpoint.pool.shared.lock();
+    all.retain_mut(|c| c.connection.is_open() && c.made.is_best(shared, now));
+    let with_room = all
+        .iter()
+        .find(|c| c.connection.has_room() && !c.connection.has(avoid));
+    let full = all.len() >= shared.config.limits.h2_connections_max;
+    // Beyond the limit requests wait for a stream of the least busy connection.
+    let waiting = || all.iter().min_by_key(|c| c.connection.load());
+    let chosen = with_room.or_else(|| full.then(waiting).flatten())?;
+    let connection = Connection::Http2(chosen.connection.lend());
+    Some((connection, chosen.made.tls.clone()))
+}
+
+async fn make_http2(
     shared: &Shared,
     direction: Direction,
     endpoint: &Arc<Endpoint>,
-    avoid: &Weak<Streams>,
+    avoid: &Weak<ClientStreams>,
 ) -> Result<Checkout, ConnectError> {
-    let connections_max = shared.config.limits.h2_connections_max;
-    let usable = || {
-        let now = Instant::now();
-        let mut connections = endpoint.pool.shared.lock();
-        connections.retain(|c| !c.sender.is_closed() && c.made.is_best(shared, now));
-        let is_avoided = |c: &Http2| std::ptr::eq(Arc::as_ptr(&c.streams), avoid.as_ptr());
-        let with_room = connections.iter().find(|c| c.has_room() && !is_avoided(c));
-        let full = connections.len() >= connections_max;
-        // Beyond the limit requests wait for a stream of the least busy connection.
-        let waiting = || {
-            connections
-                .iter()
-                .min_by_key(|c| Arc::strong_count(&c.streams))
-        };
-        let chosen = with_room.or_else(|| full.then(waiting).flatten());
-        chosen.map(Http2::lend)
-    };
-    let checkout = |connection: Http2, reused| Checkout {
-        tls: connection.made.tls.clone(),
-        reused,
-        connection: Connection::Hyper(Hyper::Http2(connection)),
-    };
-    if let Some(connection) = usable() {
-        return Ok(checkout(connection, true));
-    }
     // Held across the dial on purpose: whoever comes meanwhile waits for this one connection, and
     // every caller has a time limit.
     let _dialling = endpoint.pool.dialling.lock().await;
-    if let Some(connection) = usable() {
-        return Ok(checkout(connection, true));
+    if let Some(checkout) = ready(shared, direction, endpoint, Carries::Http2, avoid) {
+        return Ok(checkout);
     }
-    let verdict = Verdict::Known(Protocol::Http2);
-    let connected = connect(shared, direction, endpoint, verdict).await?;
+    let connected = match for_requests(shared, direction, endpoint).await? {
+        ForRequests::Stream(stream, tls) => {
+            let meter = meter(shared, direction, endpoint, &stream, &tls);
+            return Ok(Checkout {
+                tls,
+                reused: false,
+                connection: Connection::Stream(stream, meter),
+            });
+        }
+        ForRequests::Connection(connected) => connected,
+    };
+    let Http1 { socket, made } = http1(connected);
     let limits = &shared.config.limits;
-    let Connected {
-        socket,
-        tls,
-        generation,
-        retry_tls_at,
-    } = connected;
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .max_header_list_size(limits.h2_header_list_bytes_max)
-        .handshake(TokioIo::new(socket))
+    let connection = Http2::over(socket, limits)
         .await
         .map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))?;
-    let streams_max = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-    let connection = watch_limit(connection, streams_max.clone());
-    let streams: Arc<Streams> = Arc::default();
     let idle = leave_idle(
         Arc::downgrade(endpoint),
-        Arc::downgrade(&streams),
+        connection.streams(),
         limits.shared_idle,
     );
-    // It ends when the last sender is dropped or the peer closes.
-    tokio::spawn(async move {
-        let ended = tokio::select! {
-            ended = connection => ended,
-            never = idle => match never {},
-        };
-        if let Err(error) = ended {
-            debug!(%error, "an HTTP/2 connection has ended");
-        }
-    });
-    let made = Made {
-        tls,
-        generation,
-        retry_tls_at,
-    };
-    let connection = Http2 {
-        sender,
-        made,
-        streams,
-        streams_max,
-    };
+    // Ends with the connection.
+    tokio::spawn(idle);
+    let tls = made.tls.clone();
+    let lent = connection.lend();
     if !endpoint.is_gone() {
-        endpoint.pool.shared.lock().push(connection.lend());
+        let kept = Kept { connection, made };
+        endpoint.pool.shared.lock().push(kept);
     }
-    Ok(checkout(connection, false))
+    Ok(Checkout {
+        tls,
+        reused: false,
+        connection: Connection::Http2(lent),
+    })
+}
+
+/// What counts the bytes of requests on the connection below `stream`.
+fn meter(
+    shared: &Shared,
+    direction: Direction,
+    endpoint: &Endpoint,
+    stream: &mux::Stream,
+    tls: &Tls,
+) -> Arc<Meter> {
+    stream.requests_meter(|| {
+        let labels = &endpoint.labels.rendered;
+        let metrics = &shared.metrics.tcp;
+        let series = metrics.to_endpoint(direction, labels, tls.into());
+        Meter::new(series, Instant::now())
+    })
 }
 
 /// Takes the connection with `streams` out of the pool once nobody has used it for `period`; then its
 /// last sender is gone, and it closes.
-async fn leave_idle(
-    endpoint: Weak<Endpoint>,
-    streams: Weak<Streams>,
-    period: Duration,
-) -> std::convert::Infallible {
-    loop {
+async fn leave_idle(endpoint: Weak<Endpoint>, streams: Weak<ClientStreams>, period: Duration) {
+    while streams.strong_count() > 0 {
         tokio::time::sleep(period).await;
         let Some(endpoint) = endpoint.upgrade() else {
-            return std::future::pending().await;
+            return;
         };
-        let is_it = |c: &Http2| std::ptr::eq(Arc::as_ptr(&c.streams), streams.as_ptr());
-        let mut connections = endpoint.pool.shared.lock();
-        connections.retain(|c| !(is_it(c) && c.was_idle()));
+        let mut all = endpoint.pool.shared.lock();
+        all.retain(|c| !(c.connection.has(&streams) && c.connection.was_idle()));
     }
-}
-
-type Http2Connection = http2::Connection<TokioIo<Socket>, RequestBody, TokioExecutor>;
-
-/// Drives a connection and tells how many streams its peer allows, which may change.
-async fn watch_limit(connection: Http2Connection, limit: Arc<AtomicUsize>) -> hyper::Result<()> {
-    let mut connection = pin!(connection);
-    poll_fn(|cx| {
-        let result = connection.as_mut().poll(cx);
-        limit.store(connection.current_max_send_streams(), Relaxed);
-        result
-    })
-    .await
 }
 
 fn http1(connected: Connected) -> Http1 {
@@ -477,33 +446,5 @@ fn http1(connected: Connected) -> Http1 {
             generation,
             retry_tls_at,
         },
-    }
-}
-
-impl Hyper {
-    /// By which this connection can be avoided.
-    pub(super) fn streams(&self) -> Weak<Streams> {
-        match self {
-            Self::Http2(connection) => Arc::downgrade(&connection.streams),
-            Self::Carrier(_) => Weak::new(),
-        }
-    }
-
-    /// Sends the request. The lease is to be given back when the response has ended.
-    pub(super) async fn send(
-        self,
-        request: Request<RequestBody>,
-        endpoint: &Arc<Endpoint>,
-    ) -> Result<(Response<Incoming>, Lease), TrySendError<Request<RequestBody>>> {
-        match self {
-            Self::Http2(mut connection) => {
-                let response = connection.sender.try_send_request(request).await?;
-                Ok((response, Lease::Http2(connection.streams)))
-            }
-            Self::Carrier(mut carrier) => {
-                let response = carrier.sender.try_send_request(request).await?;
-                Ok((response, Lease::Carrier(carrier, endpoint.clone())))
-            }
-        }
     }
 }

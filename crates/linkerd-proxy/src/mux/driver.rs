@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    frame::{Event, Kind, Parser, Reason, invalid},
+    frame::{Event, Kind, Parser, Reset, invalid},
     hub::{Hub, Idle},
     stream::Stream,
 };
@@ -177,12 +177,7 @@ fn heed(hub: &Arc<Hub>, side: &mut impl Side, event: &Event<'_>) -> io::Result<(
         }
         Event::Frame(stream, Kind::End, _) => hub.received_end(stream),
         Event::Frame(stream, Kind::Reset, content) => {
-            let reason = if content.first() == Some(&(Reason::Refused as u8)) {
-                Reason::Refused
-            } else {
-                Reason::Aborted
-            };
-            hub.received_reset(stream, reason);
+            hub.received_reset(stream, Reset::from_content(content));
         }
         Event::Frame(stream, Kind::Window, content) => {
             let bytes = content

@@ -20,7 +20,7 @@ pub(super) enum Kind {
     Data = 2,
     /// The sender has no more bytes for this stream.
     End = 3,
-    /// The sender has given the stream up; one byte: [`Reason`].
+    /// The sender has given the stream up: [`Reason`] (1), and what HTTP/2 calls it, RFC 9113 section 7 (4).
     Reset = 4,
     /// The sender takes so many more bytes of this stream (4).
     Window = 5,
@@ -51,11 +51,49 @@ impl Kind {
 
 /// Why a stream was reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(crate) enum Reason {
     /// Its connection broke, or nobody wants the rest.
     Aborted = 1,
     /// Too many streams: nothing of it was looked at.
     Refused = 2,
+}
+
+/// How a peer has given a stream up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reset {
+    pub(crate) reason: Reason,
+    /// An error code of HTTP/2; only streams that carry its requests look at it.
+    pub(crate) code: u32,
+}
+
+/// CANCEL, RFC 9113 section 7: what a stream ends with of which nobody says more.
+const CANCEL: u32 = 8;
+
+impl Reset {
+    pub(super) const ABORTED: Self = Self {
+        reason: Reason::Aborted,
+        code: CANCEL,
+    };
+    pub(super) const REFUSED: Self = Self {
+        reason: Reason::Refused,
+        code: CANCEL,
+    };
+
+    pub(super) fn content(self) -> [u8; 5] {
+        let [a, b, c, d] = self.code.to_be_bytes();
+        [self.reason as u8, a, b, c, d]
+    }
+
+    /// What a frame says; earlier versions told no code.
+    pub(super) fn from_content(content: &[u8]) -> Self {
+        let (reason, code) = content.split_first().unwrap_or((&0, &[]));
+        let reason = match *reason == Reason::Refused as u8 {
+            true => Reason::Refused,
+            false => Reason::Aborted,
+        };
+        let code = code.try_into().map_or(CANCEL, u32::from_be_bytes);
+        Self { reason, code }
+    }
 }
 
 /// Appends one frame.
@@ -218,6 +256,18 @@ mod tests {
         }
         let single: Vec<&[u8]> = wire.chunks(1).collect();
         assert_eq!(read(&single).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_reset_is_read_as_it_was_written() {
+        let reset = Reset {
+            reason: Reason::Refused,
+            code: 0x0102_0304,
+        };
+        assert_eq!(Reset::from_content(&reset.content()), reset);
+        let of_an_earlier_version = [Reason::Aborted as u8];
+        assert_eq!(Reset::from_content(&of_an_earlier_version), Reset::ABORTED);
+        assert_eq!(Reset::from_content(&[]), Reset::ABORTED);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -14,8 +14,8 @@ use std::{
 use bytes::BytesMut;
 use parking_lot::Mutex;
 
-use super::frame::{self, DATA_BYTES_MAX, Kind, Reason};
-use crate::{scratch::SCRATCH_BYTES, tls::Verdict};
+use super::frame::{self, DATA_BYTES_MAX, Kind, Reason, Reset};
+use crate::{io::Meter, scratch::SCRATCH_BYTES, tls::Verdict};
 
 /// Frames that wait for the driver; then writers wait. Two reads of a connection.
 const OUT_BYTES_MAX: usize = 2 * SCRATCH_BYTES;
@@ -38,6 +38,8 @@ pub(super) struct Idle {
 pub(crate) struct Hub {
     /// The peer of the connection below.
     pub(super) peer: Option<SocketAddr>,
+    /// Counts the bytes of all requests: they are one connection to whoever counts connections.
+    pub(super) requests_meter: OnceLock<Arc<Meter>>,
     state: Mutex<State>,
 }
 
@@ -65,7 +67,7 @@ struct Entry {
     inbox: BytesMut,
     inbox_ended: bool,
     outbox_ended: bool,
-    reset: Option<Reason>,
+    reset: Option<Reset>,
     reader: Option<Waker>,
     writer: Option<Waker>,
     /// Bytes that the peer still takes.
@@ -106,7 +108,7 @@ impl Entry {
 
     /// How reading or writing fails; none while the stream is sound.
     fn fault(&self) -> Option<io::Error> {
-        self.reset.map(|reason| match reason {
+        self.reset.map(|reset| match reset.reason {
             Reason::Aborted => io::ErrorKind::ConnectionReset.into(),
             Reason::Refused => io::ErrorKind::ConnectionRefused.into(),
         })
@@ -153,6 +155,7 @@ impl Hub {
     pub(super) fn new(peer: Option<SocketAddr>) -> Arc<Self> {
         Arc::new(Self {
             peer,
+            requests_meter: OnceLock::new(),
             state: Mutex::new(State {
                 idle_since: Some(Instant::now()),
                 ..State::default()
@@ -277,6 +280,47 @@ impl Hub {
         }
     }
 
+    /// Gives the stream up, and says why. Nothing more is written or read.
+    pub(super) fn reset(&self, stream: u32, reset: Reset) {
+        let mut state = self.state.lock();
+        let Some(entry) = state.streams.get_mut(&stream) else {
+            return;
+        };
+        if entry.reset.is_none() {
+            entry.reset = Some(reset);
+            state.put(stream, Kind::Reset, &reset.content());
+        }
+    }
+
+    /// How the stream was given up; none while it is sound.
+    pub(super) fn was_reset(&self, stream: u32) -> Option<Reset> {
+        self.state.lock().streams.get(&stream)?.reset
+    }
+
+    /// Waits until the peer gives the stream up, or the connection ends.
+    pub(super) fn poll_reset(&self, stream: u32, cx: &Context<'_>) -> Poll<Reset> {
+        let mut state = self.state.lock();
+        let has_ended = state.ended.is_some();
+        match state.streams.get_mut(&stream) {
+            Some(entry) if entry.reset.is_none() && !has_ended => {
+                store(&mut entry.writer, cx);
+                Poll::Pending
+            }
+            entry => Poll::Ready(
+                entry
+                    .and_then(|entry| entry.reset)
+                    .unwrap_or(Reset::ABORTED),
+            ),
+        }
+    }
+
+    /// Whether all that the peer had to say has been read.
+    pub(super) fn is_read(&self, stream: u32) -> bool {
+        let state = self.state.lock();
+        let entry = state.streams.get(&stream);
+        entry.is_none_or(|entry| entry.inbox.is_empty() && entry.inbox_ended)
+    }
+
     /// Nobody holds the stream any more.
     pub(super) fn close(&self, stream: u32) {
         let mut state = self.state.lock();
@@ -286,7 +330,7 @@ impl Hub {
         state.growth_bytes -= entry.window_bytes - WINDOW_BYTES;
         let finished = entry.outbox_ended && entry.inbox_ended;
         if !finished && entry.reset.is_none() && state.ended.is_none() {
-            state.put(stream, Kind::Reset, &[Reason::Aborted as u8]);
+            state.put(stream, Kind::Reset, &Reset::ABORTED.content());
         }
         if state.streams.is_empty() {
             state.idle_since = Some(Instant::now());
@@ -329,7 +373,7 @@ impl Hub {
         }
         state.next_stream = stream.saturating_add(1);
         if state.streams.len() >= streams_max {
-            state.put(stream, Kind::Reset, &[Reason::Refused as u8]);
+            state.put(stream, Kind::Reset, &Reset::REFUSED.content());
             return Ok(false);
         }
         state.streams.insert(stream, Entry::default());
@@ -364,9 +408,9 @@ impl Hub {
         }
     }
 
-    pub(super) fn received_reset(&self, stream: u32, reason: Reason) {
+    pub(super) fn received_reset(&self, stream: u32, reset: Reset) {
         if let Some(entry) = self.state.lock().streams.get_mut(&stream) {
-            entry.reset = Some(reason);
+            entry.reset = Some(reset);
             entry.wake();
         }
     }

@@ -16,10 +16,11 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+pub(crate) use frame::{Reason, Reset};
 pub(crate) use pool::Pool;
 pub(crate) use stream::Stream;
 
-use crate::tls::{Verdict, stream::TlsStream};
+use crate::tls::{Shares, Verdict, stream::TlsStream};
 use driver::{Driver, Side};
 use frame::Kind;
 use hub::{Hub, Idle};
@@ -32,6 +33,7 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 /// The client's end: opens streams as long as it is open.
 pub(crate) struct Connection {
     hub: Arc<Hub>,
+    shares: Shares,
     streams_max: usize,
 }
 
@@ -46,6 +48,7 @@ impl Connection {
     pub(crate) fn new(
         tls: TlsStream,
         peer: SocketAddr,
+        shares: Shares,
         streams_max: usize,
         idle_max: Duration,
     ) -> Self {
@@ -57,11 +60,18 @@ impl Connection {
                 debug!(%peer, %error, "a multiplexed connection has ended");
             }
         });
-        Self { hub, streams_max }
+        Self {
+            hub,
+            shares,
+            streams_max,
+        }
     }
 
-    /// A new stream, at once; none when this connection takes no more.
+    /// A new stream, at once; none when this connection takes no more, or none of this kind.
     pub(crate) fn open(&self, verdict: Verdict) -> Option<Stream> {
+        if !self.shares.take(verdict) {
+            return None;
+        }
         let number = self.hub.open(verdict, self.streams_max)?;
         Some(Stream::new(self.hub.clone(), number))
     }

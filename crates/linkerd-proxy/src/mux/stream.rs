@@ -11,7 +11,11 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::hub::Hub;
+use super::{
+    frame::{Reason, Reset},
+    hub::Hub,
+};
+use crate::io::Meter;
 
 /// A stream. Dropped before both sides have ended, it is reset.
 pub(crate) struct Stream {
@@ -29,9 +33,15 @@ impl Stream {
         self.hub.peer
     }
 
+    /// What counts the bytes of requests on the connection below; `new` makes it for the first one.
+    pub(crate) fn requests_meter(&self, new: impl FnOnce() -> Meter) -> Arc<Meter> {
+        let meter = &self.hub.requests_meter;
+        meter.get_or_init(|| Arc::new(new())).clone()
+    }
+
     /// Appends what has come to `buffer`, without a copy when it is empty; nothing at the end.
     pub(crate) fn poll_fill(
-        &mut self,
+        &self,
         cx: &Context<'_>,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<()>> {
@@ -44,6 +54,37 @@ impl Stream {
             }
         }))?;
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes some of `bytes`; returns how many.
+    pub(crate) fn poll_put(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.hub.poll_write(self.number, cx, bytes)
+    }
+
+    /// Nothing more will be written.
+    pub(crate) fn end(&self) {
+        self.hub.end(self.number);
+    }
+
+    /// Whether all that the peer had to say has been read.
+    pub(crate) fn is_read(&self) -> bool {
+        self.hub.is_read(self.number)
+    }
+
+    /// Gives the stream up with an error code of HTTP/2.
+    pub(crate) fn reset(&self, code: u32) {
+        let reason = Reason::Aborted;
+        self.hub.reset(self.number, Reset { reason, code });
+    }
+
+    /// How the stream was given up; none while it is sound, or when its connection broke.
+    pub(crate) fn was_reset(&self) -> Option<Reset> {
+        self.hub.was_reset(self.number)
+    }
+
+    /// Waits until the peer gives the stream up. Wakes the same task as writing.
+    pub(crate) fn poll_reset(&self, cx: &Context<'_>) -> Poll<Reset> {
+        self.hub.poll_reset(self.number, cx)
     }
 }
 
@@ -74,7 +115,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.hub.poll_write(self.number, cx, buf)
+        self.poll_put(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -82,7 +123,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.hub.end(self.number);
+        self.end();
         Poll::Ready(Ok(()))
     }
 }

@@ -2,14 +2,11 @@
 //! [`Tapped`]; a request that is dropped on the way is reported as cancelled.
 
 use std::{
-    error::Error,
     sync::{Arc, Weak},
     time::Instant,
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use http_body::Frame;
 use linkerd_names::Tls;
 use linkerd_proto::{
     http_types::Headers,
@@ -100,18 +97,19 @@ impl Tapped {
         }
     }
 
-    /// A piece of the response's body, or its trailers.
-    pub(crate) fn frame(&mut self, frame: &Frame<Bytes>) {
-        if let Some(data) = frame.data_ref() {
-            self.response_bytes += data.len() as u64;
-        } else if let Some(trailers) = frame.trailers_ref() {
-            self.trailers = self.headers(trailers);
-        }
+    /// So many bytes of the response's body have come.
+    pub(crate) fn data(&mut self, bytes: usize) {
+        self.response_bytes += bytes as u64;
     }
 
-    /// So many bytes of the response's body have come.
-    pub(crate) fn body(&mut self, bytes: u64) {
+    /// So many bytes of the response's body have come in all.
+    pub(crate) fn data_so_far(&mut self, bytes: u64) {
         self.response_bytes = bytes;
+    }
+
+    /// The response's trailers have come.
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        self.trailers = self.headers(trailers);
     }
 
     /// The response has come to its end.
@@ -120,17 +118,8 @@ impl Tapped {
         self.end(end);
     }
 
-    /// The response broke off.
-    pub(crate) fn broken(mut self: Box<Self>, error: &(dyn Error + 'static)) {
-        let mut source = error.source();
-        let mut reason = None;
-        while let Some(error) = source {
-            reason = error
-                .downcast_ref::<h2::Error>()
-                .and_then(h2::Error::reason);
-            source = error.source().filter(|_| reason.is_none());
-        }
-        // HTTP/1 has no such codes.
+    /// The response broke off, by a reset for `reason` if there was one; HTTP/1 has no such thing.
+    pub(crate) fn broken(mut self: Box<Self>, reason: Option<h2::Reason>) {
         self.reset(reason.unwrap_or(h2::Reason::INTERNAL_ERROR));
     }
 

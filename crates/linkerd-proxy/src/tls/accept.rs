@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::{
-    SHARED_ALPN, Verdict,
+    Shares, Verdict,
     credentials::{Credentials, Store, peer_identity},
     stream::TlsStream,
 };
@@ -81,7 +81,7 @@ pub(crate) async fn accept(
     let (_, connection) = stream.get_ref();
     let peer = peer_identity(connection.peer_certificates()).ok_or(AcceptError::NoIdentity)?;
     let carries = match connection.alpn_protocol() {
-        Some(SHARED_ALPN) => Carries::Streams,
+        alpn if Shares::from_alpn(alpn).is_some() => Carries::Streams,
         Some(transport_header::ALPN) => Carries::Headed,
         alpn => Carries::One(Verdict::from_alpn(alpn)),
     };

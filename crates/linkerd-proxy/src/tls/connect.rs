@@ -12,13 +12,13 @@ use std::{
 
 use bytes::BytesMut;
 use linkerd_names::{Identity, NoTls, Tls};
-use rustls::{AlertDescription, CertificateError, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage};
 use rustls_pki_types::ServerName;
 use tokio::{io::AsyncBufRead, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tracing::{debug, info};
 
-use super::{SHARED_ALPN, Verdict, credentials::Credentials, headed};
+use super::{Offer, REQUESTS, Shares, Verdict, credentials::Credentials, headed};
 use crate::{
     endpoint::Endpoint,
     io::{Socket, Transport},
@@ -80,25 +80,71 @@ pub(crate) async fn connect(
         Some(identity) if verdict.may_share() => {
             share_or_dial(shared, endpoint, identity, verdict).await?
         }
-        _ => dial(shared, endpoint, verdict).await?,
+        _ => dial(shared, endpoint, verdict, Offer::One).await?,
     };
+    Ok(metered(shared, direction, endpoint, opened, connected))
+}
+
+/// A way for requests of HTTP/2.
+pub(crate) enum ForRequests {
+    /// A stream for one request; what became of TLS below it.
+    Stream(mux::Stream, Tls),
+    /// A connection on which to speak HTTP/2.
+    Connection(Connected),
+}
+
+/// Connects to `endpoint` for requests of HTTP/2: to a proxy of ours, by a stream of a shared connection.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) async fn for_requests(
+    shared: &Shared,
+    direction: Direction,
+    endpoint: &Endpoint,
+) -> Result<ForRequests, ConnectError> {
+    let opened = Instant::now();
+    let connected = match &endpoint.identity {
+        Some(identity) => share_or_dial(shared, endpoint, identity, REQUESTS).await?,
+        None => dial(shared, endpoint, REQUESTS, Offer::One).await?,
+    };
+    let tls = connected.tls.clone();
+    Ok(match connected.socket.into_stream() {
+        Ok(stream) => ForRequests::Stream(stream, tls),
+        Err(socket) => {
+            let connected = Connected {
+                socket,
+                ..connected
+            };
+            let connected = metered(shared, direction, endpoint, opened, connected);
+            ForRequests::Connection(connected)
+        }
+    })
+}
+
+/// A stream for one request of HTTP/2 on a connection that is there already.
+pub(crate) fn request_stream(shared: &Shared, endpoint: &Endpoint) -> Option<(mux::Stream, Tls)> {
+    let identity = endpoint.identity.as_ref()?;
+    let generation = shared.credentials.as_ref()?.current()?.generation;
+    let stream = endpoint.shared.stream(REQUESTS, generation)?;
+    Some((stream, Tls::On(identity.clone())))
+}
+
+fn metered(
+    shared: &Shared,
+    direction: Direction,
+    endpoint: &Endpoint,
+    opened: Instant,
+    connected: Connected,
+) -> Connected {
     let series = shared.metrics.tcp.to_endpoint(
         direction,
         &endpoint.labels.rendered,
         (&connected.tls).into(),
     );
-    let Connected {
-        socket,
-        tls,
-        generation,
-        retry_tls_at,
-    } = connected;
-    Ok(Connected {
-        socket: socket.metered(series, opened),
-        tls,
-        generation,
-        retry_tls_at,
-    })
+    Connected {
+        socket: connected.socket.metered(series, opened),
+        ..connected
+    }
 }
 
 /// A stream on a shared connection, or a new connection. A burst of clients makes one; but when that
@@ -116,11 +162,13 @@ async fn share_or_dial(
         // Held across the dial on purpose; every step of it has a time limit.
         match endpoint.shared.turn().await {
             Some(turn) => {
-                let connected = dial(shared, endpoint, verdict).await;
+                let connected = dial(shared, endpoint, verdict, Offer::Streams).await;
                 turn.end();
                 return connected;
             }
-            None if endpoint.shared.is_empty() => return dial(shared, endpoint, verdict).await,
+            None if endpoint.shared.is_empty() => {
+                return dial(shared, endpoint, verdict, Offer::Streams).await;
+            }
             None => {}
         }
     }
@@ -148,6 +196,7 @@ async fn dial(
     shared: &Shared,
     endpoint: &Endpoint,
     verdict: Verdict,
+    offer: Offer,
 ) -> Result<Connected, ConnectError> {
     if let Some(connected) = headed::dial(shared, endpoint, verdict).await {
         return Ok(connected);
@@ -160,7 +209,8 @@ async fn dial(
         Plan::Handshake(identity, credentials) => (identity, credentials),
     };
     let generation = credentials.generation;
-    let mut shaken = handshake(shared, endpoint, &identity, &credentials, verdict, stream).await;
+    let config = credentials.client(verdict, offer);
+    let mut shaken = handshake(shared, endpoint, &identity, &credentials, &config, stream).await;
     if let Err(HandshakeError::Failed {
         met_plaintext: true,
         ..
@@ -168,7 +218,7 @@ async fn dial(
     {
         debug!(endpoint = %endpoint.address, "met plaintext: handshaking once more");
         let stream = tcp(shared, endpoint).await?;
-        shaken = handshake(shared, endpoint, &identity, &credentials, verdict, stream).await;
+        shaken = handshake(shared, endpoint, &identity, &credentials, &config, stream).await;
     }
     match shaken {
         Ok(stream) => {
@@ -220,15 +270,16 @@ fn encrypted(
     generation: u64,
 ) -> Transport {
     let (tcp, session) = stream.into_inner();
-    let is_shared = session.alpn_protocol() == Some(SHARED_ALPN);
+    let carries = Shares::from_alpn(session.alpn_protocol());
     let stream = super::stream::TlsStream::new(tcp, session, BytesMut::new());
-    if !is_shared {
+    let Some(carries) = carries else {
         return Transport::Tls(Box::new(stream));
-    }
+    };
     let limits = &shared.config.limits;
     let connection = mux::Connection::new(
         stream,
         endpoint.address,
+        carries,
         limits.shared_streams_max,
         limits.shared_idle,
     );
@@ -308,13 +359,13 @@ async fn handshake(
     endpoint: &Endpoint,
     identity: &Identity,
     credentials: &Credentials,
-    verdict: Verdict,
+    config: &Arc<ClientConfig>,
     stream: TcpStream,
 ) -> Result<TlsStream<TcpStream>, HandshakeError> {
     let bound = shared.config.limits.handshake_timeout;
     match timeout(
         bound,
-        shake_hands(endpoint, identity, credentials, verdict, stream),
+        shake_hands(endpoint, identity, credentials, config, stream),
     )
     .await
     {
@@ -332,11 +383,11 @@ async fn shake_hands(
     endpoint: &Endpoint,
     identity: &Identity,
     credentials: &Credentials,
-    verdict: Verdict,
+    config: &Arc<ClientConfig>,
     stream: TcpStream,
 ) -> io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(identity.as_str().to_owned()).map_err(io::Error::other)?;
-    let connector = TlsConnector::from(credentials.client(verdict));
+    let connector = TlsConnector::from(config.clone());
     let mut stream = connector.connect(name, stream).await?;
     let is_ours = stream.get_ref().1.alpn_protocol().is_some();
     if is_ours && !endpoint.handshake.was_accepted(credentials.generation) {

@@ -27,7 +27,7 @@ use tracing::{info, warn};
 use zeroize::Zeroize;
 
 use super::{
-    SHARED_ALPN, Verdict,
+    Offer, REQUESTS, Shares, Verdict,
     files::{self, Contents, ReadError},
     provider,
     sessions::Sessions,
@@ -45,9 +45,13 @@ pub(crate) struct Credentials {
     pub(crate) generation: u64,
     /// For handshakes as the server.
     pub(crate) server: Arc<ServerConfig>,
+    /// The same for ports that are never parsed: no requests of HTTP/2, but the bytes that carry them.
+    pub(crate) opaque: Arc<ServerConfig>,
     /// For handshakes at the proxy's own ports, which take one client's bytes and nothing around them.
     pub(super) own_ports: Arc<ServerConfig>,
     clients: [Arc<ClientConfig>; Verdict::ALL.len()],
+    /// For requests of HTTP/2.
+    requests: Arc<ClientConfig>,
     /// For handshakes as the client with a header behind them.
     pub(super) headed: Arc<ClientConfig>,
     pub(super) sessions: Arc<Sessions>,
@@ -55,9 +59,13 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// The settings of a handshake that announces `verdict`.
-    pub(super) fn client(&self, verdict: Verdict) -> Arc<ClientConfig> {
-        self.clients[verdict.index()].clone()
+    /// The settings of a handshake that announces `verdict`; the offer counts for HTTP/2 alone.
+    pub(super) fn client(&self, verdict: Verdict, offer: Offer) -> Arc<ClientConfig> {
+        let config = match (verdict, offer) {
+            (REQUESTS, Offer::Streams) => &self.requests,
+            _ => &self.clients[verdict.index()],
+        };
+        config.clone()
     }
 }
 
@@ -297,17 +305,24 @@ impl Store {
         server.send_tls13_tickets = 1;
         server.alpn_protocols = Verdict::ALL.map(|verdict| verdict.alpn().to_vec()).into();
         let own_ports = server.clone();
-        // The server's order counts: who can share a connection does.
-        server.alpn_protocols.insert(0, SHARED_ALPN.to_vec());
         server.alpn_protocols.push(transport_header::ALPN.to_vec());
+        // The server's order counts: who can share a connection does.
+        let mut opaque = server.clone();
+        opaque
+            .alpn_protocols
+            .insert(0, Shares::Bytes.alpn().to_vec());
+        let shares = Shares::ALL.map(|shares| shares.alpn().to_vec());
+        server.alpn_protocols.splice(0..0, shares);
         Ok(Credentials {
             generation: self.generation() + 1,
             server: Arc::new(server),
+            opaque: Arc::new(opaque),
             own_ports: Arc::new(own_ports),
             clients: Verdict::ALL.map(|verdict| {
-                let shared = verdict.may_share().then_some(SHARED_ALPN);
-                client(&mut shared.into_iter().chain([verdict.alpn()]))
+                let shares = Shares::ALL.into_iter().filter(|_| verdict.may_share());
+                client(&mut shares.map(Shares::alpn).chain([verdict.alpn()]))
             }),
+            requests: client(&mut [Shares::Requests.alpn(), REQUESTS.alpn()].into_iter()),
             headed: client(&mut [transport_header::ALPN].into_iter()),
             sessions,
             not_after,

@@ -69,7 +69,8 @@ impl Verdict {
         Self::ALL.into_iter().find(|v| v.byte() == byte)
     }
 
-    /// Whether such bytes may share a connection with others. HTTP/2 shares one by itself.
+    /// Whether such bytes may share a connection with others. HTTP/2 shares one by itself: not its bytes are
+    /// shared, but its requests.
     pub(crate) fn may_share(self) -> bool {
         self != Self::Known(Protocol::Http2)
     }
@@ -79,8 +80,48 @@ impl Verdict {
     }
 }
 
-/// ALPN name of connections that carry many streams, `mux/`. A verdict comes with each stream.
-pub(crate) const SHARED_ALPN: &[u8] = b"linkerd/mux1";
+/// The verdict with which requests of HTTP/2 travel.
+pub(crate) const REQUESTS: Verdict = Verdict::Known(Protocol::Http2);
+
+/// What the client's proxy wants of a connection for HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// To speak it there.
+    One,
+    /// To send requests as streams, `mux/`, if the peer can.
+    Streams,
+}
+
+/// What the streams of a shared connection may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Shares {
+    /// Clients' bytes.
+    Bytes,
+    /// Those, and requests of HTTP/2.
+    Requests,
+}
+
+impl Shares {
+    /// What peers prefer comes first.
+    pub(crate) const ALL: [Self; 2] = [Self::Requests, Self::Bytes];
+
+    pub(crate) fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Bytes => b"linkerd/mux1",
+            Self::Requests => b"linkerd/mux2",
+        }
+    }
+
+    /// None when the connection is not shared.
+    pub(crate) fn from_alpn(alpn: Option<&[u8]>) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| Some(s.alpn()) == alpn)
+    }
+
+    /// Whether such a connection takes what `verdict` announces.
+    pub(crate) fn take(self, verdict: Verdict) -> bool {
+        verdict.may_share() || self == Self::Requests
+    }
+}
 
 /// The cryptography of the mesh: TLS 1.3 with AES-128-GCM and X25519MLKEM768 first.
 fn provider() -> Arc<CryptoProvider> {

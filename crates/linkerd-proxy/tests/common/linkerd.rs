@@ -1,4 +1,5 @@
 //! The wire of a proxy of Linkerd, as a client and as a server: its TLS, and its header in front of a connection.
+#![allow(dead_code, reason = "not every test needs all of it")]
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -102,8 +103,8 @@ pub(crate) struct Server {
     pub(crate) inbound_port: u16,
 }
 
-/// Starts one in front of `app`. It insists on TLS and on a client's certificate.
-pub(crate) async fn server(authority: &Authority, app: SocketAddr) -> Server {
+/// The TLS of `server`, which insists on a client's certificate.
+fn server_config(authority: &Authority) -> ServerConfig {
     let Credentials {
         roots,
         certificates,
@@ -112,12 +113,38 @@ pub(crate) async fn server(authority: &Authority, app: SocketAddr) -> Server {
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, default_provider().into())
         .build()
         .unwrap();
-    let mut config = ServerConfig::builder_with_provider(default_provider().into())
+    ServerConfig::builder_with_provider(default_provider().into())
         .with_protocol_versions(&[&TLS13])
         .unwrap()
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates, key)
-        .unwrap();
+        .unwrap()
+}
+
+/// Ends the TLS of `server` in front of `app` and passes the bytes on. Of the ALPN names that it knows, the
+/// best first, clients are to agree on the last.
+pub(crate) async fn passes_bytes(
+    authority: &Authority,
+    known: &[&[u8]],
+    app: SocketAddr,
+) -> SocketAddr {
+    let mut config = server_config(authority);
+    config.alpn_protocols = known.iter().map(|name| name.to_vec()).collect();
+    let expected = known.last().map(|name| name.to_vec());
+    listen(config, move |mut client| {
+        assert_eq!(client.get_ref().1.alpn_protocol(), expected.as_deref());
+        async move {
+            let mut app = TcpStream::connect(app).await.unwrap();
+            // Either side may close at any time.
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut app).await;
+        }
+    })
+    .await
+}
+
+/// Starts one in front of `app`. It insists on TLS and on a client's certificate.
+pub(crate) async fn server(authority: &Authority, app: SocketAddr) -> Server {
+    let mut config = server_config(authority);
     let address = listen(config.clone(), move |mut client| async move {
         let mut first = [0; 16];
         let read = client.read(&mut first).await.unwrap_or(0);

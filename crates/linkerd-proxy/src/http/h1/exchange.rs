@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{
-    Connection, Known, Next,
+    Connection, Next,
     head::{self, Framing, Malformed, Request, Response},
     pump::{Broken, Pump},
     watch,
@@ -26,11 +26,11 @@ use crate::{
     endpoint::Endpoint,
     http::{
         attempts::Attempts,
-        body::Record,
         classify,
         error::ForwardError,
-        forward::Destination,
+        forward::{Destination, Known},
         pool::{self, Carries, Checkout, Http1},
+        record::Record,
     },
     io::Socket,
     join::{Carried, join},
@@ -356,7 +356,7 @@ impl Connection {
         };
         record.grpc_status = download.grpc_status.or(record.grpc_status);
         if let Some(tapped) = &mut record.tapped {
-            tapped.body(download.body_bytes);
+            tapped.data_so_far(download.body_bytes);
         }
         match sent {
             Ok(()) => {
@@ -376,7 +376,7 @@ impl Connection {
             Err(error) => {
                 debug!(%error, "an answer broke off");
                 if let Some(tapped) = record.tapped.take() {
-                    tapped.broken(&error);
+                    tapped.broken(None);
                 }
                 record.close(true);
                 // So that nobody takes what has come for a whole answer.
@@ -510,13 +510,10 @@ impl Connection {
             .authority
             .clone()
             .and_then(|range| std::str::from_utf8(&seen[range]).ok());
-        match (named, &self.known) {
-            (Some(named), Some(known)) if *known.authority == *named => known.authority.clone(),
-            (Some(named), _) => named.into(),
-            (None, _) => match &self.forward.destination {
-                Destination::Target(target) => target.address.to_string().into(),
-                Destination::Application(endpoint, _) => endpoint.address.to_string().into(),
-            },
+        match (named, &self.forward.destination) {
+            (Some(named), _) => Known::authority(self.known.as_ref(), named),
+            (None, Destination::Target(target)) => target.address.to_string().into(),
+            (None, Destination::Application(endpoint, _)) => endpoint.address.to_string().into(),
         }
     }
 
@@ -528,25 +525,8 @@ impl Connection {
         endpoint: Option<&Arc<Endpoint>>,
         tls: Option<&Tls>,
     ) -> Arc<Route> {
-        let label = match &self.forward.destination {
-            Destination::Application(..) => source,
-            Destination::Target(_) => tls.map_or(TlsLabel::Unknown, TlsLabel::from),
-        };
-        if let Some(known) = &self.known
-            && known.tls == label
-            && known.authority == *authority
-            && known.endpoint.as_ref().map(Arc::as_ptr) == endpoint.map(Arc::as_ptr)
-        {
-            return known.route.clone();
-        }
-        let route = self.forward.route(authority, source, endpoint, tls);
-        self.known = Some(Known {
-            authority: authority.clone(),
-            endpoint: endpoint.cloned(),
-            tls: label,
-            route: route.clone(),
-        });
-        route
+        self.forward
+            .known_route(&mut self.known, authority, source, endpoint, tls)
     }
 
     fn tap(

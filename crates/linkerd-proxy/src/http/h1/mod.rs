@@ -11,7 +11,6 @@ mod watch;
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
-    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -24,13 +23,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::forward::{Destination, Forward};
-use crate::{
-    endpoint::Endpoint,
-    endpoints::Endpoints,
-    io::Socket,
-    metrics::{Route, TlsLabel},
-};
+use super::forward::{Destination, Forward, Known};
+use crate::{endpoints::Endpoints, io::Socket};
 use head::Request;
 
 /// So long what a client still sends is read after it was answered: closing at once would reset the
@@ -49,13 +43,6 @@ struct Connection {
     out: Vec<u8>,
     idle_since: Instant,
     timer: Option<Pin<Box<Sleep>>>,
-}
-
-struct Known {
-    authority: Arc<str>,
-    endpoint: Option<Arc<Endpoint>>,
-    tls: TlsLabel,
-    route: Arc<Route>,
 }
 
 /// What follows a request.

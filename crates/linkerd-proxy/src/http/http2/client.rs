@@ -1,0 +1,152 @@
+//! A connection of HTTP/2 to an endpoint that is no proxy of ours. Entry: [`Http2::over`].
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{
+    SendStream,
+    client::{Builder, ResponseFuture, SendRequest},
+};
+use http::Request;
+use tracing::debug;
+
+use super::keep_alive::KeepAlive;
+use crate::{config::Limits, io::Socket};
+
+/// A PING that is not answered within the sum of both means that the peer is gone.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// What the peer may send of one response, and of all together, before anybody takes it.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 5 * 1024 * 1024;
+/// What one request may have waiting to be sent.
+const SEND_BYTES_MAX: usize = 1024 * 1024;
+
+/// A connection that many requests share.
+#[derive(Clone)]
+pub(in crate::http) struct Http2 {
+    sender: SendRequest<Bytes>,
+    streams: Arc<Streams>,
+}
+
+/// The requests of an HTTP/2 connection. Whoever has one under way holds this.
+pub(in crate::http) struct Streams {
+    /// Since somebody has asked last.
+    were_used: AtomicBool,
+    /// How many the peer allows at once.
+    max: AtomicUsize,
+}
+
+impl Http2 {
+    /// Begins HTTP/2 on `socket`. The connection ends when its peer closes or vanishes, or once the last
+    /// of its clones and streams is gone.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub(in crate::http) async fn over(socket: Socket, limits: &Limits) -> Result<Self, h2::Error> {
+        let (sender, connection) = Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(limits.h2_header_list_bytes_max)
+            .max_send_buffer_size(SEND_BYTES_MAX)
+            .handshake(socket)
+            .await?;
+        let streams = Arc::new(Streams {
+            were_used: AtomicBool::new(false),
+            max: AtomicUsize::new(connection.max_concurrent_send_streams()),
+        });
+        tokio::spawn(drive(connection, Arc::downgrade(&streams)));
+        Ok(Self { sender, streams })
+    }
+
+    /// The same connection, for one request more.
+    pub(in crate::http) fn lend(&self) -> Self {
+        self.streams.were_used.store(true, Relaxed);
+        self.clone()
+    }
+
+    /// By which this connection can be told from others.
+    pub(in crate::http) fn streams(&self) -> Weak<Streams> {
+        Arc::downgrade(&self.streams)
+    }
+
+    pub(in crate::http) fn has(&self, streams: &Weak<Streams>) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.streams), streams.as_ptr())
+    }
+
+    /// Requests under way, and clones.
+    pub(in crate::http) fn load(&self) -> usize {
+        Arc::strong_count(&self.streams)
+    }
+
+    /// Whether nothing is under way, and nothing was since this was asked last. Only to be asked with
+    /// the lock under which connections are lent.
+    pub(in crate::http) fn was_idle(&self) -> bool {
+        let were_used = self.streams.were_used.swap(false, Relaxed);
+        !were_used && self.load() == 1
+    }
+
+    /// Whether its peer takes one stream more at once.
+    pub(in crate::http) fn has_room(&self) -> bool {
+        self.load() <= self.streams.max.load(Relaxed)
+    }
+
+    /// Whether requests can be sent.
+    pub(in crate::http) fn is_open(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Ok(())))
+    }
+
+    /// Sends the head of a request. The last value is to be held until the response has ended.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub(super) fn send(
+        mut self,
+        head: Request<()>,
+        is_end: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>, Arc<Streams>), h2::Error> {
+        let (response, body) = self.sender.send_request(head, is_end)?;
+        Ok((response, body, self.streams))
+    }
+}
+
+type Connection = h2::client::Connection<Socket, Bytes>;
+
+async fn drive(mut connection: Connection, streams: Weak<Streams>) {
+    let pings = connection
+        .ping_pong()
+        .expect("nobody has asked for it before");
+    let mut keep_alive = KeepAlive::new(pings, PING_INTERVAL, PING_TIMEOUT);
+    let mut connection = pin!(connection);
+    let ended = poll_fn(|cx| {
+        let result = connection.as_mut().poll(cx);
+        if let Some(streams) = streams.upgrade() {
+            let max = connection.max_concurrent_send_streams();
+            streams.max.store(max, Relaxed);
+        }
+        if result.is_ready() {
+            return result;
+        }
+        // One is held by the pool.
+        let is_needed = streams.strong_count() > 1;
+        keep_alive.poll(cx, is_needed).map(|()| {
+            debug!("a server of HTTP/2 does not answer any more");
+            Ok(())
+        })
+    })
+    .await;
+    if let Err(error) = ended {
+        debug!(%error, "an HTTP/2 connection has ended");
+    }
+}

@@ -1,0 +1,140 @@
+//! Requests of HTTP/2: those of a client's connection, entry [`serve`], and those that a proxy of ours
+//! sends, each as a stream of a shared connection, entry [`Streams`]. Each is one task from its head to
+//! the end of its response, which moves both bodies; nothing else stands between the two connections.
+
+mod client;
+mod exchange;
+mod fault;
+mod keep_alive;
+mod message;
+mod pump;
+mod reply;
+mod sink;
+mod source;
+mod stream;
+mod upload;
+
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Instant};
+
+use bytes::Bytes;
+use h2::{Reason, server::Builder};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::forward::{Destination, Forward};
+use crate::{
+    config::Limits,
+    io::{Meter, Socket},
+    metrics::{Direction, Peer},
+    mux,
+};
+use exchange::Exchanges;
+use keep_alive::KeepAlive;
+use reply::Reply;
+
+pub(super) use client::{Http2, Streams as ClientStreams};
+pub(super) use fault::{Fault, Refusal};
+pub(super) use source::Source;
+
+/// What a client may send of one request, and of all together, before anybody takes it.
+const WINDOW_BYTES: u32 = 1024 * 1024;
+/// What one response may have waiting to be sent.
+const SEND_BYTES_MAX: usize = 400 * 1024;
+
+/// Serves requests until the client closes, or after `drain` until those under way are done.
+pub(super) async fn serve(socket: Socket, forward: Forward, drain: CancellationToken) {
+    let limits = &forward.shared.config.limits;
+    let handshake = Builder::new()
+        .initial_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_concurrent_streams(limits.h2_streams_max)
+        .max_header_list_size(limits.h2_header_list_bytes_max)
+        .max_send_buffer_size(SEND_BYTES_MAX)
+        .enable_connect_protocol()
+        .handshake::<_, Bytes>(socket);
+    let mut connection = match handshake.await {
+        Ok(connection) => connection,
+        Err(error) => return debug!(%error, "a client does not speak HTTP/2 after all"),
+    };
+    // An application's own client is looked after by its kernel.
+    let is_inbound = matches!(forward.destination, Destination::Application(..));
+    let pings = connection.ping_pong().filter(|_| is_inbound);
+    let mut keep_alive =
+        pings.map(|pings| KeepAlive::new(pings, limits.h2_ping_interval, limits.h2_ping_timeout));
+    let exchanges = Arc::new(Exchanges::new(forward));
+    let mut drained = pin!(drain.cancelled());
+    let mut leaves = false;
+    loop {
+        let accepted = poll_fn(|cx| {
+            if !leaves && drained.as_mut().poll(cx).is_ready() {
+                leaves = true;
+                connection.graceful_shutdown();
+            }
+            let accepted = connection.poll_accept(cx);
+            if accepted.is_pending()
+                && let Some(keep_alive) = &mut keep_alive
+                && keep_alive.poll(cx, true).is_ready()
+            {
+                debug!("a client does not answer any more");
+                return Poll::Ready(None);
+            }
+            accepted
+        });
+        match accepted.await {
+            Some(Ok((request, reply))) => {
+                let exchanges = exchanges.clone();
+                let (head, body) = request.into_parts();
+                let head = http::Request::from_parts(head, ());
+                let exchange = async move {
+                    let (body, reply) = (Source::Http2(body), Reply::Http2(reply));
+                    exchanges.exchange(head, body, reply).await;
+                };
+                // Ends with its stream, which ends with the connection. Boxed, because tokio moves what it is
+                // given more than once.
+                tokio::spawn(Box::pin(exchange));
+            }
+            Some(Err(error)) => return debug!(%error, "a client connection has ended"),
+            None => return,
+        }
+    }
+}
+
+/// The requests of one shared connection.
+#[derive(Clone)]
+pub(crate) struct Streams(Arc<Exchanges>);
+
+impl Streams {
+    /// All go where `forward` says.
+    pub(crate) fn new(forward: Forward) -> Self {
+        Self(Arc::new(Exchanges::new(forward)))
+    }
+
+    /// Serves the one request of `stream`.
+    pub(crate) async fn serve(self, stream: mux::Stream) {
+        let forward = &self.0.forward;
+        let meter = stream.requests_meter(|| {
+            let tls = forward.source(false);
+            let metrics = &forward.shared.metrics.tcp;
+            let series = metrics.series(Direction::Inbound, Peer::Source, tls);
+            Meter::new(series, Instant::now())
+        });
+        let bytes_max = head_bytes_max(&forward.shared.config.limits);
+        let (mut reader, writer) = stream::split(stream, meter, bytes_max);
+        match poll_fn(|cx| reader.poll_request(cx)).await {
+            Ok(head) => {
+                let (body, reply) = (Source::Stream(reader), Reply::Stream(writer));
+                self.0.exchange(head, body, reply).await;
+            }
+            Err(fault) => {
+                debug!(error = %fault, "a proxy's stream has no request");
+                writer.reset(Reason::PROTOCOL_ERROR);
+            }
+        }
+    }
+}
+
+/// The longest head of a message that a proxy of ours sends: HTTP/2 counts 32 bytes for each field
+/// (RFC 9113 section 6.5.2), a message 6, and both the names and values; the rest is for the request's own line.
+fn head_bytes_max(limits: &Limits) -> usize {
+    limits.h2_header_list_bytes_max as usize + 1024
+}
