@@ -48,6 +48,9 @@ pub const INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION: &str =
 /// Original-destination ports whose outbound traffic is never parsed, comma-separated.
 pub const OUTBOUND_PORTS_DISABLE_PROTOCOL_DETECTION: &str =
     "LINKERD2_PROXY_OUTBOUND_PORTS_DISABLE_PROTOCOL_DETECTION";
+/// Ports that kubelet's TCP probes ask the proxy about, each with the probe's timeout, for example
+/// `5432=1s,8080=5s`. The proxy connects to no other at a client's wish.
+pub const TCP_PROBES: &str = "LINKERD2_PROXY_TCP_PROBES";
 /// How many outbound targets are remembered at once.
 pub const OUTBOUND_ROUTER_CAPACITY: &str = "LINKERD2_PROXY_OUTBOUND_ROUTER_CAPACITY";
 /// Threads of the proxy's data path; 1 unless set.

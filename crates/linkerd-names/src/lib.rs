@@ -11,6 +11,7 @@ pub mod labels;
 pub mod owner;
 pub mod paths;
 pub mod ports;
+pub mod probe;
 pub mod resource;
 pub mod tap;
 pub mod tls;

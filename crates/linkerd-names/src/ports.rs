@@ -6,7 +6,7 @@ pub const PROXY_OUTBOUND: u16 = 4140;
 pub const PROXY_INBOUND: u16 = 4143;
 /// Proxy: tap and control (gRPC).
 pub const PROXY_CONTROL: u16 = 4190;
-/// Proxy: `/metrics`, `/live`, `/ready`.
+/// Proxy: `/metrics`, `/live`, `/ready`, `/probe/tcp/<port>`.
 pub const PROXY_METRICS: u16 = 4191;
 
 /// `linkerd-api`: HTTP, what Prometheus is to scrape.

@@ -1,8 +1,9 @@
-//! `/metrics`, `/live` and `/ready` on the metrics port, in plaintext and through mesh TLS.
-//! Entry: [`Admin::serve`].
+//! `/metrics`, `/live`, `/ready` and kubelet's TCP probes on the metrics port, in plaintext and through
+//! mesh TLS. Entry: [`Admin::serve`].
 
 use std::{
     convert::Infallible,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,14 +12,17 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use linkerd_names::probe::TCP_PATH;
 use linkerd_process::Readiness;
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::{
     discovery::Discovery,
     io::Socket,
+    listener::arrived_at,
     metrics,
     shared::Shared,
+    tcp_probe,
     tls::either::{self, Opened},
 };
 
@@ -47,13 +51,14 @@ impl Admin {
 
     /// Serves one connection.
     pub(crate) async fn serve(self: Arc<Self>, client: Socket) {
+        let own_ip = arrived_at(&client).map(|address| address.ip());
         let Some(Opened { socket, peer: _ }) = either::open(client, &self.shared).await else {
             return;
         };
         let admin = self.clone();
         let service = service_fn(move |request| {
             let admin = admin.clone();
-            async move { Ok::<_, Infallible>(admin.respond(&request).await) }
+            async move { Ok::<_, Infallible>(admin.respond(&request, own_ip).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -71,7 +76,12 @@ impl Admin {
         out
     }
 
-    async fn respond(self: Arc<Self>, request: &Request<Incoming>) -> Response<Full<bytes::Bytes>> {
+    /// Answers a request that has come to the address `own_ip` of the pod.
+    async fn respond(
+        self: Arc<Self>,
+        request: &Request<Incoming>,
+        own_ip: Option<IpAddr>,
+    ) -> Response<Full<bytes::Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
         }
@@ -97,7 +107,31 @@ impl Admin {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "waiting for the first certificate\n".to_owned(),
             ),
-            _ => text(StatusCode::NOT_FOUND, "not found\n".to_owned()),
+            path => match (path.strip_prefix(TCP_PATH), own_ip) {
+                (Some(port), Some(own_ip)) => self.probe(port, own_ip).await,
+                _ => text(StatusCode::NOT_FOUND, "not found\n".to_owned()),
+            },
+        }
+    }
+
+    /// Says whether the application listens on `port`. Other ports than those of the pod's probes are not
+    /// tried: the proxy reaches what a client may not.
+    async fn probe(&self, port: &str, own_ip: IpAddr) -> Response<Full<bytes::Bytes>> {
+        let mut probes = self.shared.config.tcp_probes.iter();
+        let asked = port.parse::<u16>().ok();
+        let Some((port, bound)) = probes.find(|(port, _)| Some(*port) == asked) else {
+            let body = "no TCP probe of this pod is for that port\n".to_owned();
+            return text(StatusCode::NOT_FOUND, body);
+        };
+        match tcp_probe::connect(SocketAddr::new(own_ip, *port), *bound).await {
+            Ok(()) => text(StatusCode::OK, "connected\n".to_owned()),
+            Err(reason) => {
+                // Kubelet shows the status alone.
+                if self.shared.failures.may_tell() {
+                    info!(%reason, "TCP probe failed");
+                }
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"))
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub struct Config {
     pub control_listener: SocketAddr,
     /// The only one who may tap through mesh TLS: `linkerd-api`.
     pub tap_identity: Option<Identity>,
-    /// Where `/metrics`, `/live` and `/ready` are served.
+    /// Where `/metrics`, `/live`, `/ready` and `/probe/tcp/<port>` are served.
     pub metrics_listener: SocketAddr,
     /// Inbound destination of a connection that was not redirected.
     pub inbound_forward: Option<SocketAddr>,
@@ -38,6 +38,8 @@ pub struct Config {
     pub inbound_opaque_ports: HashSet<u16>,
     /// Outbound ports that are never parsed.
     pub outbound_opaque_ports: HashSet<u16>,
+    /// Ports of the application that kubelet asks the proxy about, each with the probe's timeout.
+    pub tcp_probes: Vec<(u16, Duration)>,
     /// Filter of the log.
     pub log: String,
     /// Threads of the data path.
@@ -344,6 +346,9 @@ impl Config {
                 .unwrap_or_default(),
             outbound_opaque_ports: reader
                 .optional(env::OUTBOUND_PORTS_DISABLE_PROTOCOL_DETECTION, parse::ports)
+                .unwrap_or_default(),
+            tcp_probes: reader
+                .optional(env::TCP_PROBES, parse::tcp_probes)
                 .unwrap_or_default(),
             log: reader
                 .text(env::LOG)

@@ -25,6 +25,7 @@ mod quiet;
 mod scratch;
 mod shared;
 mod tap;
+mod tcp_probe;
 mod tls;
 mod transport_header;
 
@@ -69,7 +70,7 @@ pub struct Bound {
     pub inbound_address: SocketAddr,
     /// Where tap is served.
     pub control_address: SocketAddr,
-    /// Where `/metrics`, `/live` and `/ready` are served.
+    /// Where `/metrics`, `/live`, `/ready` and `/probe/tcp/<port>` are served.
     pub metrics_address: SocketAddr,
 }
 

@@ -220,6 +220,16 @@ fn client_elsewhere() {
             connect().read_exact(&mut greeting).unwrap();
             String::from_utf8_lossy(&greeting).into_owned()
         }
+        "connect" => connect().peer_addr().unwrap().to_string(),
+        "http-status" => {
+            let path = words.next().unwrap();
+            let mut stream = connect();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: pod\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).unwrap();
+            String::from_utf8_lossy(&status[9..]).into_owned()
+        }
         "hello-among-silent" => {
             let _silent: Vec<TcpStream> = (0..50).map(|_| connect()).collect();
             let hello = common::client_hello("shop.example.com");
@@ -361,5 +371,50 @@ fn a_handshake_is_answered_at_once_among_silent_probes() {
         let worst = Duration::from_micros(worst.parse().unwrap());
         println!("worst of 20 handshakes: {worst:?}");
         assert!(worst < Duration::from_millis(100), "{worst:?}");
+    });
+}
+
+/// Kubelet is the peer: its own connection proves nothing, and what the proxy says does.
+#[test]
+fn a_tcp_probe_finds_out_whether_the_application_listens_behind_the_rules() {
+    if !inside("a_tcp_probe_finds_out_whether_the_application_listens_behind_the_rules") {
+        return;
+    }
+    on_a_runtime(async {
+        /// The only port that the system has for the near end of a connection.
+        const EPHEMERAL: u16 = 40_001;
+        let peer = Peer::start();
+        let authority = Authority::new();
+        let mut config = pod_config(&authority);
+        config.metrics_listener = "[::]:0".parse().unwrap();
+        config.tcp_probes = [2525, EPHEMERAL].map(|port| (port, PATIENCE)).to_vec();
+        let proxy = start(config);
+        proxy.ready().await;
+        let metrics = proxy.admin.port();
+        redirect(proxy.inbound, proxy.outbound);
+        for iptables in ["iptables", "ip6tables"] {
+            run(&format!(
+                "{iptables} -t nat -I PREROUTING -p tcp --dport {metrics} -j RETURN"
+            ));
+        }
+        let probe = async |pod: &str, port: u16| {
+            peer.client(&format!("http-status {pod}:{metrics} /probe/tcp/{port}"))
+                .await
+        };
+        let pod6 = &format!("[{POD6}]");
+
+        for pod in [POD, pod6] {
+            let address = format!("{pod}:2525");
+            assert_eq!(peer.client(&format!("connect {address}")).await, address);
+            assert_eq!(probe(pod, 2525).await, "503", "{pod}");
+        }
+        // Kubelet asks for the pod's address, and there are applications that listen nowhere else.
+        let _app = app::greeter_at(&format!("{POD}:2525")).await;
+        assert_eq!(probe(POD, 2525).await, "200");
+        assert_eq!(probe(pod6, 2525).await, "503");
+
+        let range = "/proc/sys/net/ipv4/ip_local_port_range";
+        std::fs::write(range, format!("{EPHEMERAL} {EPHEMERAL}")).unwrap();
+        assert_eq!(probe(POD, EPHEMERAL).await, "503", "it has met itself");
     });
 }

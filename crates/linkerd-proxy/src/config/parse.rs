@@ -142,9 +142,40 @@ pub(super) fn ports(text: &str) -> Result<HashSet<u16>, String> {
         .collect()
 }
 
+/// Comma-separated ports with a duration each: `5432=1s,8080=500ms`.
+pub(super) fn tcp_probes(text: &str) -> Result<Vec<(u16, Duration)>, String> {
+    let probe = |part: &str| {
+        let (port, timeout) = part.split_once('=')?;
+        Some((port.parse().ok()?, duration(timeout).ok()?))
+    };
+    let probes = text.split(',').map(probe);
+    probes
+        .collect::<Option<_>>()
+        .ok_or_else(|| "NotPortsWithDurations".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tcp_probes_are_ports_with_a_duration() {
+        let seconds = Duration::from_secs;
+        assert_eq!(
+            tcp_probes("5432=1s,8080=30s"),
+            Ok(vec![(5432, seconds(1)), (8080, seconds(30))])
+        );
+        for text in [
+            "5432",
+            "5432=",
+            "=1s",
+            "65536=1s",
+            "5432=1s,",
+            "5432=1s 80=1s",
+        ] {
+            assert!(tcp_probes(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_have_a_unit() {
