@@ -221,6 +221,7 @@ fn unprinted(workload: &Workload) -> Entry {
         udp: false,
         endless: false,
         ignored: Vec::new(),
+        unknown_ports: Vec::new(),
     }
 }
 

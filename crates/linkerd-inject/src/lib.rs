@@ -14,6 +14,7 @@ mod pod;
 mod removal;
 pub mod report;
 mod sidecar;
+mod tcp_probes;
 pub mod yaml;
 
 use std::collections::BTreeMap;

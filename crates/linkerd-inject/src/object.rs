@@ -49,6 +49,7 @@ pub(crate) fn visit(
             udp: false,
             endless: false,
             ignored: Vec::new(),
+            unknown_ports: Vec::new(),
         };
         return Ok(vec![entry]);
     };
@@ -111,6 +112,11 @@ impl Workload {
             disabled: is_disabled(metadata),
             path,
         })
+    }
+
+    /// Whether the pod template is a pod itself.
+    pub(crate) fn is_pod(&self) -> bool {
+        self.path.is_empty()
     }
 
     /// An error about a field of the pod template.

@@ -424,6 +424,13 @@ impl FromStr for PortRange {
     }
 }
 
+impl PortRange {
+    /// Whether `port` is one of them.
+    pub(crate) fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { first, last } = self;

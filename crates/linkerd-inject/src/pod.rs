@@ -12,6 +12,7 @@ use crate::{
     options::{self, Options, PortRange, Sidecar, TlsMode},
     report::{Entry, Outcome},
     sidecar::{self, Placement},
+    tcp_probes::{self, Redirected},
 };
 
 /// Stands for a namespace that the manifest leaves to kubectl, where only the length of the
@@ -32,6 +33,7 @@ pub(crate) fn inject(
         udp,
         endless: false,
         ignored: Vec::new(),
+        unknown_ports: Vec::new(),
     };
 
     if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
@@ -49,16 +51,24 @@ pub(crate) fn inject(
     check_users(workload, &template["spec"], options.proxy_uid)?;
 
     let skipped = |annotation, flag| skipped(workload, template, annotation, flag);
+    let skip_inbound = skipped(annotations::SKIP_INBOUND_PORTS, &options.skip_inbound_ports)?;
+    let skip_outbound = skipped(
+        annotations::SKIP_OUTBOUND_PORTS,
+        &options.skip_outbound_ports,
+    )?;
+    let spec = workload.mapping(template, "spec")?;
+    let Redirected {
+        timeouts,
+        unknown_ports,
+    } = tcp_probes::redirect(workload, spec, &skip_inbound, options);
     let placement = Placement {
         kind: workload.kind,
         name: name.unwrap_or_default(),
         namespace: workload.namespace.as_deref(),
         component: component_of(template),
-        skip_inbound: skipped(annotations::SKIP_INBOUND_PORTS, &options.skip_inbound_ports)?,
-        skip_outbound: skipped(
-            annotations::SKIP_OUTBOUND_PORTS,
-            &options.skip_outbound_ports,
-        )?,
+        skip_inbound,
+        skip_outbound,
+        tcp_probes: timeouts,
     };
     mark(workload, template, &placement, options)?;
     add_containers(
@@ -71,6 +81,7 @@ pub(crate) fn inject(
         endless: options.sidecar == Sidecar::Plain
             && matches!(workload.kind, OwnerKind::Job | OwnerKind::CronJob),
         ignored,
+        unknown_ports,
         ..entry(Outcome::Injected)
     })
 }

@@ -7,10 +7,11 @@ use serde_json::Value;
 use crate::{
     object::{Fields, Workload},
     report::{Entry, Outcome},
+    tcp_probes,
 };
 
-/// Removes our containers, volumes, labels and annotations. Lists and mappings that are empty then
-/// go as well.
+/// Removes our containers, volumes, labels and annotations, and gives probes back. Lists and mappings
+/// that are empty then go as well.
 pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
     let mut removed = false;
     if let Some(Value::Object(spec)) = template.get_mut("spec") {
@@ -20,6 +21,7 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
             component::IDENTITY_VOLUME,
             component::IDENTITY_TOKEN_VOLUME,
         ];
+        tcp_probes::restore(spec);
         removed |= remove_items(spec, "initContainers", &containers);
         removed |= remove_items(spec, "containers", &containers);
         removed |= remove_items(spec, "volumes", &volumes);
@@ -59,6 +61,7 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
         udp: false,
         endless: false,
         ignored: Vec::new(),
+        unknown_ports: Vec::new(),
     }
 }
 

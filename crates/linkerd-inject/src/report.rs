@@ -36,6 +36,8 @@ pub struct Entry {
     pub endless: bool,
     /// Annotations that begin like those that configure the proxy, and that we do not know.
     pub ignored: Vec<String>,
+    /// `tcpSocket` probes of ports that their container does not have, in words.
+    pub unknown_ports: Vec<String>,
 }
 
 /// What became of all objects, in the order in which they were read.
@@ -114,18 +116,20 @@ impl Report {
                 )),
             );
         }
-        let ignored = self
-            .entries
-            .iter()
-            .filter(|entry| !entry.ignored.is_empty());
-        let ignored: Vec<String> = ignored
-            .map(|entry| format!("{} has {}", entry.object, entry.ignored.join(", ")))
-            .collect();
+        let ignored = self.told(" has ", |entry| &entry.ignored);
         if !ignored.is_empty() {
             check(
                 &mut text,
                 "annotations: pods have none that configure what our proxy does not know",
-                Some(ignored.join("; ")),
+                Some(ignored),
+            );
+        }
+        let unknown_ports = self.told(": ", |entry| &entry.unknown_ports);
+        if !unknown_ports.is_empty() {
+            check(
+                &mut text,
+                "probes: containers have the ports that their tcpSocket probes name",
+                Some(unknown_ports),
             );
         }
         self.summary(&mut text, &injected, "injected");
@@ -146,6 +150,13 @@ impl Report {
     fn objects(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<&str> {
         let entries = self.entries.iter().filter(|entry| wanted(entry));
         entries.map(|entry| &*entry.object).collect()
+    }
+
+    /// What is wrong with which objects; empty when nothing is.
+    fn told(&self, verb: &str, faults: impl Fn(&Entry) -> &Vec<String>) -> String {
+        let entries = self.entries.iter().filter(|it| !faults(it).is_empty());
+        let told = entries.map(|it| format!("{}{verb}{}", it.object, faults(it).join(", ")));
+        told.collect::<Vec<_>>().join("; ")
     }
 
     fn summary(&self, text: &mut String, changed: &[&str], verb: &str) {

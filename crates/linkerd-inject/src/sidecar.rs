@@ -1,6 +1,8 @@
 //! The two containers and the volumes that injection adds to a pod.
 //! Entry: [`init_container`], [`proxy_container`], [`volumes`].
 
+use std::collections::BTreeMap;
+
 use linkerd_names::{CLUSTER_DOMAIN, Owner, OwnerKind, component, env, paths};
 use serde_json::{Value, json};
 
@@ -25,6 +27,8 @@ pub(crate) struct Placement<'a> {
     pub(crate) component: Option<&'static str>,
     pub(crate) skip_inbound: Vec<PortRange>,
     pub(crate) skip_outbound: Vec<PortRange>,
+    /// The ports that kubelet will ask the proxy for, each with its timeout in seconds.
+    pub(crate) tcp_probes: BTreeMap<u16, u64>,
 }
 
 impl Placement<'_> {
@@ -224,6 +228,13 @@ fn environment(placement: &Placement<'_>, options: &Options) -> Vec<Value> {
         field(env::POD_NAMESPACE, "metadata.namespace"),
         field(env::POD_NAME, "metadata.name"),
     ];
+    if !placement.tcp_probes.is_empty() {
+        let probes = placement.tcp_probes.iter();
+        let probes: Vec<String> = probes
+            .map(|(port, seconds)| format!("{port}={seconds}s"))
+            .collect();
+        environment.push(value(env::TCP_PROBES, &probes.join(",")));
+    }
     if placement.component == Some(component::PROMETHEUS) {
         environment.push(value(
             env::OUTBOUND_ROUTER_CAPACITY,

@@ -75,7 +75,7 @@ fn each_fault_of_a_pod_is_found() {
             "its key among them",
         ),
         (
-            "containers: [{name: app, livenessProbe: {tcpSocket: {port: 5432}}}]",
+            "containers: [{name: app, livenessProbe: {tcpSocket: {port: 4143}}}]",
             Severity::Degrades,
             "whether the application does or not",
         ),
@@ -99,6 +99,9 @@ fn what_looks_like_a_fault_and_is_none_is_not_found() {
         "securityContext: {runAsNonRoot: true}\ncontainers: [{name: app, securityContext: \
          {readOnlyRootFilesystem: true}}]",
         "containers: [{name: app, readinessProbe: {httpGet: {path: /, port: 80}}}]",
+        "containers: [{name: app, livenessProbe: {tcpSocket: {port: 5432}}}]",
+        "containers: [{name: app, livenessProbe: {tcpSocket: {port: sql}}}]",
+        "containers: [{name: app, livenessProbe: {tcpSocket: {port: 25, host: mail.example}}}]",
         "initContainers: [{name: first}]\ncontainers: [{name: app}]",
         "dnsPolicy: ClusterFirst\ncontainers: [{name: app}]",
     ] {

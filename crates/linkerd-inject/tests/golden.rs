@@ -65,6 +65,16 @@ fn cron_jobs_stateful_sets_and_bare_pods() {
 }
 
 #[test]
+fn probes_of_ports_that_the_proxy_takes() {
+    let input = include_str!("data/probes.in.yml");
+    check(
+        input,
+        &options(TlsMode::Off),
+        expect_file!["data/probes.out.yml"],
+    );
+}
+
+#[test]
 fn the_items_of_a_list() {
     let input = include_str!("data/list.in.yml");
     check(

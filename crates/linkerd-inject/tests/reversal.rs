@@ -10,8 +10,9 @@ use linkerd_inject::{
 };
 use serde_json::Value;
 
-const INPUTS: [&str; 3] = [
+const INPUTS: [&str; 4] = [
     include_str!("data/deployment.in.yml"),
+    include_str!("data/probes.in.yml"),
     include_str!("data/list.in.yml"),
     "kind: Pod\nmetadata: {name: one}\nspec: {containers: [{name: app}]}\n",
 ];

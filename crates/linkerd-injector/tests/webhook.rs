@@ -58,6 +58,24 @@ async fn what_we_do_not_know_in_a_pod_stays_as_it_is() {
     assert_eq!(pod["metadata"]["creationTimestamp"], Value::Null);
 }
 
+/// One handler alone, or the API server refuses the pod.
+#[tokio::test]
+async fn kubelet_asks_the_proxy_what_a_tcp_probe_is_about() {
+    let bench = Bench::new(enabled());
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["livenessProbe"] =
+        json!({"tcpSocket": {"port": 5432}, "timeoutSeconds": 2});
+    let pod = bench.pod_after(&review(&pod)).await.expect("a patch");
+    assert_eq!(
+        pod["spec"]["containers"][0]["livenessProbe"],
+        json!({"httpGet": {"path": "/probe/tcp/5432", "port": 4191}, "timeoutSeconds": 2})
+    );
+    let proxy = init_container(&pod, "linkerd-proxy").expect("a proxy");
+    let told = json!({"name": "LINKERD2_PROXY_TCP_PROBES", "value": "5432=2s"});
+    let mut variables = proxy["env"].as_array().expect("a list").iter();
+    assert!(variables.any(|it| *it == told), "{proxy:#}");
+}
+
 #[tokio::test]
 async fn pods_that_forbid_it_or_are_not_asked_for_are_left_alone() {
     let bench = Bench::new(json!({}));

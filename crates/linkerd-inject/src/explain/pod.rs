@@ -9,6 +9,7 @@ use crate::{
     Options,
     object::Workload,
     options::{self, PortRange},
+    tcp_probes,
 };
 
 /// Stands for a namespace that the manifest leaves to kubectl.
@@ -97,6 +98,16 @@ impl<'a> Pod<'a> {
         u16::try_from(named["containerPort"].as_u64()?).ok()
     }
 
+    /// Whether kubelet asks the proxy what the probe in this field of a container is about.
+    pub(super) fn asks_proxy(&self, container: &Value, field: &str) -> bool {
+        let of_pod = &self.after["spec"];
+        let mut containers = items(&of_pod["initContainers"]).chain(items(&of_pod["containers"]));
+        let after = containers.find(|after| after["name"] == container["name"]);
+        let port = self.options.metrics_port;
+        self.fate == Fate::Meshed
+            && after.is_some_and(|after| tcp_probes::is_redirected(&after[field], port))
+    }
+
     /// What injection adds; none when the pods get no proxy.
     pub(super) fn proxy_plan(&self) -> Option<ProxyPlan> {
         let (proxy, sidecar) = self.proxy()?;
@@ -157,7 +168,5 @@ pub(super) fn text(value: &Value) -> &str {
 }
 
 fn contains(ranges: &[PortRange], port: u16) -> bool {
-    ranges
-        .iter()
-        .any(|range| (range.first..=range.last).contains(&port))
+    ranges.iter().any(|range| range.contains(port))
 }

@@ -8,6 +8,7 @@ use super::{
     Fate,
     pod::{Pod, text},
 };
+use crate::tcp_probes;
 
 /// One probe of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,12 +34,18 @@ const KINDS: [(&str, &str); 3] = [
     ("liveness", "livenessProbe"),
 ];
 
+// Ways that probes of several kinds take.
+const AROUND: &str = "past the proxy, as before";
+const ELSEWHERE: &str = "to another host than the pod";
+const NOWHERE: &str = "nowhere: its container names no such port";
+const ASKED: &str = "kubelet asks the proxy, which connects";
+
 /// Returns every probe of the pod's containers in the order of their lists.
 pub(super) fn plan(pod: &Pod<'_>) -> Vec<ProbePlan> {
     let mut plans = Vec::new();
     for container in pod.serving_containers() {
         for (kind, field) in KINDS {
-            if let Some(plan) = one(pod, container, kind, &container[field]) {
+            if let Some(plan) = one(pod, container, kind, field) {
                 plans.push(plan);
             }
         }
@@ -46,9 +53,10 @@ pub(super) fn plan(pod: &Pod<'_>) -> Vec<ProbePlan> {
     plans
 }
 
-fn one(pod: &Pod<'_>, container: &Value, kind: &'static str, probe: &Value) -> Option<ProbePlan> {
+fn one(pod: &Pod<'_>, container: &Value, kind: &'static str, field: &str) -> Option<ProbePlan> {
+    let probe = &container[field];
     let through = |port: &Value| {
-        let port = pod.port_number(port);
+        let port = tcp_probes::port_number(&container["ports"], port);
         let skipped = port.is_some_and(|port| pod.annotated(annotations::SKIP_INBOUND_PORTS, port));
         pod.fate == Fate::Meshed && !skipped
     };
@@ -56,16 +64,20 @@ fn one(pod: &Pod<'_>, container: &Value, kind: &'static str, probe: &Value) -> O
         Some(name) => name.to_owned(),
         None => port.to_string(),
     };
-    let around = "past the proxy, as before";
+    let unknown = |port: &Value| {
+        port.is_string() && tcp_probes::port_number(&container["ports"], port).is_none()
+    };
     let (action, passes, reason, blind) = if let http @ Value::Object(_) = &probe["httpGet"] {
         let tls = http["scheme"] == "HTTPS";
         let scheme = if tls { "https " } else { "" };
         let path = text(&http["path"]);
         let action = format!("GET {scheme}:{}{path}", shown(&http["port"]));
         if !text(&http["host"]).is_empty() {
-            (action, "to another host than the pod", None, false)
+            (action, ELSEWHERE, None, false)
+        } else if unknown(&http["port"]) {
+            (action, NOWHERE, None, false)
         } else if !through(&http["port"]) {
-            (action, around, None, false)
+            (action, AROUND, None, false)
         } else if tls {
             let reason = Some(NoTls::PeerSentPlaintext);
             (action, "through the proxy, in its own TLS", reason, false)
@@ -79,11 +91,17 @@ fn one(pod: &Pod<'_>, container: &Value, kind: &'static str, probe: &Value) -> O
             let reason = Some(NoTls::Probe);
             (action, "through the proxy, in plaintext", reason, false)
         } else {
-            (action, around, None, false)
+            (action, AROUND, None, false)
         }
     } else if let tcp @ Value::Object(_) = &probe["tcpSocket"] {
         let action = format!("connect :{}", shown(&tcp["port"]));
-        if through(&tcp["port"]) {
+        if !text(&tcp["host"]).is_empty() {
+            (action, ELSEWHERE, None, false)
+        } else if unknown(&tcp["port"]) {
+            (action, NOWHERE, None, false)
+        } else if pod.asks_proxy(container, field) {
+            (action, ASKED, None, false)
+        } else if through(&tcp["port"]) {
             let reason = Some(NoTls::PeerSentPlaintext);
             (
                 action,
@@ -92,7 +110,7 @@ fn one(pod: &Pod<'_>, container: &Value, kind: &'static str, probe: &Value) -> O
                 true,
             )
         } else {
-            (action, around, None, false)
+            (action, AROUND, None, false)
         }
     } else if let exec @ Value::Object(_) = &probe["exec"] {
         let program = exec["command"].get(0).map(text).unwrap_or_default();
