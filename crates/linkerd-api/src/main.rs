@@ -54,8 +54,7 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     linkerd_process::install_crypto_provider();
     let args = Args::parse();
-    let level = args.log_level.as_str().to_lowercase();
-    linkerd_process::init_logs(&format!("warn,linkerd={level}"))?;
+    linkerd_process::init_logs_at(args.log_level)?;
     tokio::runtime::Runtime::new()
         .context("cannot start the runtime")?
         .block_on(run(args))

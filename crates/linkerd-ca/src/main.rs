@@ -17,7 +17,7 @@ use linkerd_ca::{
 use linkerd_issuer::lifetime;
 use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, ports};
 use linkerd_process::{
-    Readiness, init_logs, install_crypto_provider, register_process_metrics, serve_admin,
+    Readiness, init_logs_at, install_crypto_provider, register_process_metrics, serve_admin,
     shutdown_on_signal,
 };
 use prometheus_client::registry::Registry;
@@ -32,9 +32,9 @@ struct Args {
     /// Namespace of the control plane
     #[arg(long, default_value = CONTROL_PLANE_NAMESPACE_DEFAULT)]
     control_plane_namespace: String,
-    /// How much is logged
-    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
-    log_level: LogLevel,
+    /// How much is logged: trace, debug, info, warn or error
+    #[arg(long, default_value = "info")]
+    log_level: tracing::Level,
     /// Address of /live, /ready and /metrics
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], ports::ADMIN_CA)))]
     admin_addr: SocketAddr,
@@ -64,27 +64,6 @@ impl From<IdentitySource> for Source {
     }
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum LogLevel {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-impl LogLevel {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Trace => "trace",
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-        }
-    }
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     install_crypto_provider();
@@ -107,7 +86,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         pod_name,
     } = args;
     let injected = injected_identity.map(Source::from);
-    init_logs(&format!("warn,linkerd={}", log_level.as_str()))?;
+    init_logs_at(log_level)?;
     let shutdown = shutdown_on_signal();
     let client = kube::Client::try_default()
         .await

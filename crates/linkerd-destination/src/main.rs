@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use linkerd_destination::{Config, IdentityConfig, run};
 use linkerd_issuer::lifetime;
 
@@ -31,25 +31,9 @@ struct Args {
     /// How long a certificate of the identity service is valid, for example 24h, 90m or 1h30m.
     #[arg(long, default_value = "24h", value_parser = lifetime::parse)]
     leaf_lifetime: Duration,
-    /// How much to log.
+    /// How much to log: trace, debug, info, warn or error.
     #[arg(long, env = "LINKERD_LOG_LEVEL", default_value = "info")]
-    log_level: LogLevel,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogLevel {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-impl LogLevel {
-    /// Our own crates at this level; the libraries only when something is wrong.
-    fn filter(self) -> String {
-        format!("warn,linkerd={}", format!("{self:?}").to_lowercase())
-    }
+    log_level: tracing::Level,
 }
 
 #[tokio::main]
@@ -76,7 +60,7 @@ async fn main() -> ExitCode {
             leaf_lifetime,
         }),
     };
-    let ran = match linkerd_process::init_logs(&log_level.filter()) {
+    let ran = match linkerd_process::init_logs_at(log_level) {
         Ok(()) => run(config, linkerd_process::shutdown_on_signal()).await,
         Err(error) => Err(error),
     };

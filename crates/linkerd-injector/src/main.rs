@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use linkerd_inject::{
     InvalidOption, Options,
     options::{self, Sidecar},
@@ -70,28 +70,12 @@ struct Args {
     /// Whether the proxy is an init container that keeps running
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     native_sidecar: bool,
-    /// How much is logged
-    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
-    log_level: LogLevel,
+    /// How much is logged: trace, debug, info, warn or error
+    #[arg(long, default_value = "info")]
+    log_level: tracing::Level,
     /// Name of this replica
     #[arg(long, env = "POD_NAME", default_value_t = format!("linkerd-injector-{}", std::process::id()))]
     pod_name: String,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogLevel {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-impl LogLevel {
-    /// Our own crates at this level; the libraries only when something is wrong.
-    fn filter(self) -> String {
-        format!("warn,linkerd={}", format!("{self:?}").to_lowercase())
-    }
 }
 
 impl Args {
@@ -156,7 +140,7 @@ impl Args {
 async fn main() -> ExitCode {
     linkerd_process::install_crypto_provider();
     let args = Args::parse();
-    let started = linkerd_process::init_logs(&args.log_level.filter());
+    let started = linkerd_process::init_logs_at(args.log_level);
     let ran = match started.and_then(|()| Ok(args.config()?)) {
         Ok(config) => run(config, linkerd_process::shutdown_on_signal()).await,
         Err(error) => Err(error),

@@ -7,7 +7,7 @@ mod metrics;
 mod shutdown;
 
 pub use admin::{Readiness, render_metrics, respond, serve_admin};
-pub use logs::init_logs;
+pub use logs::{init_logs, init_logs_at};
 pub use metrics::register_process_metrics;
 pub use shutdown::shutdown_on_signal;
 

@@ -5,6 +5,14 @@ use tracing_subscriber::{
     filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+/// Starts logging: our own crates from `level` on, the libraries only when something is wrong.
+///
+/// # Errors
+/// When logging has been started before.
+pub fn init_logs_at(level: tracing::Level) -> anyhow::Result<()> {
+    init_logs(&format!("warn,linkerd={level}"))
+}
+
 /// Starts logging with `filter`, for example `info` or `warn,linkerd=debug`.
 ///
 /// The crates of this project all begin with `linkerd`, so that one word selects them. Filters by
