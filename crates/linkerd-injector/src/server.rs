@@ -12,14 +12,15 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use linkerd_process::serve_connections;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::webhook::Webhook;
@@ -37,8 +38,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// etcd takes objects of 1.5 MiB; a review has the object once when it is created.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Pause when the process has no more file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Reviews that are under way at the shutdown may take this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -49,35 +48,12 @@ pub async fn serve(
     webhook: Arc<Webhook>,
     shutdown: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let connections = TaskTracker::new();
-    while let Some(permit) = shutdown
-        .run_until_cancelled(permits.clone().acquire_owned())
-        .await
-    {
-        let permit = permit.expect("the semaphore is never closed");
-        let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await else {
-            break;
-        };
-        match accepted {
-            Ok((socket, peer)) => {
-                let tls = tls.borrow().clone();
-                let (webhook, shutdown) = (webhook.clone(), shutdown.clone());
-                connections.spawn(async move {
-                    connection(socket, peer, tls, webhook, shutdown).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    connections.close();
-    if timeout(DRAIN_TIMEOUT, connections.wait()).await.is_err() {
-        debug!("connections were cut off");
-    }
+    let ending = shutdown.clone();
+    let serve = move |socket, peer| {
+        let tls = tls.borrow().clone();
+        connection(socket, peer, tls, webhook.clone(), ending.clone())
+    };
+    serve_connections(listener, CONNECTIONS_MAX, DRAIN_TIMEOUT, shutdown, serve).await;
 }
 
 async fn connection(

@@ -19,9 +19,11 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
+
+use crate::serve_connections;
 
 /// Probes and scrapes come from a handful of clients; more than this at once is an attack.
 const CONNECTIONS_MAX: usize = 64;
@@ -46,35 +48,16 @@ impl Readiness {
     }
 }
 
-/// Serves the admin endpoints on `listener` until `shutdown`. A failing accept is logged and tried
-/// again: it never ends the server.
+/// Serves the admin endpoints on `listener` until `shutdown`.
 pub async fn serve_admin(
     listener: TcpListener,
     registry: Arc<Registry>,
     readiness: Readiness,
     shutdown: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = JoinSet::new();
-    loop {
-        let permit = tokio::select! {
-            () = shutdown.cancelled() => break,
-            permit = permits.clone().acquire_owned() => permit.expect("never closed"),
-        };
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                warn!(%error, "the admin port cannot accept");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+    let serve = move |stream, _| {
         let (registry, readiness) = (registry.clone(), readiness.clone());
-        connections.spawn(async move {
+        async move {
             let service = service_fn(move |request| {
                 let response = respond(&request, &registry, &readiness);
                 async move { Ok::<_, Infallible>(response) }
@@ -87,14 +70,9 @@ pub async fn serve_admin(
             if let Err(error) = served {
                 debug!(%error, "admin connection ended");
             }
-            drop(permit);
-        });
-        while connections.try_join_next().is_some() {}
-    }
-    let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
-        debug!("admin connections were cut off");
-    }
+        }
+    };
+    serve_connections(listener, CONNECTIONS_MAX, DRAIN_TIMEOUT, shutdown, serve).await;
 }
 
 /// Answers one admin request. For servers that have their own way to accept connections.

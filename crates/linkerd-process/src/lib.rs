@@ -1,12 +1,14 @@
-//! What every long-running process of the mesh does: logs, `/live` `/ready` `/metrics`, and an
-//! orderly end on SIGTERM. Entry: [`serve_admin`]. Knows nothing of Kubernetes and of the mesh.
+//! What every long-running process of the mesh does: logs, accepting connections, `/live` `/ready` `/metrics`,
+//! and an orderly end on SIGTERM. Entry: [`serve_admin`]. Knows nothing of Kubernetes and of the mesh.
 
 mod admin;
+mod connections;
 mod logs;
 mod metrics;
 mod shutdown;
 
 pub use admin::{Readiness, render_metrics, respond, serve_admin};
+pub use connections::serve_connections;
 pub use logs::{init_logs, init_logs_at};
 pub use metrics::register_process_metrics;
 pub use shutdown::shutdown_on_signal;

@@ -9,22 +9,23 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use linkerd_process::serve_connections;
 use linkerd_proto::identity::identity_server::IdentityServer;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::{
     authority::Authority,
     service::{Caller, Certifier},
 };
 
-/// Connections at once; more wait in the kernel's backlog. Each is one question of one proxy.
+/// Connections at once. Each is one question of one proxy.
 const CONNECTIONS_MAX: usize = 500;
 /// A healthy handshake takes 2 ms and two round trips.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,8 +35,6 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 const QUESTION_BYTES_MAX: usize = 64 * 1024;
 /// Questions of one connection at once.
 const STREAMS_MAX: u32 = 8;
-/// Pause when the process has no more file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown`; then no connection is open any more.
 pub async fn serve(
@@ -44,38 +43,13 @@ pub async fn serve(
     certifier: Arc<Certifier>,
     shutdown: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let connections = TaskTracker::new();
-    while let Some(permit) = shutdown
-        .run_until_cancelled(permits.clone().acquire_owned())
-        .await
-    {
-        let permit = permit.expect("the semaphore is never closed");
-        let accepted = match shutdown.run_until_cancelled(listener.accept()).await {
-            Some(accepted) => accepted,
-            None => break,
-        };
-        match accepted {
-            Ok((socket, peer)) => {
-                let authority = authority.borrow().clone();
-                let caller = Caller {
-                    certifier: certifier.clone(),
-                    peer,
-                };
-                let connection = async move {
-                    connection(socket, peer, authority, caller).await;
-                    drop(permit);
-                };
-                connections.spawn(shutdown.clone().run_until_cancelled_owned(connection));
-            }
-            Err(error) => {
-                warn!(%error, "cannot accept a connection to the identity service");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    connections.close();
-    connections.wait().await;
+    let serve = move |socket, peer| {
+        let certifier = certifier.clone();
+        let authority = authority.borrow().clone();
+        connection(socket, peer, authority, Caller { certifier, peer })
+    };
+    // A proxy that is cut off asks again.
+    serve_connections(listener, CONNECTIONS_MAX, Duration::ZERO, shutdown, serve).await;
 }
 
 async fn connection(
