@@ -1,10 +1,9 @@
 //! `linkerd upgrade`, `prune` and `uninstall` as a user runs them, with an API server that knows what
 //! `linkerd install` has printed.
 
-mod api;
-
-use api::{Api, Run};
 use expect_test::expect;
+
+use crate::kubernetes::{Running, refusal, success};
 
 /// What the control plane and others have made meanwhile.
 const LATER: &str = "\
@@ -93,22 +92,8 @@ metadata: {name: linkerd-web, namespace: linkerd, labels: {app.kubernetes.io/par
 
 /// What `linkerd install` prints.
 fn install(arguments: &[&str]) -> String {
-    let empty = Api::with("");
-    let (code, stdout, stderr) = empty.linkerd(&[&["install"], arguments].concat());
-    assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    stdout
-}
-
-fn success(run: Run) -> String {
-    let (code, stdout, stderr) = run;
-    assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    stdout
-}
-
-fn refusal(run: Run) -> String {
-    let (code, stdout, stderr) = run;
-    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
-    stderr
+    let empty = Running::with("");
+    success(empty.linkerd(&[&["install"], arguments].concat()))
 }
 
 #[test]
@@ -128,15 +113,15 @@ fn upgrade_keeps_every_flag_and_value_of_the_install() {
         "--set=nodeSelector.kubernetes\\.io/os=null",
     ];
     let installed = install(&flags);
-    let api = Api::with(&installed);
+    let api = Running::with(&installed);
     assert_eq!(success(api.linkerd(&["upgrade"])), installed);
-    let again = Api::with(&success(api.linkerd(&["upgrade"])));
+    let again = Running::with(&success(api.linkerd(&["upgrade"])));
     assert_eq!(success(again.linkerd(&["upgrade"])), installed);
 }
 
 #[test]
 fn what_upgrade_is_given_lies_on_top_and_is_kept() {
-    let api = Api::with(&install(&[
+    let api = Running::with(&install(&[
         "--tls=optional",
         "--registry=r.test",
         "--proxy-uid=7",
@@ -156,14 +141,14 @@ fn what_upgrade_is_given_lies_on_top_and_is_kept() {
 
 #[test]
 fn upgrade_forgets_what_was_kept_when_told_to() {
-    let api = Api::with(&install(&["--tls=optional", "--registry=r.test"]));
+    let api = Running::with(&install(&["--tls=optional", "--registry=r.test"]));
     let upgraded = success(api.linkerd(&["upgrade", "--reset-values", "--tls=optional"]));
     assert_eq!(upgraded, install(&["--tls=optional"]));
 }
 
 #[test]
 fn without_a_control_plane_there_is_nothing_to_upgrade_prune_or_uninstall() {
-    let api = Api::with("");
+    let api = Running::with("");
     for command in [&["upgrade"][..], &["upgrade", "--reset-values"], &["prune"]] {
         assert_eq!(
             refusal(api.linkerd(command)),
@@ -184,7 +169,7 @@ fn a_control_plane_of_a_version_that_kept_no_values_needs_the_flags_again() {
         .split("---\n")
         .filter(|document| !document.contains("linkerd-config"))
         .collect();
-    let api = Api::with(&earlier.join("---\n"));
+    let api = Running::with(&earlier.join("---\n"));
     for command in ["upgrade", "prune"] {
         assert_eq!(
             refusal(api.linkerd(&[command])),
@@ -200,43 +185,42 @@ fn a_control_plane_of_a_version_that_kept_no_values_needs_the_flags_again() {
 #[test]
 fn what_no_longer_fits_is_named_and_other_images_are_warned_of() {
     let installed = install(&["-v", "v0"]);
-    let (code, stdout, stderr) = Api::with(&installed).linkerd(&["upgrade"]);
-    assert_eq!((code, stdout), (Some(0), installed.clone()));
+    let run = Running::with(&installed).linkerd(&["upgrade"]);
+    assert_eq!((run.code, run.stdout), (Some(0), installed.clone()));
     let version = env!("CARGO_PKG_VERSION");
     let expected = format!(
         "Warning: image.tag is v0: the images will not be those of this version, {version}; `--set \
          image.tag=` is the way back to them\n"
     );
-    assert_eq!(stderr, expected);
+    assert_eq!(run.stderr, expected);
     assert_eq!(
-        success(Api::with(&installed).linkerd(&["upgrade", "--set=image.tag="])),
+        success(Running::with(&installed).linkerd(&["upgrade", "--set=image.tag="])),
         install(&[])
     );
 
     let old = installed.replace("  overrides: |\n", "  overrides: |\n    web: {}\n");
     assert_eq!(
-        refusal(Api::with(&old).linkerd(&["upgrade"])),
+        refusal(Running::with(&old).linkerd(&["upgrade"])),
         "Error: with the values that are installed (--reset-values leaves them out): values: web: \
          there is no such value\n"
     );
     let newer = install(&[]).replace(&format!("version: \"{version}\""), "version: \"99.0.0\"");
-    let (code, _, stderr) = Api::with(&newer).linkerd(&["upgrade"]);
-    assert_eq!(code, Some(0));
+    let run = Running::with(&newer).linkerd(&["upgrade"]);
     let expected =
         format!("Warning: version 99.0.0 is installed, and this program is older: {version}\n");
-    assert_eq!(stderr, expected);
+    assert_eq!((run.code, run.stderr), (Some(0), expected));
 }
 
 #[test]
 fn prune_prints_what_the_manifests_no_longer_have() {
     let installed = install(&["--tls=optional"]);
-    let (code, stdout, stderr) = Api::with(&(installed.clone() + LATER)).linkerd(&["prune"]);
+    let run = Running::with(&(installed.clone() + LATER)).linkerd(&["prune"]);
     assert_eq!(
-        (code, stdout.as_str(), stderr.as_str()),
+        (run.code, run.stdout.as_str(), run.stderr.as_str()),
         (Some(0), "", "Nothing to prune.\n")
     );
 
-    let api = Api::with(&(installed + LATER + EARLIER));
+    let api = Running::with(&(installed + LATER + EARLIER));
     expect![[r"
         apiVersion: apps/v1
         kind: Deployment
@@ -256,7 +240,7 @@ fn prune_prints_what_the_manifests_no_longer_have() {
 #[test]
 fn uninstall_prints_everything_in_the_order_of_deletion() {
     let installed = install(&["--tls=optional", "--ha"]);
-    let api = Api::with(&(installed + LATER + EARLIER));
+    let api = Running::with(&(installed + LATER + EARLIER));
     let printed = success(api.linkerd(&["uninstall"]));
     let line = |document: &str| {
         let value = |key: &str| {
@@ -319,19 +303,19 @@ fn uninstall_prints_everything_in_the_order_of_deletion() {
 #[test]
 fn uninstall_refuses_while_pods_are_in_the_mesh() {
     let installed = install(&["--tls=optional"]);
-    let free = Api::with(&(installed.clone() + LATER));
-    let busy = Api::with(&(installed + LATER + MESHED_POD));
+    let free = Running::with(&(installed.clone() + LATER));
+    let busy = Running::with(&(installed + LATER + MESHED_POD));
     assert_eq!(
         refusal(busy.linkerd(&["uninstall"])),
         "Error: 1 pod is in the mesh:\n  shop/web-0\nTake them out of the mesh first: kubectl get -n \
          NAMESPACE deploy -o yaml | linkerd uninject - | kubectl apply -f -\nor use --force\n"
     );
-    let (code, stdout, stderr) = busy.linkerd(&["uninstall", "--force"]);
+    let run = busy.linkerd(&["uninstall", "--force"]);
     assert_eq!(
-        (code, stdout),
+        (run.code, run.stdout),
         (Some(0), success(free.linkerd(&["uninstall"])))
     );
-    assert_eq!(stderr, "Warning: 1 pod is in the mesh:\n  shop/web-0\n");
+    assert_eq!(run.stderr, "Warning: 1 pod is in the mesh:\n  shop/web-0\n");
 }
 
 #[test]
@@ -346,7 +330,7 @@ fn what_helm_has_installed_is_left_to_helm() {
         "  annotations: {meta.helm.sh/release-name: mesh}\n  labels:\n    \
          app.kubernetes.io/managed-by: Helm\n",
     );
-    let api = Api::with(&helm);
+    let api = Running::with(&helm);
     for command in ["upgrade", "prune", "uninstall"] {
         let words = refusal(api.linkerd(&[command]));
         let verb = if command == "uninstall" {

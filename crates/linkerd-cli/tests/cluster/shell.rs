@@ -1,8 +1,6 @@
 //! What surrounds the program: completion in shells, the plugin of kubectl, manual pages, and how soon it
 //! starts. Runs the real program with a Kubernetes API of some objects.
 
-mod api;
-
 use std::{
     collections::BTreeSet,
     io::Write as _,
@@ -11,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::{Api, run};
+use crate::kubernetes::{Running, refusal, run, success};
 
 const CLUSTER: &str = "\
 apiVersion: v1
@@ -40,9 +38,8 @@ metadata: {name: till, namespace: shop}
 ";
 
 /// The words that complete the last one of `words`, without what they mean.
-fn complete(api: &Api, words: &[&str]) -> String {
-    let (code, stdout, stderr) = api.linkerd(&[&["__complete", "--"], words].concat());
-    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+fn complete(api: &Running, words: &[&str]) -> String {
+    let stdout = success(api.linkerd(&[&["__complete", "--"], words].concat()));
     let words = stdout
         .lines()
         .map(|line| line.split('\t').next().unwrap_or_default());
@@ -51,7 +48,7 @@ fn complete(api: &Api, words: &[&str]) -> String {
 
 #[test]
 fn completion_knows_the_cluster() {
-    let api = Api::with(CLUSTER);
+    let api = Running::with(CLUSTER);
     for (words, expected) in [
         (&["stat", "-n", "em"][..], "emojivoto empty :4"),
         (&["stat", "-n", "emojivoto", "deploy", ""], "web voting :4"),
@@ -83,14 +80,11 @@ fn without_a_cluster_completion_is_silent() {
         "-n",
         "",
     ]);
-    assert_eq!(
-        run(&mut command),
-        (Some(0), ":4\n".to_owned(), String::new())
-    );
+    assert_eq!(success(run(&mut command)), ":4\n");
 }
 
 /// What bash offers for a line with the cursor at its end. `last` is what readline takes for the last word.
-fn bash(api: &Api, line: &str, last: &str) -> String {
+fn bash(api: &Running, line: &str, last: &str) -> String {
     let folder = Path::new(env!("CARGO_BIN_EXE_linkerd")).parent();
     let path = folder.expect("the program is in a folder").display();
     let script = format!(
@@ -104,14 +98,13 @@ fn bash(api: &Api, line: &str, last: &str) -> String {
     for (key, value) in api.command().get_envs() {
         bash.env(key, value.unwrap_or_default());
     }
-    let (code, stdout, stderr) = run(bash.args(["--norc", "-c", &script]));
-    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let stdout = success(run(bash.args(["--norc", "-c", &script])));
     stdout.trim_end().to_owned()
 }
 
 #[test]
 fn bash_completes_words_and_parts_of_words() {
-    let api = Api::with(CLUSTER);
+    let api = Running::with(CLUSTER);
     for (line, last, expected) in [
         ("linkerd upg", "upg", "upgrade"),
         ("linkerd stat -n ", "", "emojivoto empty shop"),
@@ -134,8 +127,7 @@ fn called(name: &str, folder: &Path) -> Command {
 fn as_a_plugin_of_kubectl_it_says_kubectl_linkerd() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut plugin = called("kubectl-linkerd", folder.path());
-    let (code, stdout, stderr) = run(plugin.args(["uninstall", "--help"]));
-    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let stdout = success(run(plugin.args(["uninstall", "--help"])));
     for part in [
         "Usage: kubectl linkerd uninstall [OPTIONS]\n",
         "| kubectl linkerd uninject - |",
@@ -144,7 +136,7 @@ fn as_a_plugin_of_kubectl_it_says_kubectl_linkerd() {
         assert!(stdout.contains(part), "{part}: {stdout}");
     }
     let mut plugin = Command::new(folder.path().join("kubectl-linkerd"));
-    let (_, _, stderr) = run(plugin.arg("upgrad"));
+    let stderr = run(plugin.arg("upgrad")).stderr;
     assert!(
         stderr.contains("Usage: kubectl linkerd [OPTIONS] <COMMAND>"),
         "{stderr}"
@@ -153,24 +145,22 @@ fn as_a_plugin_of_kubectl_it_says_kubectl_linkerd() {
 
 #[test]
 fn kubectl_can_ask_what_comes_next() {
-    let api = Api::with(CLUSTER);
+    let api = Running::with(CLUSTER);
     let folder = tempfile::tempdir().expect("a folder");
     let mut program = called("kubectl_complete-linkerd", folder.path());
     for (key, value) in api.command().get_envs() {
         program.env(key, value.unwrap_or_default());
     }
-    let (code, stdout, _) =
-        run(program.args(["stat", "--namespace", "emojivoto", "po", "--to", "deploy/v"]));
-    assert_eq!((code, stdout.as_str()), (Some(0), "deploy/voting\t\n:4\n"));
+    let program = program.args(["stat", "--namespace", "emojivoto", "po", "--to", "deploy/v"]);
+    assert_eq!(success(run(program)), "deploy/voting\t\n:4\n");
 }
 
 #[test]
 fn every_command_has_a_manual_page() {
     let folder = tempfile::tempdir().expect("a folder");
     let pages = folder.path().join("man1");
-    let api = Api::with("");
-    let (code, _, stderr) = api.linkerd(&["man", pages.to_str().expect("UTF-8")]);
-    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let api = Running::with("");
+    success(api.linkerd(&["man", pages.to_str().expect("UTF-8")]));
     let commands = complete(&api, &[]);
     let commands = commands
         .split(' ')
@@ -185,8 +175,7 @@ fn every_command_has_a_manual_page() {
     assert_eq!(names.collect::<BTreeSet<_>>(), expected);
     let page = std::fs::read_to_string(pages.join("linkerd-upgrade.1")).expect("there");
     assert!(page.contains("\\-\\-reset\\-values"), "{page}");
-    let (code, _, stderr) = api.linkerd(&["man", "/proc/nowhere"]);
-    assert_eq!(code, Some(1));
+    let stderr = refusal(api.linkerd(&["man", "/proc/nowhere"]));
     assert!(
         stderr.starts_with("Error: cannot write to /proc/nowhere: "),
         "{stderr}"
@@ -197,12 +186,11 @@ fn every_command_has_a_manual_page() {
 /// long depends on the machine: the figure is for people.
 #[test]
 fn it_starts_and_ends() {
-    let api = Api::with("");
+    let api = Running::with("");
     let mut times: Vec<Duration> = (0..20)
         .map(|_| {
             let begin = Instant::now();
-            let (code, ..) = api.linkerd(&["version", "--client", "--short"]);
-            assert_eq!(code, Some(0));
+            success(api.linkerd(&["version", "--client", "--short"]));
             begin.elapsed()
         })
         .collect();

@@ -1,14 +1,13 @@
 //! Every row of `linkerd check`, told by the real program: well on a cluster that is well, and each of
 //! them alone when what it checks is broken.
 
-mod cluster;
-
 use std::time::{Duration, SystemTime};
 
-use cluster::{Answer, Cluster, Run, list};
 use linkerd_issuer::Root;
 use linkerd_names::{Identity, OwnerKind};
 use serde_json::{Value, json};
+
+use crate::kubernetes::{Answer, Cluster, Run, list};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
