@@ -3,6 +3,7 @@
 import type { Edge, End } from './api';
 import { count, key, path } from './figures';
 import { explain } from './reasons';
+import { Table } from './Table';
 
 export function EdgesTable({ caption, edges }: { caption: string; edges: Edge[] }) {
   if (edges.length === 0) {
@@ -14,39 +15,24 @@ export function EdgesTable({ caption, edges }: { caption: string; edges: Edge[] 
     );
   }
   return (
-    <div class="scroll">
-      <table>
-        <caption>{caption}</caption>
-        <thead>
-          <tr>
-            <th scope="col">Client</th>
-            <th scope="col">Server</th>
-            <th scope="col">Secured</th>
-            <th scope="col">Connections</th>
-            <th scope="col">Open</th>
-            <th scope="col">Responses</th>
-          </tr>
-        </thead>
-        <tbody>
-          {edges.map((edge) => (
-            <tr key={`${edge.src && key(edge.src)} ${key(edge.dst)} ${edge.no_tls_reason}`}>
-              <td>
-                <EndName end={edge.src} />
-              </td>
-              <td>
-                <EndName end={edge.dst} />
-              </td>
-              <td>
-                <Secured edge={edge} />
-              </td>
-              <td class="number">{edge.connections.toLocaleString('en')}</td>
-              <td class="number">{edge.open_connections.toLocaleString('en')}</td>
-              <td class="number">{edge.responses.toLocaleString('en')}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table caption={caption} columns={['Client', 'Server', 'Secured', 'Connections', 'Open', 'Responses']}>
+      {edges.map((edge) => (
+        <tr key={`${edge.src && key(edge.src)} ${key(edge.dst)} ${edge.no_tls_reason}`}>
+          <td>
+            <EndName end={edge.src} />
+          </td>
+          <td>
+            <EndName end={edge.dst} />
+          </td>
+          <td>
+            <Secured edge={edge} />
+          </td>
+          <td class="number">{edge.connections.toLocaleString('en')}</td>
+          <td class="number">{edge.open_connections.toLocaleString('en')}</td>
+          <td class="number">{edge.responses.toLocaleString('en')}</td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 

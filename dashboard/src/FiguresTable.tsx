@@ -4,6 +4,7 @@ import type { Row } from './api';
 import { key, milliseconds, path, percent, point, rate } from './figures';
 import { history } from './past';
 import { Sparkline } from './Sparkline';
+import { Table } from './Table';
 
 interface Props {
   caption: string;
@@ -17,33 +18,28 @@ interface Props {
 
 export function FiguresTable({ caption, rows, windowSeconds, namespaces, withNamespace }: Props) {
   return (
-    <div class="scroll">
-      <table>
-        <caption>{caption}</caption>
-        <thead>
-          <tr>
-            <th scope="col">{namespaces ? 'Namespace' : 'Workload'}</th>
-            {withNamespace && <th scope="col">Namespace</th>}
-            <th scope="col">Meshed</th>
-            <th scope="col">Success</th>
-            <th scope="col">Requests</th>
-            <th scope="col">Latency p99</th>
-            <th scope="col">Mutual TLS</th>
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map((row) => (
-            <FiguresRow
-              key={key(row)}
-              row={row}
-              windowSeconds={windowSeconds}
-              namespaces={namespaces}
-              withNamespace={withNamespace}
-            />
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      caption={caption}
+      columns={[
+        namespaces ? 'Namespace' : 'Workload',
+        ...(withNamespace ? ['Namespace'] : []),
+        'Meshed',
+        'Success',
+        'Requests',
+        'Latency p99',
+        'Mutual TLS',
+      ]}
+    >
+      {rows.map((row) => (
+        <FiguresRow
+          key={key(row)}
+          row={row}
+          windowSeconds={windowSeconds}
+          namespaces={namespaces}
+          withNamespace={withNamespace}
+        />
+      ))}
+    </Table>
   );
 }
 

@@ -2,89 +2,62 @@
 
 import { percent } from './figures';
 import { explain } from './reasons';
+import { Table } from './Table';
 import type { Request, Row } from './tap';
 
 export function TopTable({ rows }: { rows: Row[] }) {
   return (
-    <div class="scroll high" role="region" aria-label="Requests, added up" tabIndex={0}>
-      <table class="dense">
-        <caption>Added up</caption>
-        <thead>
-          <tr>
-            <th scope="col">Source</th>
-            <th scope="col">Destination</th>
-            <th scope="col">Method</th>
-            <th scope="col">Path</th>
-            <th scope="col">Count</th>
-            <th scope="col">Best</th>
-            <th scope="col">Worst</th>
-            <th scope="col">Last</th>
-            <th scope="col">Success</th>
-            <th scope="col">TLS</th>
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map((row) => (
-            <tr key={JSON.stringify([row.source, row.destination, row.method, row.path, row.secured])}>
-              <td>{row.source}</td>
-              <td>{row.destination}</td>
-              <td>{row.method}</td>
-              <td class="path">{row.path}</td>
-              <td class="number">{row.count.toLocaleString('en')}</td>
-              <td class="number">{latency(row.best)}</td>
-              <td class="number">{latency(row.worst)}</td>
-              <td class="number">{latency(row.last)}</td>
-              <td class={row.successes < row.count ? 'number warn' : 'number'}>{percent(row.successes / row.count)}</td>
-              <td>
-                <Outcome of={row} />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      caption="Added up"
+      region="Requests, added up"
+      columns={['Source', 'Destination', 'Method', 'Path', 'Count', 'Best', 'Worst', 'Last', 'Success', 'TLS']}
+    >
+      {rows.map((row) => (
+        <tr key={JSON.stringify([row.source, row.destination, row.method, row.path, row.secured])}>
+          <td>{row.source}</td>
+          <td>{row.destination}</td>
+          <td>{row.method}</td>
+          <td class="path">{row.path}</td>
+          <td class="number">{row.count.toLocaleString('en')}</td>
+          <td class="number">{latency(row.best)}</td>
+          <td class="number">{latency(row.worst)}</td>
+          <td class="number">{latency(row.last)}</td>
+          <td class={row.successes < row.count ? 'number warn' : 'number'}>{percent(row.successes / row.count)}</td>
+          <td>
+            <Outcome of={row} />
+          </td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 
 export function RequestsTable({ requests }: { requests: Request[] }) {
   return (
-    <div class="scroll high" role="region" aria-label="Requests, one by one" tabIndex={0}>
-      <table class="dense">
-        <caption>One by one, the latest first</caption>
-        <thead>
-          <tr>
-            <th scope="col">Time</th>
-            <th scope="col">Source</th>
-            <th scope="col">Destination</th>
-            <th scope="col">Method</th>
-            <th scope="col">Path</th>
-            <th scope="col">Status</th>
-            <th scope="col">Took</th>
-            <th scope="col">TLS</th>
-          </tr>
-        </thead>
-        <tbody>
-          {requests.map((request) => (
-            <tr key={request.id}>
-              <td class="number">{clock(request.time)}</td>
-              <td>{request.source}</td>
-              <td>{request.destination}</td>
-              <td>{request.method}</td>
-              <td class="path" title={request.authority}>
-                {request.path}
-              </td>
-              <td class={request.succeeded ? 'number' : 'number problem'}>
-                {[request.status ?? (request.end ? '' : '…'), request.end].filter(Boolean).join(', ')}
-              </td>
-              <td class="number">{request.milliseconds === null ? '…' : latency(request.milliseconds)}</td>
-              <td>
-                <Outcome of={request} />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      caption="One by one, the latest first"
+      region="Requests, one by one"
+      columns={['Time', 'Source', 'Destination', 'Method', 'Path', 'Status', 'Took', 'TLS']}
+    >
+      {requests.map((request) => (
+        <tr key={request.id}>
+          <td class="number">{clock(request.time)}</td>
+          <td>{request.source}</td>
+          <td>{request.destination}</td>
+          <td>{request.method}</td>
+          <td class="path" title={request.authority}>
+            {request.path}
+          </td>
+          <td class={request.succeeded ? 'number' : 'number problem'}>
+            {[request.status ?? (request.end ? '' : '…'), request.end].filter(Boolean).join(', ')}
+          </td>
+          <td class="number">{request.milliseconds === null ? '…' : latency(request.milliseconds)}</td>
+          <td>
+            <Outcome of={request} />
+          </td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 

@@ -2,6 +2,7 @@
 
 import type { Certificate, Pod } from './api';
 import { anchors, moment, state } from './certificates';
+import { Table } from './Table';
 
 interface Props {
   pods: Pod[];
@@ -24,32 +25,20 @@ export function PodsTable({ pods, certificates, error }: Props) {
   const own = pods.flatMap((pod) => certificates?.[pod.name] ?? []);
   return (
     <>
-      <div class="scroll">
-        <table>
-          <caption>Pods and their certificates</caption>
-          <thead>
-            <tr>
-              <th scope="col">Pod</th>
-              <th scope="col">Status</th>
-              <th scope="col">Address</th>
-              <th scope="col">Meshed</th>
-              <th scope="col">Certificate ends</th>
-              <th scope="col">Its renewal is due</th>
-            </tr>
-          </thead>
-          <tbody>
-            {pods.map((pod) => (
-              <tr key={pod.name}>
-                <th scope="row">{pod.name}</th>
-                <td>{pod.status}</td>
-                <td>{pod.ip || '–'}</td>
-                <td>{pod.meshed ? 'yes' : <span class="warn">no</span>}</td>
-                <Dates certificate={certificates?.[pod.name]} known={certificates !== undefined} pod={pod} now={now} />
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table
+        caption="Pods and their certificates"
+        columns={['Pod', 'Status', 'Address', 'Meshed', 'Certificate ends', 'Its renewal is due']}
+      >
+        {pods.map((pod) => (
+          <tr key={pod.name}>
+            <th scope="row">{pod.name}</th>
+            <td>{pod.status}</td>
+            <td>{pod.ip || '–'}</td>
+            <td>{pod.meshed ? 'yes' : <span class="warn">no</span>}</td>
+            <Dates certificate={certificates?.[pod.name]} known={certificates !== undefined} pod={pod} now={now} />
+          </tr>
+        ))}
+      </Table>
       {error && <p class="failure">Their certificates: {error}</p>}
       {anchors(own).map((anchor) => (
         <p key={anchor.serial}>
