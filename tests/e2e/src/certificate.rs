@@ -4,6 +4,8 @@ use anyhow::Result;
 use rcgen::generate_simple_self_signed;
 use serde_json::json;
 
+use crate::document;
+
 /// A certificate that signs itself, for one host name.
 #[derive(Debug)]
 pub struct Certificate {
@@ -29,13 +31,12 @@ impl Certificate {
 
     /// The manifest of a Secret with it, and with its key.
     pub fn secret(&self, name: &str) -> String {
-        let secret = json!({
+        document(&json!({
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": { "name": name },
             "type": "kubernetes.io/tls",
             "stringData": { "tls.crt": self.cert_pem, "tls.key": self.key_pem },
-        });
-        format!("---\n{secret}\n")
+        }))
     }
 }

@@ -35,7 +35,7 @@ pub use sniffer::Sniffer;
 pub use stat::{Row, find, rows};
 pub use terminal::{Ended, Terminal};
 pub use watch::{Event, Watch};
-pub use workload::{Workload, service};
+pub use workload::{Workload, deployment, document, service};
 
 /// Prints a line past the test runner's capture: a figure, or why a test was skipped.
 pub fn report(line: &str) {

@@ -1,7 +1,7 @@
-//! Manifests of the sample application's parts, for tests that need them one by one.
-//! Entries: [`Workload`], [`service`].
+//! Manifests of the sample application's parts, for tests that need them one by one, and of what else has
+//! pods. Entries: [`Workload`], [`deployment`], [`service`].
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// One container of the sample application, as a Deployment or a Job.
 #[derive(Clone, Debug)]
@@ -44,17 +44,7 @@ impl<'a> Workload<'a> {
 
     /// The manifest of a Deployment.
     pub fn deployment(&self) -> String {
-        let labels = json!({ "app": self.name });
-        document(&json!({
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": { "name": self.name },
-            "spec": {
-                "replicas": self.replicas,
-                "selector": { "matchLabels": labels },
-                "template": { "metadata": { "labels": labels }, "spec": self.pod_spec("Always") },
-            },
-        }))
+        deployment(self.name, self.replicas, &self.pod_spec("Always"))
     }
 
     /// The manifest of a Job that is not tried again.
@@ -71,7 +61,7 @@ impl<'a> Workload<'a> {
         }))
     }
 
-    fn pod_spec(&self, restart_policy: &str) -> serde_json::Value {
+    fn pod_spec(&self, restart_policy: &str) -> Value {
         let mut container = json!({
             "name": self.name,
             "image": self.image,
@@ -109,6 +99,21 @@ impl<'a> Workload<'a> {
     }
 }
 
+/// The manifest of a Deployment of these pods, which get the label `app: <name>`.
+pub fn deployment(name: &str, replicas: u32, pod_spec: &Value) -> String {
+    let labels = json!({ "app": name });
+    document(&json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": name },
+        "spec": {
+            "replicas": replicas,
+            "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": pod_spec },
+        },
+    }))
+}
+
 /// The manifest of a Service for the pods with label `app: <app>`.
 pub fn service(name: &str, app: &str, port: u16, target_port: u16) -> String {
     document(&json!({
@@ -122,7 +127,7 @@ pub fn service(name: &str, app: &str, port: u16, target_port: u16) -> String {
     }))
 }
 
-/// JSON is YAML; documents may be joined.
-fn document(object: &serde_json::Value) -> String {
+/// The manifest of an object: JSON is YAML. Manifests may be joined.
+pub fn document(object: &Value) -> String {
     format!("---\n{object}\n")
 }

@@ -13,7 +13,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use e2e::{Certificate, Metrics, Namespace, eventually, in_namespace, percentile, report};
+use e2e::{
+    Certificate, Metrics, Namespace, deployment, document, eventually, in_namespace, percentile,
+    report,
+};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, Stream,
     pki_types::{CertificateDer, ServerName},
@@ -277,7 +280,7 @@ fn deploy(namespace: &Namespace, certificate: &Certificate, nodes: &[String; 2])
         "metadata": { "name": "nginx" },
         "data": { "nginx.conf": config },
     });
-    namespace.apply(&format!("{}---\n{config}\n", certificate.secret("tls")))?;
+    namespace.apply(&(certificate.secret("tls") + &document(&config)))?;
     let image = &namespace.cluster.servers_image;
     namespace.apply(&ingress(PLAIN, image, &nodes[1]))?;
     namespace.apply_meshed(&ingress(MESHED, image, &nodes[1]))?;
@@ -293,48 +296,34 @@ fn deploy(namespace: &Namespace, certificate: &Certificate, nodes: &[String; 2])
                 "ports": [{ "port": 443, "targetPort": 8443 }],
             },
         });
-        namespace.apply(&format!("---\n{service}\n"))?;
+        namespace.apply(&document(&service))?;
     }
     namespace.wait_until_ready(&[PLAIN, MESHED])
 }
 
 fn ingress(name: &str, image: &str, node: &str) -> String {
-    let labels = json!({ "app": name });
     let script = "exec nginx -c /config/nginx.conf -e stderr \
                   -g 'daemon off; pid /tmp/nginx.pid;'";
-    let deployment = json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": { "name": name },
-        "spec": {
-            "selector": { "matchLabels": labels },
-            "template": {
-                "metadata": { "labels": labels },
-                "spec": {
-                    "automountServiceAccountToken": false,
-                    "terminationGracePeriodSeconds": 1,
-                    "nodeSelector": { "kubernetes.io/hostname": node },
-                    "securityContext": { "runAsUser": 1000, "fsGroup": 1000 },
-                    "containers": [{
-                        "name": "nginx",
-                        "image": image,
-                        "imagePullPolicy": "IfNotPresent",
-                        "command": ["sh", "-c", script],
-                        "readinessProbe": {
-                            "exec": { "command": ["/emojivoto", "ready", "127.0.0.1:8443"] },
-                        },
-                        "volumeMounts": [
-                            { "name": "tls", "mountPath": "/tls", "readOnly": true },
-                            { "name": "config", "mountPath": "/config", "readOnly": true },
-                        ],
-                    }],
-                    "volumes": [
-                        { "name": "tls", "secret": { "secretName": "tls" } },
-                        { "name": "config", "configMap": { "name": "nginx" } },
-                    ],
-                },
-            },
-        },
+    let spec = json!({
+        "automountServiceAccountToken": false,
+        "terminationGracePeriodSeconds": 1,
+        "nodeSelector": { "kubernetes.io/hostname": node },
+        "securityContext": { "runAsUser": 1000, "fsGroup": 1000 },
+        "containers": [{
+            "name": "nginx",
+            "image": image,
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["sh", "-c", script],
+            "readinessProbe": { "exec": { "command": ["/emojivoto", "ready", "127.0.0.1:8443"] } },
+            "volumeMounts": [
+                { "name": "tls", "mountPath": "/tls", "readOnly": true },
+                { "name": "config", "mountPath": "/config", "readOnly": true },
+            ],
+        }],
+        "volumes": [
+            { "name": "tls", "secret": { "secretName": "tls" } },
+            { "name": "config", "configMap": { "name": "nginx" } },
+        ],
     });
-    format!("---\n{deployment}\n")
+    deployment(name, 1, &spec)
 }

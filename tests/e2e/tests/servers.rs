@@ -2,7 +2,10 @@
 //! configured anything: Debian's MariaDB, PostgreSQL, Redis and OpenSMTPD with their own clients.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{Certificate, Metrics, Namespace, eventually, in_namespace, percentile, report};
+use e2e::{
+    Certificate, Metrics, Namespace, deployment, document, eventually, in_namespace, percentile,
+    report,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -332,14 +335,14 @@ fn deploy(namespace: &Namespace) -> Result<()> {
         namespace.apply(&servers_service(name))?;
     }
     let [plain_server, meshed_server] = [NEITHER.1, BOTH.1].map(|name| {
-        deployment(
+        on_node(
             name,
             server_node,
             servers_spec(&namespace.cluster.servers_image),
         )
     });
     let [plain_client, meshed_client] = [NEITHER.0, BOTH.0].map(|name| {
-        deployment(
+        on_node(
             name,
             client_node,
             client_spec(&namespace.cluster.servers_image),
@@ -400,26 +403,16 @@ fn client_spec(image: &str) -> Value {
     })
 }
 
-fn deployment(name: &str, node: &str, mut spec: Value) -> String {
+fn on_node(name: &str, node: &str, mut spec: Value) -> String {
     spec["automountServiceAccountToken"] = false.into();
     spec["terminationGracePeriodSeconds"] = 1.into();
     spec["nodeSelector"] = json!({ "kubernetes.io/hostname": node });
-    let labels = json!({ "app": name });
-    let deployment = json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": { "name": name },
-        "spec": {
-            "selector": { "matchLabels": labels },
-            "template": { "metadata": { "labels": labels }, "spec": spec },
-        },
-    });
-    format!("---\n{deployment}\n")
+    deployment(name, 1, &spec)
 }
 
 fn servers_service(name: &str) -> String {
     let port = |server: &Server| json!({ "name": server.name, "port": server.port, "targetPort": server.target_port });
-    let service = json!({
+    document(&json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": { "name": name },
@@ -427,8 +420,7 @@ fn servers_service(name: &str) -> String {
             "selector": { "app": name },
             "ports": SERVERS.iter().map(port).collect::<Vec<_>>(),
         },
-    });
-    format!("---\n{service}\n")
+    }))
 }
 
 fn exec(namespace: &Namespace, client: &str, words: &[&str]) -> Result<String> {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{Emojivoto, Namespace, Terminal, eventually, find, in_namespace, service};
+use e2e::{Emojivoto, Namespace, Terminal, deployment, eventually, find, in_namespace, service};
 use serde_json::{Value, json};
 
 /// The bot sends two requests a second through two hops; this many events take some seconds.
@@ -182,7 +182,7 @@ fn top_has_a_row(namespace: &Namespace) -> Result<()> {
 /// Redis, MariaDB, and a client that asks both several times a second.
 fn deploy_databases(namespace: &Namespace) -> Result<()> {
     let image = &namespace.cluster.servers_image;
-    let deployment = |name: &str, script: &str, port: Option<u16>| {
+    let server = |name: &str, script: &str, port: Option<u16>| {
         let mut container = json!({
             "name": name,
             "image": image,
@@ -195,20 +195,8 @@ fn deploy_databases(namespace: &Namespace) -> Result<()> {
             container["readinessProbe"] =
                 json!({ "exec": { "command": command }, "periodSeconds": 1 });
         }
-        let labels = json!({ "app": name });
-        let deployment = json!({
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": { "name": name },
-            "spec": {
-                "selector": { "matchLabels": labels },
-                "template": {
-                    "metadata": { "labels": labels },
-                    "spec": { "containers": [container], "terminationGracePeriodSeconds": 1 },
-                },
-            },
-        });
-        format!("---\n{deployment}\n")
+        let spec = json!({ "containers": [container], "terminationGracePeriodSeconds": 1 });
+        deployment(name, 1, &spec)
     };
     let redis = "exec redis-server --save '' --protected-mode no";
     let mariadb = "exec mariadbd --no-defaults --datadir=/data --skip-grant-tables --skip-name-resolve \
@@ -216,9 +204,9 @@ fn deploy_databases(namespace: &Namespace) -> Result<()> {
                    --innodb-buffer-pool-size=8M";
     let client = "while :; do redis-cli -h redis PING; mariadb --no-defaults --user=app --host=mariadb \
                   --execute='SELECT 42'; sleep 0.3; done";
-    let mut manifests = deployment("redis", redis, Some(6379));
-    manifests += &deployment("mariadb", mariadb, Some(3306));
-    manifests += &deployment("client", client, None);
+    let mut manifests = server("redis", redis, Some(6379));
+    manifests += &server("mariadb", mariadb, Some(3306));
+    manifests += &server("client", client, None);
     namespace.apply(&service("redis", "redis", 6379, 6379))?;
     namespace.apply(&service("mariadb", "mariadb", 3306, 3306))?;
     namespace.apply_meshed(&manifests)?;
