@@ -150,10 +150,10 @@ fn fill_in(expression: &str, namespace: &str, workload: &str) -> Result<String> 
 
 /// What the control plane's Prometheus has now.
 fn ask(cluster: &Cluster, expression: &str) -> Result<Vec<Value>> {
+    let query: String = form_urlencoded::byte_serialize(expression.as_bytes()).collect();
     let path = format!(
-        "/api/v1/namespaces/{}/services/linkerd-prometheus:9090/proxy/api/v1/query?query={}",
-        cluster.control_plane_namespace,
-        percent_encoded(expression)
+        "/api/v1/namespaces/{}/services/linkerd-prometheus:9090/proxy/api/v1/query?query={query}",
+        cluster.control_plane_namespace
     );
     let answer = cluster.kubectl(&["get", "--raw", &path]);
     let answer: Value = serde_json::from_str(&answer.with_context(|| expression.to_owned())?)?;
@@ -161,12 +161,4 @@ fn ask(cluster: &Cluster, expression: &str) -> Result<Vec<Value>> {
         Some(result) if answer["status"] == "success" => Ok(result.clone()),
         _ => bail!("{expression}: {answer}"),
     }
-}
-
-fn percent_encoded(text: &str) -> String {
-    let encoded = text.bytes().map(|byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    });
-    encoded.collect()
 }
