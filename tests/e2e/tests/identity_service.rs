@@ -4,15 +4,11 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{Cluster, Emojivoto, Load, Namespace, eventually, find, on_cluster, report, rows};
+use e2e::{
+    Cluster, Emojivoto, Load, Namespace, eventually, find, on_cluster, report, rows,
+    with_control_plane, with_namespace,
+};
 
-const PLANE: &str = "e2e-identity-plane";
-const COMPONENTS: [&str; 4] = [
-    "linkerd-ca",
-    "linkerd-destination",
-    "linkerd-api",
-    "linkerd-prometheus",
-];
 /// How long a certificate is valid: so short that renewals are seen.
 const LIFETIME: &str = "--set=ca.leafLifetime=60s";
 /// How long the load goes on after the service has gone.
@@ -22,55 +18,22 @@ const AFTERWARDS: Duration = Duration::from_secs(20);
 fn keys_stay_in_the_pods_and_everything_is_over_tls() -> Result<()> {
     on_cluster("identity-service", |cluster| {
         let cluster = Cluster {
-            control_plane_namespace: PLANE.to_owned(),
             inject_flags: vec!["--tls=optional", "--identity=service"],
             ..cluster.clone()
         };
-        let manifests = manifests(&cluster)?;
-        let outcome = install(&cluster, &manifests).and_then(|plane| {
-            let namespace = Namespace::create(&cluster, "e2e-identity")?;
-            let outcome = test(&plane, &namespace);
-            if outcome.is_err() {
-                report(&(namespace.describe() + &plane.describe()));
-            }
-            namespace.delete()?;
-            outcome
-        });
-        let args = ["delete", "--ignore-not-found", "--wait=false", "-f", "-"];
-        cluster.kubectl_with(&args, &manifests)?;
-        outcome
+        let flags = [
+            "--tls=optional",
+            "--identity=service",
+            LIFETIME,
+            // The cluster has one already, and two would quarrel about namespaces that ask for proxies.
+            "--set=injector.enabled=false",
+        ];
+        with_control_plane(&cluster, "identity", &flags, |plane| {
+            with_namespace(&plane.cluster, "identity", |namespace| {
+                test(plane, namespace)
+            })
+        })
     })
-}
-
-/// The control plane, with the image of Prometheus that the cluster has already.
-fn manifests(cluster: &Cluster) -> Result<String> {
-    let image = cluster.kubectl(&[
-        "get",
-        "deployment",
-        "-n",
-        "linkerd",
-        "linkerd-prometheus",
-        "-o",
-        "jsonpath={.spec.template.spec.containers[0].image}",
-    ])?;
-    let args = [
-        "install",
-        "--tls=optional",
-        "--identity=service",
-        "--prometheus-image",
-        image.trim(),
-        LIFETIME,
-        // The cluster has one already, and two would quarrel about namespaces that ask for proxies.
-        "--set=injector.enabled=false",
-    ];
-    cluster.linkerd(&args, "")?.ok().context("linkerd install")
-}
-
-fn install(cluster: &Cluster, manifests: &str) -> Result<Namespace> {
-    let plane = Namespace::create(cluster, PLANE)?;
-    plane.apply(manifests)?;
-    plane.wait_until_ready(&COMPONENTS)?;
-    Ok(plane)
 }
 
 fn test(plane: &Namespace, namespace: &Namespace) -> Result<()> {

@@ -1,52 +1,25 @@
 //! A control plane without Prometheus: `stat`, `edges` and `check` have their figures from `linkerd-api`
 //! itself, for an hour.
 
-use anyhow::{Context as _, Result, ensure};
-use e2e::{Cluster, Emojivoto, Namespace, eventually, find, on_cluster, report};
+use anyhow::{Result, ensure};
+use e2e::{Emojivoto, Namespace, eventually, find, on_cluster, with_control_plane, with_namespace};
 use serde_json::Value;
-
-const PLANE: &str = "e2e-no-prometheus-plane";
-const COMPONENTS: [&str; 3] = ["linkerd-ca", "linkerd-destination", "linkerd-api"];
 
 #[test]
 fn figures_come_from_the_control_planes_own_history() -> Result<()> {
     on_cluster("no-prometheus", |cluster| {
-        let cluster = Cluster {
-            control_plane_namespace: PLANE.to_owned(),
-            ..cluster.clone()
-        };
-        let args = [
-            "install",
+        let flags = [
             "--tls=optional",
             "--set=prometheus.enabled=false",
             // One injector is enough for the cluster.
             "--set=injector.enabled=false",
         ];
-        let manifests = cluster
-            .linkerd(&args, "")?
-            .ok()
-            .context("linkerd install")?;
-        ensure!(!manifests.contains("linkerd-prometheus"), "{manifests}");
-        let outcome = install(&cluster, &manifests).and_then(|plane| {
-            let namespace = Namespace::create(&cluster, "e2e-no-prometheus")?;
-            let outcome = test(&namespace);
-            if outcome.is_err() {
-                report(&(namespace.describe() + &plane.describe()));
-            }
-            namespace.delete()?;
-            outcome
-        });
-        let args = ["delete", "--ignore-not-found", "--wait=false", "-f", "-"];
-        cluster.kubectl_with(&args, &manifests)?;
-        outcome
+        with_control_plane(cluster, "no-prometheus", &flags, |plane| {
+            let deployments = plane.kubectl(&["get", "deployments", "-o", "name"])?;
+            ensure!(!deployments.contains("prometheus"), "{deployments}");
+            with_namespace(&plane.cluster, "no-prometheus", test)
+        })
     })
-}
-
-fn install(cluster: &Cluster, manifests: &str) -> Result<Namespace> {
-    let plane = Namespace::create(cluster, PLANE)?;
-    plane.apply(manifests)?;
-    plane.wait_until_ready(&COMPONENTS)?;
-    Ok(plane)
 }
 
 fn test(namespace: &Namespace) -> Result<()> {
