@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},
@@ -14,6 +15,9 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::{control_plane, objects, port_forward};
+
+/// Nobody listens there, and no test is given the port.
+pub(crate) const CLOSED: &str = "127.0.0.1:1";
 
 /// What a path is answered with: a status code and an object.
 pub(crate) type Answer = (u16, Value);
@@ -106,15 +110,9 @@ impl Cluster {
                 });
             }
         });
-        let kubeconfig = NamedTempFile::new().expect("a file");
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": server}}],
-            "users": [{"name": "u", "user": {"token": "x"}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        });
-        serde_json::to_writer(&kubeconfig, &config).expect("writable");
-        Running { kubeconfig }
+        Running {
+            kubeconfig: kubeconfig(&server),
+        }
     }
 }
 
@@ -133,17 +131,33 @@ impl Running {
 
     /// The program `linkerd`, which talks to this cluster.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_linkerd"));
-        command
-            .env_clear()
-            .env("KUBECONFIG", self.kubeconfig.path());
-        command
+        linkerd(self.kubeconfig.path())
     }
 
     /// Runs `linkerd` with `arguments`.
     pub(crate) fn linkerd(&self, arguments: &[&str]) -> Run {
         run(self.command().args(arguments))
     }
+}
+
+/// Credentials for the Kubernetes API at this address.
+pub(crate) fn kubeconfig(server: &str) -> NamedTempFile {
+    let file = NamedTempFile::new().expect("a file");
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {"token": "not-a-secret"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    });
+    serde_json::to_writer(&file, &config).expect("writable");
+    file
+}
+
+/// The program `linkerd` with these credentials.
+pub(crate) fn linkerd(kubeconfig: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_linkerd"));
+    command.env_clear().env("KUBECONFIG", kubeconfig);
+    command
 }
 
 /// Runs a program with nothing on stdin.

@@ -1,10 +1,12 @@
 //! What the program says to a cluster and of one, which is played: its objects or its answers, nothing behind
-//! them. Runs the real program. Entry: [`kubernetes::Cluster`].
+//! them; or not even that. Runs the real program. Entry: [`kubernetes::Running`].
 
 mod check;
 mod control_plane;
+mod explain;
 mod kubernetes;
 mod lifecycle;
 mod objects;
 mod port_forward;
 mod shell;
+mod unreachable;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::kubernetes::{Running, refusal, run, success};
+use crate::kubernetes::{Running, linkerd, refusal, run, success};
 
 const CLUSTER: &str = "\
 apiVersion: v1
@@ -72,15 +72,9 @@ fn completion_knows_the_cluster() {
 
 #[test]
 fn without_a_cluster_completion_is_silent() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_linkerd"));
-    command.env_clear().env("KUBECONFIG", "/nonexistent").args([
-        "__complete",
-        "--",
-        "stat",
-        "-n",
-        "",
-    ]);
-    assert_eq!(success(run(&mut command)), ":4\n");
+    let mut command = linkerd("/nonexistent");
+    let command = command.args(["__complete", "--", "stat", "-n", ""]);
+    assert_eq!(success(run(command)), ":4\n");
 }
 
 /// What bash offers for a line with the cursor at its end. `last` is what readline takes for the last word.

@@ -2,59 +2,26 @@
 //! Runs the real program.
 
 use std::{
+    ffi::OsStr,
     net::TcpListener,
-    path::PathBuf,
-    process::Command,
     time::{Duration, Instant},
 };
 
-/// A run of the program: exit code, stdout, stderr.
-type Run = (Option<i32>, String, String);
+use crate::kubernetes::{CLOSED, Run, kubeconfig, linkerd, refusal, run, success};
 
-fn linkerd(kubeconfig: &str, arguments: &[&str]) -> Run {
-    let output = Command::new(env!("CARGO_BIN_EXE_linkerd"))
-        .args(arguments)
-        .env_clear()
-        .env("KUBECONFIG", kubeconfig)
-        .output()
-        .expect("the program starts");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
-
-/// Writes a kubeconfig for a server, and returns its path.
-fn kubeconfig(name: &str, server: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let text = format!(
-        "apiVersion: v1
-kind: Config
-clusters: [{{name: c, cluster: {{server: '{server}'}}}}]
-users: [{{name: u, user: {{token: not-a-secret}}}}]
-contexts: [{{name: c, context: {{cluster: c, user: u}}}}]
-current-context: c
-"
-    );
-    std::fs::write(&path, text).expect("writable");
-    path.to_str().expect("UTF-8").to_owned()
-}
-
-/// A port of loopback that was free a moment ago.
-fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("bound").port()
+fn ask(kubeconfig: impl AsRef<OsStr>, arguments: &[&str]) -> Run {
+    run(linkerd(kubeconfig).args(arguments))
 }
 
 #[test]
 fn verbose_tells_each_step_on_stderr_and_nothing_that_is_secret() {
-    let server = format!("http://127.0.0.1:{}", closed_port());
-    let kubeconfig = kubeconfig("verbose", &server);
-    let quiet = linkerd(&kubeconfig, &["check"]);
-    let (code, stdout, stderr) = linkerd(&kubeconfig, &["check", "--verbose"]);
-    assert_eq!((code, &stdout, quiet.2.as_str()), (quiet.0, &quiet.1, ""));
+    let server = format!("http://{CLOSED}");
+    let file = kubeconfig(&server);
+    let quiet = ask(file.path(), &["check"]);
+    let verbose = ask(file.path(), &["check", "--verbose"]);
+    assert_eq!((verbose.code, verbose.stdout), (quiet.code, quiet.stdout));
+    assert_eq!(quiet.stderr, "");
+    let stderr = verbose.stderr;
     for part in ["DEBUG", &server, "/version"] {
         assert!(stderr.contains(part), "{part}: {stderr}");
     }
@@ -63,8 +30,7 @@ fn verbose_tells_each_step_on_stderr_and_nothing_that_is_secret() {
 
 #[test]
 fn without_a_kubeconfig_stat_names_the_file_and_the_next_step() {
-    let (code, stdout, stderr) = linkerd("/nonexistent/kubeconfig", &["stat", "deploy"]);
-    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    let stderr = refusal(ask("/nonexistent/kubeconfig", &["stat", "deploy"]));
     assert!(
         stderr.starts_with("Cannot connect to Kubernetes: "),
         "{stderr}"
@@ -78,17 +44,16 @@ fn without_a_kubeconfig_stat_names_the_file_and_the_next_step() {
 
 #[test]
 fn a_broken_kubeconfig_is_not_quoted() {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("broken");
-    std::fs::write(&path, "token: [s3cret\nusers: {").expect("writable");
-    let (code, _, stderr) = linkerd(path.to_str().expect("UTF-8"), &["stat", "deploy"]);
-    assert_eq!(code, Some(1));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "token: [s3cret\nusers: {").expect("writable");
+    let stderr = refusal(ask(file.path(), &["stat", "deploy"]));
     assert!(!stderr.contains("s3cret"), "{stderr}");
 }
 
 #[test]
 fn a_cluster_that_is_not_there_is_named_by_its_address() {
-    let server = format!("https://127.0.0.1:{}", closed_port());
-    let path = kubeconfig("closed", &server);
+    let server = format!("https://{CLOSED}");
+    let file = kubeconfig(&server);
     for command in [
         &["stat", "deploy"][..],
         &["tap", "deploy"],
@@ -99,8 +64,7 @@ fn a_cluster_that_is_not_there_is_named_by_its_address() {
         &["prune"],
         &["uninstall"],
     ] {
-        let (code, stdout, stderr) = linkerd(&path, command);
-        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        let stderr = refusal(ask(file.path(), command));
         let expected = format!("Cannot connect to Kubernetes: {server}: ");
         assert!(stderr.starts_with(&expected), "{stderr}");
     }
@@ -112,8 +76,7 @@ fn a_silent_cluster_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let server = format!("https://{}", listener.local_addr().expect("bound"));
     let begin = Instant::now();
-    let (code, _, stderr) = linkerd(&kubeconfig("silent", &server), &["stat", "deploy"]);
-    assert_eq!(code, Some(1));
+    let stderr = refusal(ask(kubeconfig(&server).path(), &["stat", "deploy"]));
     assert!(
         stderr.starts_with("Cannot connect to Kubernetes: "),
         "{stderr}"
@@ -127,12 +90,9 @@ fn a_silent_cluster_is_given_up() {
 
 #[test]
 fn an_unknown_context_is_an_error() {
-    let path = kubeconfig("context", "https://127.0.0.1:1");
-    let (code, _, stderr) = linkerd(
-        &path,
-        &["stat", "deploy", "--context", "nope", "-L", "mesh"],
-    );
-    assert_eq!(code, Some(1));
+    let file = kubeconfig(&format!("https://{CLOSED}"));
+    let arguments = ["stat", "deploy", "--context", "nope", "-L", "mesh"];
+    let stderr = refusal(ask(file.path(), &arguments));
     assert!(stderr.contains("nope"), "{stderr}");
     assert!(
         stderr.ends_with("linkerd check --linkerd-namespace mesh\n"),
@@ -142,41 +102,32 @@ fn an_unknown_context_is_an_error() {
 
 #[test]
 fn a_control_plane_at_a_closed_address_is_named() {
-    let address = format!("127.0.0.1:{}", closed_port());
-    let (code, _, stderr) = linkerd("", &["stat", "deploy", "--api-addr", &address]);
-    assert_eq!(code, Some(1));
+    let stderr = refusal(ask("", &["stat", "deploy", "--api-addr", CLOSED]));
     assert!(
         stderr.starts_with("Cannot connect to Linkerd: "),
         "{stderr}"
     );
-    assert!(stderr.contains(&address), "{stderr}");
+    assert!(stderr.contains(CLOSED), "{stderr}");
 }
 
 #[test]
 fn the_version_of_the_program_needs_no_cluster() {
     let version = env!("CARGO_PKG_VERSION");
-    let (code, stdout, stderr) = linkerd("/nonexistent", &["version", "--client", "--short"]);
-    assert_eq!(
-        (code, stdout, stderr.as_str()),
-        (Some(0), format!("{version}\n"), "")
-    );
-    let (code, stdout, stderr) = linkerd("/nonexistent", &["version"]);
-    assert_eq!(
-        (code, stdout),
-        (Some(1), format!("Client version: {version}\n"))
-    );
-    assert!(
-        stderr.starts_with("Error connecting to server: "),
-        "{stderr}"
-    );
+    let alone = ask("/nonexistent", &["version", "--client", "--short"]);
+    assert_eq!(success(alone), format!("{version}\n"));
+    let both = ask("/nonexistent", &["version"]);
+    let expected = format!("Client version: {version}\n");
+    assert_eq!((both.code, &both.stdout), (Some(1), &expected));
+    let words = "Error connecting to server: ";
+    assert!(both.stderr.starts_with(words), "{both:?}");
 }
 
 #[test]
 fn check_stops_at_the_first_row_that_others_need() {
-    let server = format!("https://127.0.0.1:{}", closed_port());
-    let (code, stdout, stderr) = linkerd(&kubeconfig("check", &server), &["check"]);
-    assert_eq!((code, stderr.as_str()), (Some(1), ""));
-    let lines: Vec<&str> = stdout.lines().collect();
+    let server = format!("https://{CLOSED}");
+    let run = ask(kubeconfig(&server).path(), &["check"]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(1), ""));
+    let lines: Vec<&str> = run.stdout.lines().collect();
     assert_eq!(
         lines[..4],
         [
@@ -187,14 +138,14 @@ fn check_stops_at_the_first_row_that_others_need() {
         ]
     );
     assert_eq!(lines.last(), Some(&"Status check results are ×"));
-    assert!(!stdout.contains("linkerd-existence"), "{stdout}");
+    assert!(!run.stdout.contains("linkerd-existence"), "{run:?}");
 }
 
 #[test]
 fn check_prints_one_document_for_programs() {
-    let (code, stdout, _) = linkerd("/nonexistent", &["check", "-o", "json"]);
-    assert_eq!(code, Some(1));
-    let document: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    let run = ask("/nonexistent", &["check", "-o", "json"]);
+    assert_eq!(run.code, Some(1));
+    let document: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
     assert_eq!(document["success"], false);
     assert_eq!(document["categories"][0]["categoryName"], "kubernetes-api");
     assert_eq!(document["categories"][0]["checks"][0]["result"], "error");
@@ -234,10 +185,6 @@ fn flags_that_make_no_sense_are_refused_before_anybody_is_asked() {
             "Error: a/b is not a valid namespace\n",
         ),
     ] {
-        let (code, stdout, stderr) = linkerd("/nonexistent", arguments);
-        assert_eq!(
-            (code, stdout.as_str(), stderr.as_str()),
-            (Some(1), "", message)
-        );
+        assert_eq!(refusal(ask("/nonexistent", arguments)), message);
     }
 }
