@@ -116,19 +116,6 @@ fn identity(addr: &WeightedAddr) -> Option<String> {
     }
 }
 
-fn web() -> Index {
-    let index = index();
-    index.apply(web_service("10.0.0.1", 80));
-    index.apply(slice(
-        "web-1",
-        "web",
-        8080,
-        json!([ready("web-a", "10.1.0.1")]),
-    ));
-    index.apply(pod(meshed_pod("web-a", "10.1.0.1", "web")));
-    index
-}
-
 const ADDED: &str = "+10.1.0.1:8080=web.deployment.ns.linkerd-managed.linkerd.svc.cluster.local";
 
 #[tokio::test]

@@ -7,22 +7,8 @@ mod common;
 use common::*;
 use k8s_openapi::api::{apps::v1::ReplicaSet, discovery::v1::EndpointSlice};
 use kube::core::PartialObjectMeta;
-use linkerd_destination::{index::Index, owner::Link, pod::Pod, service::Service, slice::Slice};
+use linkerd_destination::{owner::Link, pod::Pod, service::Service, slice::Slice};
 use serde_json::{Value, json};
-
-/// A Service at 10.0.0.1:80 with one meshed pod at 10.1.0.1:8080.
-fn web() -> Index {
-    let index = index();
-    index.apply(web_service("10.0.0.1", 80));
-    index.apply(slice(
-        "web-1",
-        "web",
-        8080,
-        json!([ready("web-a", "10.1.0.1")]),
-    ));
-    index.apply(pod(meshed_pod("web-a", "10.1.0.1", "web")));
-    index
-}
 
 const WEB: &str = "web.ns:80 10.1.0.1:8080=web";
 

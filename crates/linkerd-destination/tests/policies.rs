@@ -125,20 +125,6 @@ async fn next_port(servers: &mut Streaming<Server>) -> String {
     inbound(servers.message().await.unwrap().expect("a policy"))
 }
 
-/// The Service `web` at 10.0.0.1:80, and its pod at 10.1.0.1:8080.
-fn web() -> Index {
-    let index = index();
-    index.apply(web_service("10.0.0.1", 80));
-    index.apply(slice(
-        "web-1",
-        "web",
-        8080,
-        json!([ready("web-a", "10.1.0.1")]),
-    ));
-    index.apply(pod(meshed_pod("web-a", "10.1.0.1", "web")));
-    index
-}
-
 const WEB: &str = "detect core/Service/web.ns:80 -> balance web.ns.svc.cluster.local:80";
 const WEB_A: &str = "detect core/Pod/web-a.ns:8080 -> 10.1.0.1:8080 \
     web.deployment.ns.linkerd-managed.linkerd.svc.cluster.local";

@@ -23,6 +23,20 @@ pub(crate) fn target(path: &str) -> Target {
     Target::parse("k8s", path, "cluster.local").unwrap()
 }
 
+/// The Service `web` at 10.0.0.1:80 with one meshed pod at 10.1.0.1:8080.
+pub(crate) fn web() -> Index {
+    let index = index();
+    index.apply(web_service("10.0.0.1", 80));
+    index.apply(slice(
+        "web-1",
+        "web",
+        8080,
+        json!([ready("web-a", "10.1.0.1")]),
+    ));
+    index.apply(pod(meshed_pod("web-a", "10.1.0.1", "web")));
+    index
+}
+
 /// What the index says now: `unknown`, or the source and each endpoint with its identity's owner.
 pub(crate) fn answer(index: &Index, path: &str) -> String {
     describe(&index.subscribe(target(path)).latest())
