@@ -8,13 +8,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use linkerd_api::{Cluster, Pod, Workload};
 use linkerd_proto::public::{
     BasicStats, CheckStatus, Empty, Resource, ResourceSelection, SelfCheckRequest,
-    StatSummaryRequest, StatSummaryResponse, TcpStats,
+    StatSummaryRequest, TcpStats,
+    api_client::ApiClient,
     stat_summary_request::Outbound,
     stat_summary_response::Response,
     stat_table::{Table, pod_group::Row},
 };
 use support::{FakePrometheus, api, series, vector};
-use tonic::Code;
+use tonic::{Code, transport::Channel};
 
 const NO_PEER: Outbound = Outbound::None(Empty {});
 
@@ -80,9 +81,11 @@ fn cluster() -> Arc<Cluster> {
     Arc::new(cluster)
 }
 
-fn rows(response: StatSummaryResponse) -> Vec<Row> {
-    let Some(Response::Ok(ok)) = response.response else {
-        panic!("not ok: {response:?}")
+async fn rows(client: &mut ApiClient<Channel>, request: StatSummaryRequest) -> Vec<Row> {
+    let answer = client.stat_summary(request).await.expect("an answer");
+    let answer = answer.into_inner();
+    let Some(Response::Ok(ok)) = answer.response else {
+        panic!("not ok: {answer:?}")
     };
     let tables = ok.stat_tables.into_iter().filter_map(|table| table.table);
     tables
@@ -127,13 +130,7 @@ async fn a_row_joins_figures_with_pods() {
     .await;
     let mut client = api(cluster(), &prometheus.url()).await;
     let request = request(resource("deployment", "emojivoto", ""), NO_PEER);
-    let rows = rows(
-        client
-            .stat_summary(request)
-            .await
-            .expect("an answer")
-            .into_inner(),
-    );
+    let rows = rows(&mut client, request).await;
     let names: Vec<_> = rows
         .iter()
         .map(|row| row.resource.clone().expect("set").name)
@@ -181,13 +178,7 @@ async fn rows_from_a_peer_are_those_with_traffic_and_the_right_name() {
     let from = || Outbound::FromResource(resource("pod", "emojivoto", "web-1"));
     for (name, expected) in [("", &["web"][..]), ("idle", &[])] {
         let request = request(resource("deployment", "emojivoto", name), from());
-        let rows = rows(
-            client
-                .stat_summary(request)
-                .await
-                .expect("an answer")
-                .into_inner(),
-        );
+        let rows = rows(&mut client, request).await;
         let names: Vec<_> = rows
             .into_iter()
             .filter_map(|row| Some(row.resource?.name))
@@ -216,13 +207,7 @@ async fn rare_requests_have_the_latency_of_the_whole_window() {
     .await;
     let mut client = api(cluster(), &prometheus.url()).await;
     let request = request(resource("deployment", "emojivoto", "web"), NO_PEER);
-    let rows = rows(
-        client
-            .stat_summary(request)
-            .await
-            .expect("an answer")
-            .into_inner(),
-    );
+    let rows = rows(&mut client, request).await;
     let stats = rows[0].stats.clone().expect("traffic");
     assert_eq!((stats.latency_ms_p50, stats.latency_ms_p99), (7, 7));
 }
@@ -253,13 +238,7 @@ async fn connections_are_counted_when_asked_for() {
     let mut client = api(cluster(), &prometheus.url()).await;
     let mut request = request(resource("deployment", "emojivoto", "web"), NO_PEER);
     request.tcp_stats = true;
-    let rows = rows(
-        client
-            .stat_summary(request)
-            .await
-            .expect("an answer")
-            .into_inner(),
-    );
+    let rows = rows(&mut client, request).await;
     let expected = TcpStats {
         open_connections: 5,
         tls_open_connections: 3,
@@ -275,12 +254,8 @@ async fn all_has_a_table_for_each_type() {
     let prometheus = FakePrometheus::start(|_| vector(&[])).await;
     let mut client = api(cluster(), &prometheus.url()).await;
     let request = request(resource("all", "emojivoto", ""), NO_PEER);
-    let answer = client
-        .stat_summary(request)
+    let kinds: Vec<_> = rows(&mut client, request)
         .await
-        .expect("an answer")
-        .into_inner();
-    let kinds: Vec<_> = rows(answer)
         .into_iter()
         .filter_map(|row| Some(row.resource?.r#type))
         .collect();
@@ -309,8 +284,8 @@ async fn labels_select_rows() {
         let mut request = request(resource("all", "emojivoto", ""), NO_PEER);
         let selection = request.selector.as_mut().expect("set");
         selection.label_selector = selector.into();
-        let answer = client.stat_summary(request).await.expect("an answer");
-        let names: Vec<_> = rows(answer.into_inner())
+        let names: Vec<_> = rows(&mut client, request)
+            .await
             .into_iter()
             .filter_map(|row| Some(row.resource?.name))
             .collect();
