@@ -10,7 +10,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Channel};
@@ -165,11 +165,7 @@ impl Web {
             .await?
             .into_inner()
             .emoji;
-        Ok(respond(
-            StatusCode::OK,
-            "text/html; charset=utf-8",
-            page::ballot(&emoji),
-        ))
+        Ok(html_page(page::ballot(&emoji)))
     }
 
     async fn leaderboard(&self) -> Result<Response<Full<Bytes>>, Status> {
@@ -201,11 +197,7 @@ impl Web {
                 (result.shortcode, unicode, result.votes)
             })
             .collect();
-        Ok(respond(
-            StatusCode::OK,
-            "text/html; charset=utf-8",
-            page::leaderboard(&rows),
-        ))
+        Ok(html_page(page::leaderboard(&rows)))
     }
 
     async fn list(&self) -> Result<Response<Full<Bytes>>, Status> {
@@ -220,11 +212,7 @@ impl Web {
             .into_iter()
             .map(|emoji| json!({ "shortcode": emoji.shortcode, "unicode": emoji.unicode }))
             .collect();
-        Ok(respond(
-            StatusCode::OK,
-            "application/json",
-            json!(emoji).to_string(),
-        ))
+        Ok(json_document(&json!(emoji)))
     }
 
     async fn results(&self) -> Result<Response<Full<Bytes>>, Status> {
@@ -239,11 +227,7 @@ impl Web {
             .into_iter()
             .map(|result| json!({ "shortcode": result.shortcode, "votes": result.votes }))
             .collect();
-        Ok(respond(
-            StatusCode::OK,
-            "application/json",
-            json!(results).to_string(),
-        ))
+        Ok(json_document(&json!(results)))
     }
 
     async fn vote(&self, shortcode: String) -> Result<Response<Full<Bytes>>, Status> {
@@ -258,11 +242,7 @@ impl Web {
         };
         let votes = self.voting.clone().vote(vote).await?.into_inner().votes;
         let answer = json!({ "shortcode": found.shortcode, "votes": votes });
-        Ok(respond(
-            StatusCode::OK,
-            "application/json",
-            answer.to_string(),
-        ))
+        Ok(json_document(&answer))
     }
 }
 
@@ -280,6 +260,14 @@ fn http_status(status: &Status) -> StatusCode {
         tonic::Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+fn html_page(text: String) -> Response<Full<Bytes>> {
+    respond(StatusCode::OK, "text/html; charset=utf-8", text)
+}
+
+fn json_document(value: &Value) -> Response<Full<Bytes>> {
+    respond(StatusCode::OK, "application/json", value.to_string())
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
