@@ -1,12 +1,13 @@
 //! Every command in the documentation is one that the program understands: what needs no cluster is run to its
 //! end, and the rest as far as the missing cluster. What is only mentioned is a command with flags that it has.
 
+mod common;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 /// No kubeconfig is there. A command that gets as far as looking for it was understood.
@@ -133,23 +134,10 @@ fn run(folder: &Path, pipeline: &str) {
         if words.first().is_none_or(|program| program != "linkerd") {
             continue;
         }
-        let mut child = Command::new(env!("CARGO_BIN_EXE_linkerd"))
-            .args(&words[1..])
-            .current_dir(folder)
-            .env_clear()
-            .env("KUBECONFIG", KUBECONFIG)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut pipe = child.stdin.take().expect("stdin is a pipe");
-        // Many commands do not read.
-        if let Err(error) = pipe.write_all(input.as_bytes()) {
-            assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
-        }
-        drop(pipe);
-        let output = child.wait_with_output().expect("the program ends");
+        let mut linkerd = Command::new(env!("CARGO_BIN_EXE_linkerd"));
+        linkerd.args(&words[1..]).current_dir(folder);
+        linkerd.env_clear().env("KUBECONFIG", KUBECONFIG);
+        let output = common::run(&mut linkerd, &input);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         let understood = output.status.success()

@@ -1,12 +1,14 @@
 //! The real Helm and `linkerd install` make the same of the chart, object by object. Needs `HELM`, the path of
 //! Helm 3; `cargo xtask test` builds one.
 
+mod common;
+
 use std::{
     collections::BTreeMap,
     env,
     io::Write as _,
-    path::PathBuf,
-    process::{Command, Stdio},
+    path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde::Deserialize as _;
@@ -33,23 +35,20 @@ fn helm() -> Option<PathBuf> {
 
 /// Runs a program with `input` on its stdin, and returns stdout; or else stderr, when it ends with an error.
 fn run(command: &mut Command, input: &str) -> Result<String, String> {
-    let mut child = command
-        .env_remove("KUBECONFIG")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let mut stdin = child.stdin.take().expect("stdin is a pipe");
-    stdin.write_all(input.as_bytes()).expect("it reads");
-    drop(stdin);
-    let output = child.wait_with_output().expect("the program ends");
+    let output = common::run(command.env_remove("KUBECONFIG"), input);
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     if output.status.success() {
         Ok(text(output.stdout))
     } else {
         Err(text(output.stderr))
     }
+}
+
+/// What Helm makes of the chart, when told nothing more.
+fn template(helm: &Path) -> Command {
+    let mut template = Command::new(helm);
+    template.args(["template", "linkerd", CHART, KUBERNETES]);
+    template
 }
 
 fn linkerd(arguments: &[&str], input: &str) -> String {
@@ -124,20 +123,9 @@ fn helm_makes_the_same_objects_as_linkerd_install() {
                 "--set-string=image.tag=2",
             ],
         ] {
-            let mut template = Command::new(&helm);
-            template.args([
-                "template",
-                "linkerd",
-                CHART,
-                KUBERNETES,
-                "--namespace",
-                "mesh",
-            ]);
-            template
-                .args(["--set=namespace.create=true"])
-                .args(values)
-                .args(more);
-            let by_helm = run(&mut template, "").expect("helm template");
+            let mut template = template(&helm);
+            template.args(["--namespace", "mesh", "--set=namespace.create=true"]);
+            let by_helm = run(template.args(values).args(more), "").expect("helm template");
             let mut flags = inject.to_vec();
             if !more.is_empty() {
                 flags.extend(["-v=2", "--api-port=18086", "--proxy-uid=4000000"]);
@@ -168,15 +156,9 @@ fn helm_has_nothing_against_the_chart_and_knows_its_schema() {
         "",
     );
     assert!(lint.is_ok(), "{lint:?}");
-    let mut template = Command::new(&helm);
-    template.args([
-        "template",
-        "linkerd",
-        CHART,
-        KUBERNETES,
-        "--set=prometheus.replica=2",
-    ]);
-    let refused = run(&mut template, "").expect_err("there is no such value");
+    let mut template = template(&helm);
+    let refused = run(template.arg("--set=prometheus.replica=2"), "");
+    let refused = refused.expect_err("there is no such value");
     assert!(refused.contains("replica"), "{refused}");
 }
 

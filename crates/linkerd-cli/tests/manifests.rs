@@ -1,9 +1,10 @@
 //! `linkerd install`, `inject` and `uninject` as a user runs them.
 //! `UPDATE_EXPECT=1 cargo test` rewrites the golden files.
 
+mod common;
+
 use std::{
     fs,
-    io::Write as _,
     process::{Command, Stdio},
 };
 
@@ -17,21 +18,8 @@ struct Run {
 }
 
 fn linkerd(arguments: &[&str], stdin: &str) -> Run {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_linkerd"))
-        .args(arguments)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let mut pipe = child.stdin.take().expect("stdin is a pipe");
-    // A program that refuses its flags ends without reading.
-    if let Err(error) = pipe.write_all(stdin.as_bytes()) {
-        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
-    }
-    drop(pipe);
-    let output = child.wait_with_output().expect("the program ends");
+    let mut linkerd = Command::new(env!("CARGO_BIN_EXE_linkerd"));
+    let output = common::run(linkerd.args(arguments).env_clear(), stdin);
     Run {
         stdout: String::from_utf8(output.stdout).expect("text"),
         stderr: String::from_utf8(output.stderr).expect("text"),
