@@ -138,6 +138,13 @@ fn with_new_root(script: Script<'_>) -> Script<'_> {
         .expect("POST", "/api/v1/namespaces/linkerd/configmaps", stored)
 }
 
+/// All is written that a first workload of namespace `ns` needs.
+fn first_workload() -> Script<'static> {
+    with_new_root(Script::new())
+        .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
+        .expect("POST", SECRETS, stored)
+}
+
 /// The API server's answer to a new object.
 fn stored(call: &Call) -> script::Answer {
     let mut object = call.body.clone();
@@ -148,10 +155,7 @@ fn stored(call: &Call) -> script::Answer {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_workload_is_served_bundle_and_secret_each_with_one_call() {
-    let script = with_new_root(Script::new())
-        .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
-        .expect("POST", SECRETS, stored);
-    run(script, async |hand| {
+    run(first_workload(), async |hand| {
         hand.leadership.send_replace(Leadership::Leader);
         hand.tell_that_all_is_known();
         hand.metrics_have("linkerd_ca_bundles_written_total 1")
@@ -174,10 +178,7 @@ async fn a_new_workload_is_served_bundle_and_secret_each_with_one_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_workload_of_the_identity_service_has_the_bundle_and_no_secret() {
-    let script = with_new_root(Script::new())
-        .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
-        .expect("POST", SECRETS, stored);
-    run(script, async |hand| {
+    run(first_workload(), async |hand| {
         hand.tell_that_all_is_known();
         hand.leadership.send_replace(Leadership::Leader);
         hand.tell_of_one_with("web", Source::Service);
@@ -196,10 +197,7 @@ async fn a_workload_of_the_identity_service_has_the_bundle_and_no_secret() {
 
 #[tokio::test(start_paused = true)]
 async fn a_namespace_that_asks_for_proxies_has_bundle_and_secrets_before_their_pods() {
-    let script = with_new_root(Script::new())
-        .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
-        .expect("POST", SECRETS, stored);
-    run(script, async |hand| {
+    run(first_workload(), async |hand| {
         hand.leadership.send_replace(Leadership::Leader);
         hand.tell_that_all_is_known();
         let workload = Workload {
