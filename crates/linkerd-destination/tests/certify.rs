@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use common::{index, meshed_pod, plain_pod, pod};
+use common::{good_token, index, meshed_pod, plain_pod, pod};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -61,7 +61,7 @@ struct Reviews {
 impl Reviews {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            status: Mutex::new((StatusCode::CREATED, good())),
+            status: Mutex::new((StatusCode::CREATED, good_token())),
             questions: Mutex::default(),
         })
     }
@@ -92,21 +92,6 @@ impl Reviews {
         let body = Full::new(Bytes::from(review.to_string()));
         Response::builder().status(code).body(body).unwrap()
     }
-}
-
-/// What the API server says of the token of pod `web-a`.
-fn good() -> Value {
-    json!({
-        "authenticated": true,
-        "audiences": ["identity.l5d.io"],
-        "user": {
-            "username": "system:serviceaccount:ns:robot",
-            "extra": {
-                "authentication.kubernetes.io/pod-name": ["web-a"],
-                "authentication.kubernetes.io/pod-uid": ["1"],
-            },
-        },
-    })
 }
 
 /// The identity service on a port of its own.
@@ -392,7 +377,7 @@ async fn questions_that_cannot_be_right_never_reach_the_api_server() {
 async fn a_token_without_a_clear_yes_proves_nothing_and_is_reviewed_once() {
     let harness = harness().await;
     let after = |pointer: &str, value: Value| {
-        let mut status = good();
+        let mut status = good_token();
         *status.pointer_mut(pointer).unwrap() = value;
         status
     };
@@ -438,7 +423,7 @@ async fn an_api_server_that_fails_is_not_taken_for_a_yes() {
 async fn the_pod_of_the_token_must_be_the_one_that_is_known() {
     let harness = harness().await;
     let extra = |key: &str, value: &str| {
-        let mut status = good();
+        let mut status = good_token();
         status["user"]["extra"][key] = json!([value]);
         status
     };

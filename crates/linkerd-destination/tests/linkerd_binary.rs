@@ -14,7 +14,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use common::{index, meshed_pod, pod};
+use common::{good_token, index, meshed_pod, pod};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -138,17 +138,7 @@ fn kubernetes() -> Client {
     let answer = |request: Request<Body>| async move {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let mut review: Value = serde_json::from_slice(&body).unwrap();
-        review["status"] = json!({
-            "authenticated": true,
-            "audiences": ["identity.l5d.io"],
-            "user": {
-                "username": "system:serviceaccount:ns:robot",
-                "extra": {
-                    "authentication.kubernetes.io/pod-name": ["web-a"],
-                    "authentication.kubernetes.io/pod-uid": ["1"],
-                },
-            },
-        });
+        review["status"] = good_token();
         let body = Full::new(Bytes::from(review.to_string()));
         let response = Response::builder().status(StatusCode::CREATED).body(body);
         Ok::<_, Infallible>(response.unwrap())

@@ -181,3 +181,18 @@ pub(crate) fn node(name: &str, ip: &str) -> Node {
     });
     serde_json::from_value::<v1::Node>(object).unwrap().into()
 }
+
+/// What the API server says of the token of pod `web-a`.
+pub(crate) fn good_token() -> Value {
+    json!({
+        "authenticated": true,
+        "audiences": ["identity.l5d.io"],
+        "user": {
+            "username": "system:serviceaccount:ns:robot",
+            "extra": {
+                "authentication.kubernetes.io/pod-name": ["web-a"],
+                "authentication.kubernetes.io/pod-uid": ["1"],
+            },
+        },
+    })
+}
