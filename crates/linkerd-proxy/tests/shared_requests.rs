@@ -7,6 +7,7 @@
 )]
 
 mod common;
+#[allow(dead_code, reason = "each test file uses a part of it")]
 #[path = "common/linkerd.rs"]
 mod linkerd;
 

@@ -14,6 +14,9 @@ use crate::debian;
 /// The user that images of others, such as upstream's Prometheus, call `nobody`.
 const NOBODY: u32 = 65534;
 
+/// Of an application: never the proxy's, whose connections no proxy takes.
+const APPLICATION: u32 = 1000;
+
 /// Bytes that the proxy's image may have, unpacked: every pod of every node has one.
 const PROXY_BYTES_MAX: u64 = 15_000_000;
 
@@ -114,6 +117,7 @@ pub(super) const RECIPES: [Recipe; 9] = [
         tag: "v1",
         title: "emojivoto",
         description: "Sample application of web, emoji, voting and a bot",
+        user: APPLICATION,
         contents: Contents::Program("emojivoto"),
         ..OURS
     },
@@ -320,6 +324,12 @@ mod tests {
             let (user, group) = config["User"].as_str().unwrap().split_once(':').unwrap();
             assert_eq!(user, group);
             assert_eq!(user == "0", recipe.name == "proxy-init", "{}", recipe.name);
+            let is_ours = recipe.tag == linkerd_names::VERSION;
+            assert!(
+                is_ours || user != linkerd_names::PROXY_UID.to_string(),
+                "{}",
+                recipe.name
+            );
             let entrypoint = config["Entrypoint"].as_array().unwrap();
             assert!(
                 entrypoint[0].as_str().unwrap().starts_with('/'),

@@ -1,5 +1,4 @@
 //! The wire of a proxy of Linkerd, as a client and as a server: its TLS, and its header in front of a connection.
-#![allow(dead_code, reason = "not every test needs all of it")]
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 

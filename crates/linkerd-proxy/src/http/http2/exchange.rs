@@ -68,15 +68,17 @@ struct Answered {
 enum Unanswered {
     /// The client has broken off.
     Client(Fault),
-    Endpoint(ForwardError, Arc<Route>),
+    Endpoint(Box<ForwardError>, Arc<Route>),
 }
 
-/// What became of one attempt.
-enum Attempt {
-    Answered(Response<()>, Source, Option<Lease>),
+/// What an endpoint has answered so far, and what is to be held until the end.
+type Answer = (Response<()>, Source, Option<Lease>);
+
+/// Why one attempt has no answer.
+enum Failed {
     /// Nothing was sent.
     Unsent(Fault),
-    Broken(Broken),
+    Sent(Broken),
 }
 
 /// A response that is to come.
@@ -183,7 +185,7 @@ impl Exchanges {
                 Ok(reached) => reached,
                 Err(error) => {
                     let route = self.route(asked, attempts.last(), None);
-                    return Err(Unanswered::Endpoint(error, route));
+                    return Err(Unanswered::Endpoint(error.into(), route));
                 }
             };
             let Checkout {
@@ -200,7 +202,7 @@ impl Exchanges {
             upload.count(&route);
             let streams = connection.streams();
             let (fault, was_sent) = match self.attempt(asked, upload, connection, &endpoint).await {
-                Attempt::Answered(head, body, lease) => {
+                Ok((head, body, lease)) => {
                     upload.answered();
                     return Ok(Answered {
                         head,
@@ -210,9 +212,9 @@ impl Exchanges {
                         lease,
                     });
                 }
-                Attempt::Unsent(fault) => (fault, false),
-                Attempt::Broken(Broken::To(fault)) => (fault, true),
-                Attempt::Broken(Broken::From(fault)) => return Err(Unanswered::Client(fault)),
+                Err(Failed::Unsent(fault)) => (fault, false),
+                Err(Failed::Sent(Broken::To(fault))) => (fault, true),
+                Err(Failed::Sent(Broken::From(fault))) => return Err(Unanswered::Client(fault)),
             };
             let failed = FailedSend {
                 pending,
@@ -222,7 +224,7 @@ impl Exchanges {
                 may_go_again: upload.may_go_again(),
             };
             if let Err(error) = attempts.again(failed, fault) {
-                return Err(Unanswered::Endpoint(error, route));
+                return Err(Unanswered::Endpoint(error.into(), route));
             }
         }
     }
@@ -234,7 +236,7 @@ impl Exchanges {
         upload: &mut Upload,
         connection: Connection,
         endpoint: &Arc<Endpoint>,
-    ) -> Attempt {
+    ) -> Result<Answer, Failed> {
         let is_empty = upload.is_empty();
         let (mut awaited, to, lease) = match connection {
             Connection::Http2(connection) => match connection.send(asked.head.clone(), is_empty) {
@@ -243,7 +245,7 @@ impl Exchanges {
                     Sink::Http2(to),
                     Some(Lease::Http2(lease)),
                 ),
-                Err(error) => return Attempt::Unsent(error.into()),
+                Err(error) => return Err(Failed::Unsent(error.into())),
             },
             Connection::Stream(stream, meter) => {
                 let bytes_max = head_bytes_max(&self.forward.shared.config.limits);
@@ -275,10 +277,8 @@ impl Exchanges {
             }
             awaited.poll(cx).map_err(Broken::To)
         });
-        match answered.await {
-            Ok((head, body)) => Attempt::Answered(head, body, lease),
-            Err(broken) => Attempt::Broken(broken),
-        }
+        let (head, body) = answered.await.map_err(Failed::Sent)?;
+        Ok((head, body, lease))
     }
 
     /// Passes the response back, and the rest of the request on meanwhile.
@@ -473,9 +473,9 @@ async fn carry(
     upload: &mut Upload,
     mut carrier: Carrier,
     endpoint: &Arc<Endpoint>,
-) -> Attempt {
+) -> Result<Answer, Failed> {
     let Some(body) = upload.take() else {
-        return Attempt::Broken(Broken::To(Fault::Refused));
+        return Err(Failed::Sent(Broken::To(Fault::Refused)));
     };
     let request = asked.head.clone().map(|()| body);
     match carrier.send(request).await {
@@ -483,14 +483,14 @@ async fn carry(
             let (head, body) = response.into_parts();
             let lease = Lease::Carrier(carrier, endpoint.clone());
             let head = Response::from_parts(head, ());
-            Attempt::Answered(head, Source::Http1(body), Some(lease))
+            Ok((head, Source::Http1(body), Some(lease)))
         }
         Err(mut error) => match error.take_message() {
             Some(unsent) => {
                 upload.put_back(unsent.into_body());
-                Attempt::Unsent(error.into_error().into())
+                Err(Failed::Unsent(error.into_error().into()))
             }
-            None => Attempt::Broken(Broken::To(error.into_error().into())),
+            None => Err(Failed::Sent(Broken::To(error.into_error().into()))),
         },
     }
 }
