@@ -5,17 +5,13 @@ use std::{
     collections::HashMap,
     future::Future,
     net::SocketAddr,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use linkerd_names::{CLUSTER_DOMAIN, NoTls, Tls};
 use linkerd_proto::destination::destination_client::DestinationClient;
 use tokio::sync::watch;
@@ -26,6 +22,8 @@ use crate::{
     config::ControlAddress,
     detect::Protocol,
     endpoint::{Endpoint, Labels},
+    grpc::Channel,
+    http::http2::{Http2, Pings},
     metrics::Direction,
     shared::Shared,
     tls::{
@@ -34,9 +32,11 @@ use crate::{
     },
 };
 
-/// A peer that answers no PING within the sum of both is gone.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(3);
+const PINGS: Pings = Pings {
+    interval: Duration::from_secs(10),
+    timeout: Duration::from_secs(3),
+    when_idle: true,
+};
 /// Name resolution is a blocking call of libc; it may hang for its own timeouts.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// An update with 10,000 endpoints has about 3 MB.
@@ -82,7 +82,7 @@ enum ControlError {
         source: ConnectError,
     },
     #[error("HTTP/2: {0}")]
-    Http(#[from] hyper::Error),
+    Http(#[from] h2::Error),
 }
 
 impl Control {
@@ -158,7 +158,7 @@ impl Control {
     ) -> Result<
         (
             Client,
-            impl Future<Output = Result<(), hyper::Error>> + use<>,
+            impl Future<Output = Result<(), h2::Error>> + use<>,
             Renewal,
         ),
         ControlError,
@@ -194,18 +194,13 @@ impl Control {
     ) -> Result<
         (
             Client,
-            impl Future<Output = Result<(), hyper::Error>> + use<>,
+            impl Future<Output = Result<(), h2::Error>> + use<>,
             Renewal,
         ),
         ControlError,
     > {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(connected.socket))
-            .await?;
+        let limits = &self.shared.config.limits;
+        let (sender, connection) = Http2::over(connected.socket, limits, PINGS).await?;
         info!(%address, tls = connected.tls.label(), "connected to the destination service");
         let origin = format!("http://{}:{}", self.address.host, self.address.port);
         let origin = origin
@@ -258,24 +253,6 @@ pub(crate) fn absolute(host: &str) -> String {
         format!("{host}.")
     } else {
         host.to_owned()
-    }
-}
-
-/// Sends gRPC requests on one HTTP/2 connection.
-#[derive(Clone)]
-pub(crate) struct Channel(pub(crate) http2::SendRequest<tonic::body::Body>);
-
-impl tower::Service<http::Request<tonic::body::Body>> for Channel {
-    type Response = http::Response<hyper::body::Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
     }
 }
 

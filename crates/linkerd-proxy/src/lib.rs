@@ -12,6 +12,7 @@ mod ejections;
 mod endpoint;
 mod endpoints;
 mod first;
+mod grpc;
 mod http;
 mod inbound;
 mod io;

@@ -21,7 +21,7 @@ use linkerd_names::{NoTls, Tls};
 use parking_lot::Mutex;
 use tracing::debug;
 
-use super::http2::{ClientStreams, Http2, Source};
+use super::http2::{ClientStreams, Http2, Pings, Source};
 use crate::{
     detect::Protocol,
     endpoint::Endpoint,
@@ -35,6 +35,12 @@ use crate::{
     },
 };
 
+/// To servers of HTTP/2.
+const PINGS: Pings = Pings {
+    interval: Duration::from_secs(10),
+    timeout: Duration::from_secs(15),
+    when_idle: false,
+};
 /// Pause between two looks at idle connections.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// What the kernel knows of a connection may be this much ahead of what it has told us; asking costs a
@@ -380,9 +386,15 @@ async fn make_http2(
     };
     let Http1 { socket, made } = http1(connected);
     let limits = &shared.config.limits;
-    let connection = Http2::over(socket, limits)
+    let (connection, driven) = Http2::over(socket, limits, PINGS)
         .await
         .map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))?;
+    // Ends when the last sender is dropped or the peer closes.
+    tokio::spawn(async move {
+        if let Err(error) = driven.await {
+            debug!(%error, "an HTTP/2 connection has ended");
+        }
+    });
     let idle = leave_idle(
         Arc::downgrade(endpoint),
         connection.streams(),

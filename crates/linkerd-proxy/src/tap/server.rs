@@ -9,11 +9,6 @@ use std::{
     time::Duration,
 };
 
-use hyper::server::conn::http2;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use linkerd_names::Identity;
 use linkerd_proto::tap::{
     ObserveRequest, TapEvent,
@@ -22,6 +17,7 @@ use linkerd_proto::tap::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService};
 use tracing::{debug, info};
 
@@ -31,6 +27,8 @@ use super::{
     session::{Limit, Session, Wanted},
 };
 use crate::{
+    grpc,
+    http::http2,
     io::Socket,
     shared::Shared,
     tls::either::{self, Opened},
@@ -62,6 +60,7 @@ impl Server {
             return;
         };
         let may_watch = self.may_watch(address, peer.as_ref());
+        let shared = self.shared.clone();
         let service = TapServer::from_arc(self).max_decoding_message_size(REQUEST_BYTES_MAX);
         let service = InterceptedService::new(service, move |request: Request<()>| {
             if may_watch {
@@ -76,12 +75,25 @@ impl Server {
                 "only linkerd-api may watch this workload",
             ))
         });
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
-        if let Err(error) = connection.await {
+        let pings = Some((PING_INTERVAL, PING_TIMEOUT));
+        // What is watched when the process ends is cut off.
+        let never = CancellationToken::new();
+        let served = http2::accept(
+            socket,
+            &shared.config.limits,
+            pings,
+            &never,
+            |request, reply| {
+                let service = service.clone();
+                // Ends with its stream, which ends with the connection.
+                tokio::spawn(async move {
+                    if let Err(error) = grpc::answer(service, request, reply).await {
+                        debug!(%error, "a tap has ended");
+                    }
+                });
+            },
+        );
+        if let Err(error) = served.await {
             debug!(%error, "a tap connection has ended");
         }
     }

@@ -3,23 +3,31 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use bytes::{Bytes, BytesMut};
 use linkerd_proto::identity::{CertifyRequest, identity_client::IdentityClient};
 use rustls::{ClientConfig, RootCertStore, client::WebPkiServerVerifier};
 use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::TlsConnector;
 
-use super::{provider, verify::ExactName};
+use super::{provider, stream::TlsStream, verify::ExactName};
 use crate::{
     config::{Limits, TlsService},
-    control::{Channel, absolute},
+    control::absolute,
+    grpc::Channel,
+    http::http2::{Http2, Pings},
+    io::{Socket, Transport},
 };
 
 /// An answer has about 1 KiB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// None: the whole question has a limit in time.
+const PINGS: Pings = Pings {
+    interval: Duration::from_secs(3600),
+    timeout: Duration::from_secs(3600),
+    when_idle: false,
+};
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +44,7 @@ pub(super) enum CertifyError {
     #[error("the identity service's name or the trust anchors are not usable: {0}")]
     Tls(#[from] rustls::Error),
     #[error("the connection to the identity service broke: {0}")]
-    Http(#[from] hyper::Error),
+    Http(#[from] h2::Error),
     #[error("the identity service closed the connection")]
     Closed,
     #[error("the identity service refused: {} ({:?})", .0.message(), .0.code())]
@@ -59,7 +67,7 @@ pub(super) async fn certify(
     let bound = limits.certify_timeout;
     let asked = async {
         let socket = connect(service, roots, limits.connect_timeout).await?;
-        ask(service, socket, token, request).await
+        ask(service, socket, token, request, limits).await
     };
     timeout(bound, asked)
         .await
@@ -71,7 +79,7 @@ async fn connect(
     service: &TlsService,
     roots: Arc<RootCertStore>,
     connect_timeout: Duration,
-) -> Result<TlsStream<TcpStream>, CertifyError> {
+) -> Result<Socket, CertifyError> {
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
         .build()
         .map_err(|error| rustls::Error::General(error.to_string()))?;
@@ -99,7 +107,11 @@ async fn connect(
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
         match connected {
-            Ok(socket) => return Ok(socket),
+            Ok(stream) => {
+                let (tcp, session) = stream.into_inner();
+                let stream = TlsStream::new(tcp, session, BytesMut::new());
+                return Ok(Socket::new(Transport::Tls(Box::new(stream))));
+            }
             Err(source) => last = CertifyError::Connect { address, source },
         }
     }
@@ -108,13 +120,12 @@ async fn connect(
 
 async fn ask(
     service: &TlsService,
-    socket: TlsStream<TcpStream>,
+    socket: Socket,
     token: &[u8],
     request: Vec<u8>,
+    limits: &Limits,
 ) -> Result<Bytes, CertifyError> {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .handshake(TokioIo::new(socket))
-        .await?;
+    let (sender, connection) = Http2::over(socket, limits, PINGS).await?;
     let origin = format!("http://{}:{}", service.host, service.port);
     let origin = origin
         .parse()

@@ -1,4 +1,5 @@
-//! A connection of HTTP/2 to an endpoint that is no proxy of ours. Entry: [`Http2::over`].
+//! A connection of HTTP/2 as the client: to an endpoint that is no proxy of ours, and to the control plane.
+//! Entry: [`Http2::over`].
 
 use std::{
     future::poll_fn,
@@ -22,9 +23,16 @@ use tracing::debug;
 use super::keep_alive::KeepAlive;
 use crate::{config::Limits, io::Socket};
 
-/// A PING that is not answered within the sum of both means that the peer is gone.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// When a silent peer is asked whether it is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pings {
+    pub(crate) interval: Duration,
+    /// The peer is gone when it has not answered within this.
+    pub(crate) timeout: Duration,
+    /// Also when no request is under way.
+    pub(crate) when_idle: bool,
+}
+
 /// What the peer may send of one response, and of all together, before anybody takes it.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 5 * 1024 * 1024;
@@ -33,13 +41,13 @@ const SEND_BYTES_MAX: usize = 1024 * 1024;
 
 /// A connection that many requests share.
 #[derive(Clone)]
-pub(in crate::http) struct Http2 {
+pub(crate) struct Http2 {
     sender: SendRequest<Bytes>,
     streams: Arc<Streams>,
 }
 
 /// The requests of an HTTP/2 connection. Whoever has one under way holds this.
-pub(in crate::http) struct Streams {
+pub(crate) struct Streams {
     /// Since somebody has asked last.
     were_used: AtomicBool,
     /// How many the peer allows at once.
@@ -47,12 +55,16 @@ pub(in crate::http) struct Streams {
 }
 
 impl Http2 {
-    /// Begins HTTP/2 on `socket`. The connection ends when its peer closes or vanishes, or once the last
-    /// of its clones and streams is gone.
+    /// Begins HTTP/2 on `socket`. The future drives the connection, and ends when its peer closes or vanishes,
+    /// or once the last of its clones and streams is gone.
     ///
     /// # Errors
     /// The socket is broken.
-    pub(in crate::http) async fn over(socket: Socket, limits: &Limits) -> Result<Self, h2::Error> {
+    pub(crate) async fn over(
+        socket: Socket,
+        limits: &Limits,
+        pings: Pings,
+    ) -> Result<(Self, impl Future<Output = Result<(), h2::Error>> + use<>), h2::Error> {
         let (sender, connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW_BYTES)
@@ -65,44 +77,44 @@ impl Http2 {
             were_used: AtomicBool::new(false),
             max: AtomicUsize::new(connection.max_concurrent_send_streams()),
         });
-        tokio::spawn(drive(connection, Arc::downgrade(&streams)));
-        Ok(Self { sender, streams })
+        let driven = drive(connection, Arc::downgrade(&streams), pings);
+        Ok((Self { sender, streams }, driven))
     }
 
     /// The same connection, for one request more.
-    pub(in crate::http) fn lend(&self) -> Self {
+    pub(crate) fn lend(&self) -> Self {
         self.streams.were_used.store(true, Relaxed);
         self.clone()
     }
 
     /// By which this connection can be told from others.
-    pub(in crate::http) fn streams(&self) -> Weak<Streams> {
+    pub(crate) fn streams(&self) -> Weak<Streams> {
         Arc::downgrade(&self.streams)
     }
 
-    pub(in crate::http) fn has(&self, streams: &Weak<Streams>) -> bool {
+    pub(crate) fn has(&self, streams: &Weak<Streams>) -> bool {
         std::ptr::eq(Arc::as_ptr(&self.streams), streams.as_ptr())
     }
 
     /// Requests under way, and clones.
-    pub(in crate::http) fn load(&self) -> usize {
+    pub(crate) fn load(&self) -> usize {
         Arc::strong_count(&self.streams)
     }
 
     /// Whether nothing is under way, and nothing was since this was asked last. Only to be asked with
     /// the lock under which connections are lent.
-    pub(in crate::http) fn was_idle(&self) -> bool {
+    pub(crate) fn was_idle(&self) -> bool {
         let were_used = self.streams.were_used.swap(false, Relaxed);
         !were_used && self.load() == 1
     }
 
     /// Whether its peer takes one stream more at once.
-    pub(in crate::http) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.load() <= self.streams.max.load(Relaxed)
     }
 
     /// Whether requests can be sent.
-    pub(in crate::http) fn is_open(&mut self) -> bool {
+    pub(crate) fn is_open(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Ok(())))
     }
@@ -111,7 +123,7 @@ impl Http2 {
     ///
     /// # Errors
     /// Nothing was sent.
-    pub(super) fn send(
+    pub(crate) fn send(
         mut self,
         head: Request<()>,
         is_end: bool,
@@ -123,13 +135,17 @@ impl Http2 {
 
 type Connection = h2::client::Connection<Socket, Bytes>;
 
-async fn drive(mut connection: Connection, streams: Weak<Streams>) {
-    let pings = connection
+async fn drive(
+    mut connection: Connection,
+    streams: Weak<Streams>,
+    pings: Pings,
+) -> Result<(), h2::Error> {
+    let ponger = connection
         .ping_pong()
         .expect("nobody has asked for it before");
-    let mut keep_alive = KeepAlive::new(pings, PING_INTERVAL, PING_TIMEOUT);
+    let mut keep_alive = KeepAlive::new(ponger, pings.interval, pings.timeout);
     let mut connection = pin!(connection);
-    let ended = poll_fn(|cx| {
+    poll_fn(|cx| {
         let result = connection.as_mut().poll(cx);
         if let Some(streams) = streams.upgrade() {
             let max = connection.max_concurrent_send_streams();
@@ -138,15 +154,12 @@ async fn drive(mut connection: Connection, streams: Weak<Streams>) {
         if result.is_ready() {
             return result;
         }
-        // One is held by the pool.
-        let is_needed = streams.strong_count() > 1;
+        // One is held by whoever keeps the connection.
+        let is_needed = pings.when_idle || streams.strong_count() > 1;
         keep_alive.poll(cx, is_needed).map(|()| {
             debug!("a server of HTTP/2 does not answer any more");
             Ok(())
         })
     })
-    .await;
-    if let Err(error) = ended {
-        debug!(%error, "an HTTP/2 connection has ended");
-    }
+    .await
 }

@@ -9,7 +9,7 @@ use crate::mux;
 
 /// What has broken one side of an exchange.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::http) enum Fault {
+pub(crate) enum Fault {
     /// A connection of HTTP/2, or one stream of it.
     #[error(transparent)]
     Http2(#[from] h2::Error),
@@ -31,7 +31,7 @@ pub(in crate::http) enum Fault {
 
 /// How a request was refused that has certainly not been processed: RFC 9113 section 8.7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::http) enum Refusal {
+pub(crate) enum Refusal {
     /// By REFUSED_STREAM.
     Stream,
     /// By a GOAWAY that does not include it.
@@ -48,7 +48,7 @@ impl Fault {
     }
 
     /// Whether the request was refused. Only to be asked of requests without an answer.
-    pub(in crate::http) fn refusal(&self) -> Option<Refusal> {
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Refused => Some(Refusal::Stream),
             // Streams that a GOAWAY includes end in other errors.
@@ -59,7 +59,7 @@ impl Fault {
     }
 
     /// The reason for which the peer has reset the stream, if it has.
-    pub(in crate::http) fn reset(&self) -> Option<Reason> {
+    pub(crate) fn reset(&self) -> Option<Reason> {
         match self {
             Self::Reset(reason) => Some(*reason),
             Self::Refused => Some(Reason::REFUSED_STREAM),
@@ -69,7 +69,7 @@ impl Fault {
     }
 
     /// What the other side of the exchange is told.
-    pub(in crate::http) fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Http2(error) if !error.is_reset() => Reason::INTERNAL_ERROR,
             Self::Http2(error) => error.reason().unwrap_or(Reason::INTERNAL_ERROR),

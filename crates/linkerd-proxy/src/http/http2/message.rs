@@ -41,7 +41,7 @@ pub(super) enum Kind {
 /// The bytes are no message.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a message of a proxy: {0}")]
-pub(in crate::http) struct Malformed(pub(super) &'static str);
+pub(crate) struct Malformed(pub(super) &'static str);
 
 /// Kind and length of a block; none while its head is not complete.
 ///

@@ -14,10 +14,20 @@ mod source;
 mod stream;
 mod upload;
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Instant};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use h2::{Reason, server::Builder};
+use h2::{
+    Reason, RecvStream,
+    server::{Builder, SendResponse},
+};
+use http::Request;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -32,9 +42,10 @@ use exchange::Exchanges;
 use keep_alive::KeepAlive;
 use reply::Reply;
 
-pub(super) use client::{Http2, Streams as ClientStreams};
-pub(super) use fault::{Fault, Refusal};
-pub(super) use source::Source;
+pub(crate) use client::{Http2, Pings, Streams as ClientStreams};
+pub(crate) use fault::{Fault, Refusal};
+pub(crate) use sink::Sink;
+pub(crate) use source::Source;
 
 /// What a client may send of one request, and of all together, before anybody takes it.
 const WINDOW_BYTES: u32 = 1024 * 1024;
@@ -43,25 +54,52 @@ const SEND_BYTES_MAX: usize = 400 * 1024;
 
 /// Serves requests until the client closes, or after `drain` until those under way are done.
 pub(super) async fn serve(socket: Socket, forward: Forward, drain: CancellationToken) {
-    let limits = &forward.shared.config.limits;
-    let handshake = Builder::new()
+    let limits = forward.shared.config.limits.clone();
+    // An application's own client is looked after by its kernel.
+    let is_inbound = matches!(forward.destination, Destination::Application(..));
+    let pings = is_inbound.then_some((limits.h2_ping_interval, limits.h2_ping_timeout));
+    let exchanges = Arc::new(Exchanges::new(forward));
+    let served = accept(socket, &limits, pings, &drain, |request, reply| {
+        let exchanges = exchanges.clone();
+        let exchange = async move {
+            let (head, body) = request.into_parts();
+            let head = Request::from_parts(head, ());
+            let (body, reply) = (Source::Http2(body), Reply::Http2(reply));
+            exchanges.exchange(head, body, reply).await;
+        };
+        // Ends with its stream, which ends with the connection. Boxed, because tokio moves what it is
+        // given more than once.
+        tokio::spawn(Box::pin(exchange));
+    });
+    if let Err(error) = served.await {
+        debug!(%error, "a client connection has ended");
+    }
+}
+
+/// Speaks HTTP/2 as the server, and gives each request to `asked`. With `pings`, interval and timeout, a
+/// client that does not answer is left.
+///
+/// # Errors
+/// The connection is broken, or its client does not speak HTTP/2.
+pub(crate) async fn accept(
+    socket: Socket,
+    limits: &Limits,
+    pings: Option<(Duration, Duration)>,
+    drain: &CancellationToken,
+    mut asked: impl FnMut(Request<RecvStream>, SendResponse<Bytes>),
+) -> Result<(), h2::Error> {
+    let mut connection = Builder::new()
         .initial_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_concurrent_streams(limits.h2_streams_max)
         .max_header_list_size(limits.h2_header_list_bytes_max)
         .max_send_buffer_size(SEND_BYTES_MAX)
         .enable_connect_protocol()
-        .handshake::<_, Bytes>(socket);
-    let mut connection = match handshake.await {
-        Ok(connection) => connection,
-        Err(error) => return debug!(%error, "a client does not speak HTTP/2 after all"),
-    };
-    // An application's own client is looked after by its kernel.
-    let is_inbound = matches!(forward.destination, Destination::Application(..));
-    let pings = connection.ping_pong().filter(|_| is_inbound);
-    let mut keep_alive =
-        pings.map(|pings| KeepAlive::new(pings, limits.h2_ping_interval, limits.h2_ping_timeout));
-    let exchanges = Arc::new(Exchanges::new(forward));
+        .handshake::<_, Bytes>(socket)
+        .await?;
+    let mut keep_alive = pings
+        .zip(connection.ping_pong())
+        .map(|((interval, timeout), pings)| KeepAlive::new(pings, interval, timeout));
     let mut drained = pin!(drain.cancelled());
     let mut leaves = false;
     loop {
@@ -81,20 +119,9 @@ pub(super) async fn serve(socket: Socket, forward: Forward, drain: CancellationT
             accepted
         });
         match accepted.await {
-            Some(Ok((request, reply))) => {
-                let exchanges = exchanges.clone();
-                let (head, body) = request.into_parts();
-                let head = http::Request::from_parts(head, ());
-                let exchange = async move {
-                    let (body, reply) = (Source::Http2(body), Reply::Http2(reply));
-                    exchanges.exchange(head, body, reply).await;
-                };
-                // Ends with its stream, which ends with the connection. Boxed, because tokio moves what it is
-                // given more than once.
-                tokio::spawn(Box::pin(exchange));
-            }
-            Some(Err(error)) => return debug!(%error, "a client connection has ended"),
-            None => return,
+            Some(Ok((request, reply))) => asked(request, reply),
+            Some(Err(error)) => return Err(error),
+            None => return Ok(()),
         }
     }
 }

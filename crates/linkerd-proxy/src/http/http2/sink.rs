@@ -9,7 +9,7 @@ use http::HeaderMap;
 use super::{fault::Fault, stream::Writer};
 
 /// A body on its way from the proxy.
-pub(in crate::http) enum Sink {
+pub(crate) enum Sink {
     Http2(SendStream<Bytes>),
     /// To a proxy of ours.
     Stream(Writer),
@@ -18,7 +18,7 @@ pub(in crate::http) enum Sink {
 impl Sink {
     /// Waits until there is room for a piece of `bytes`. Asked only when the piece is there: room that is
     /// taken for later is missing to others on the same connection.
-    pub(super) fn poll_room(
+    pub(crate) fn poll_room(
         &mut self,
         cx: &mut Context<'_>,
         bytes: usize,
@@ -42,7 +42,7 @@ impl Sink {
     }
 
     /// Takes a piece for which there is room.
-    pub(super) fn data(&mut self, data: Bytes, is_last: bool) -> Result<(), Fault> {
+    pub(crate) fn data(&mut self, data: Bytes, is_last: bool) -> Result<(), Fault> {
         match self {
             Self::Stream(writer) => writer.data(data),
             Self::Http2(stream) => stream.send_data(data, is_last)?,
@@ -51,7 +51,7 @@ impl Sink {
     }
 
     /// Takes the trailers, which are the last piece.
-    pub(super) fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Fault> {
+    pub(crate) fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Fault> {
         match self {
             Self::Stream(writer) => writer.trailers(&trailers),
             Self::Http2(stream) => stream.send_trailers(trailers)?,
@@ -60,7 +60,7 @@ impl Sink {
     }
 
     /// Takes an end that came without a last piece.
-    pub(super) fn end(&mut self) -> Result<(), Fault> {
+    pub(crate) fn end(&mut self) -> Result<(), Fault> {
         if let Self::Http2(stream) = self {
             stream.send_data(Bytes::new(), true)?;
         }
@@ -68,7 +68,7 @@ impl Sink {
     }
 
     /// Sends what has collected; once `is_over` the end as well.
-    pub(super) fn poll_flush(
+    pub(crate) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
         is_over: bool,
@@ -83,7 +83,7 @@ impl Sink {
     }
 
     /// Tells that the rest will not come.
-    pub(super) fn reset(&mut self, reason: Reason) {
+    pub(crate) fn reset(&mut self, reason: Reason) {
         match self {
             Self::Http2(stream) => stream.send_reset(reason),
             Self::Stream(writer) => writer.reset(reason),
@@ -91,7 +91,7 @@ impl Sink {
     }
 
     /// Waits until nobody wants the rest.
-    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+    pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         match self {
             Self::Stream(writer) => writer.poll_reset(cx),
             Self::Http2(stream) => stream.poll_reset(cx).map(|reset| match reset {

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use super::{fault::Fault, stream::Reader};
 
 /// A body on its way to the proxy.
-pub(in crate::http) enum Source {
+pub(crate) enum Source {
     Http2(RecvStream),
     /// From a proxy of ours.
     Stream(Reader),

@@ -46,7 +46,7 @@ pub(super) fn split(
 }
 
 /// The end that is read.
-pub(in crate::http) struct Reader {
+pub(crate) struct Reader {
     stream: Arc<mux::Stream>,
     meter: Arc<Meter>,
     head_bytes_max: usize,
@@ -146,7 +146,7 @@ impl Reader {
 }
 
 /// The end that is written.
-pub(in crate::http) struct Writer {
+pub(crate) struct Writer {
     stream: Arc<mux::Stream>,
     meter: Arc<Meter>,
     gathered: Vec<u8>,
