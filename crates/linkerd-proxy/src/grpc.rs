@@ -38,7 +38,7 @@ impl Service<Request<Body>> for Channel {
         Box::pin(async move {
             let (head, mut body) = request.into_parts();
             let head = Request::from_parts(head, ());
-            let (response, mut to, _under_way) = connection.send(head, false)?;
+            let (response, mut to, _until_answered) = connection.send(head, false)?;
             // Questions are short, and have no trailers: they do not wait for room.
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|error| io::Error::other(error.to_string()))?;

@@ -247,7 +247,8 @@ impl Inbound {
             destination: Destination::Application(port.endpoint.clone(), tls.clone()),
         });
         let served = mux::serve(connection, peer, &drain, |stream, verdict| {
-            if verdict == REQUESTS {
+            // Where nothing is to be parsed, this was not offered.
+            if verdict == REQUESTS && !self.is_opaque(port.endpoint.address) {
                 let served = Box::pin(requests.clone().serve(stream));
                 self.shared.tasks.spawn(served);
                 return;

@@ -7,7 +7,10 @@ use std::{
     mem::MaybeUninit,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -44,6 +47,8 @@ pub(crate) struct Socket {
     /// Read, but not yet taken by a reader.
     replay: BytesMut,
     meter: Option<Meter>,
+    /// Set whenever something is read.
+    heard: Option<Arc<AtomicBool>>,
 }
 
 /// What is broken where bytes of one connection pass to another.
@@ -86,6 +91,7 @@ impl Socket {
             transport,
             replay: BytesMut::new(),
             meter: None,
+            heard: None,
         }
     }
 
@@ -95,6 +101,11 @@ impl Socket {
         meter.read(self.replay.len());
         self.meter = Some(meter);
         self
+    }
+
+    /// What is set from now on whenever something is read.
+    pub(crate) fn heard(&mut self) -> Arc<AtomicBool> {
+        self.heard.get_or_insert_default().clone()
     }
 
     /// Since when it is open; none before it is counted.
@@ -278,9 +289,10 @@ impl AsyncRead for Socket {
         });
         match &result {
             Ok(()) => {
-                if let Some(meter) = &this.meter {
-                    let n = buf.filled().len() - before;
-                    meter.series.read_bytes.fetch_add(n as u64, Relaxed);
+                let n = buf.filled().len() - before;
+                this.count_read(n);
+                if let (Some(heard), 1..) = (&this.heard, n) {
+                    heard.store(true, Relaxed);
                 }
             }
             Err(error) => Self::note(&mut this.meter, error),

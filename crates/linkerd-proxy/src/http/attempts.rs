@@ -25,12 +25,18 @@ use crate::{
     tls::connect::ConnectError,
 };
 
+/// So many connections may turn out to be broken before anything of a request was sent: each was in the
+/// pool, and one after the other is found to be of no use.
+const UNSENT_MAX: usize = 64;
+
 /// The endpoints of one request, and what became of those that were tried.
 pub(super) struct Attempts {
     pub(super) carries: Carries,
     pub(super) endpoints: Endpoints,
     pub(super) tried: Vec<Arc<Endpoint>>,
     pub(super) last: Option<ConnectError>,
+    /// How often a connection was broken before anything was sent.
+    unsent: usize,
     /// An endpoint has refused the request; it is sent once more, and not by this connection.
     pub(super) was_refused: bool,
     pub(super) avoid: Weak<ClientStreams>,
@@ -60,6 +66,7 @@ impl Attempts {
             endpoints,
             tried: Vec::new(),
             last: None,
+            unsent: 0,
             was_refused: false,
             avoid: Weak::new(),
             deadline: Deadline::from_std(started + limits.bind_timeout),
@@ -110,7 +117,8 @@ impl Attempts {
                     self.tried.push(endpoint.clone());
                     self.last = Some(ConnectError::Tcp(io::Error::other(fault.to_string())));
                 }
-                true
+                self.unsent += 1;
+                self.unsent <= UNSENT_MAX
             }
             Some(refusal) => {
                 match refusal {

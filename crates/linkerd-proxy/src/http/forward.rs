@@ -93,9 +93,15 @@ impl Forward {
             (None, Destination::Application(endpoint, _)) => endpoint.address.to_string().into(),
         };
         if request.version() == Version::HTTP_2 {
+            let address = match &self.destination {
+                Destination::Target(target) => target.address,
+                Destination::Application(endpoint, _) => endpoint.address,
+            };
             let mut parts = std::mem::take(request.uri_mut()).into_parts();
-            parts.scheme = Some(uri::Scheme::HTTP);
-            parts.authority = authority.parse().ok();
+            // CONNECT alone has no path, and then no scheme.
+            parts.scheme = parts.path_and_query.as_ref().map(|_| uri::Scheme::HTTP);
+            let usable = authority.parse().or_else(|_| address.to_string().parse());
+            parts.authority = usable.ok();
             *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         }
         authority

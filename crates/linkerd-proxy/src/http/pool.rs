@@ -21,7 +21,7 @@ use linkerd_names::{NoTls, Tls};
 use parking_lot::Mutex;
 use tracing::debug;
 
-use super::http2::{ClientStreams, Http2, Pings, Source};
+use super::http2::{ClientStreams, Http2, Pings, Source, UnderWay};
 use crate::{
     detect::Protocol,
     endpoint::Endpoint,
@@ -235,7 +235,7 @@ impl Carrier {
 /// What a request holds of its connection until the response has ended.
 pub(super) enum Lease {
     /// One stream.
-    Http2(#[expect(dead_code, reason = "it is counted")] Arc<ClientStreams>),
+    Http2(#[expect(dead_code, reason = "it is counted")] UnderWay),
     /// The whole connection.
     Carrier(Carrier, Arc<Endpoint>),
 }

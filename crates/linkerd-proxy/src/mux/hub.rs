@@ -253,7 +253,9 @@ impl Hub {
             return Poll::Pending;
         }
         if crowded {
-            state.crowd.push_back(cx.waker().clone());
+            if !state.crowd.iter().any(|waker| waker.will_wake(cx.waker())) {
+                state.crowd.push_back(cx.waker().clone());
+            }
             return Poll::Pending;
         }
         let room = entry
@@ -371,7 +373,9 @@ impl Hub {
         if stream < state.next_stream {
             return Err(frame::invalid("a stream was opened twice"));
         }
-        state.next_stream = stream.saturating_add(1);
+        state.next_stream = stream
+            .checked_add(1)
+            .ok_or_else(|| frame::invalid("no number is left for a stream"))?;
         if state.streams.len() >= streams_max {
             state.put(stream, Kind::Reset, &Reset::REFUSED.content());
             return Ok(false);

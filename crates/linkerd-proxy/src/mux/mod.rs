@@ -44,15 +44,20 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Takes over a connection whose handshake has agreed on multiplexing.
+    /// Takes over a connection whose handshake has agreed on multiplexing, and opens its first stream.
     pub(crate) fn new(
         tls: TlsStream,
         peer: SocketAddr,
         shares: Shares,
         streams_max: usize,
         idle_max: Duration,
-    ) -> Self {
+        verdict: Verdict,
+    ) -> (Self, Stream) {
         let hub = Hub::new(Some(peer));
+        // Before the driver can hear that the peer has gone.
+        let first = hub.open(verdict, usize::MAX);
+        let first = first.expect("a connection that nobody drives takes a stream");
+        let first = Stream::new(hub.clone(), first);
         let driver = Driver::new(tls, hub.clone(), Client { idle_max });
         // Ends with the connection, with idleness, or once it is released and without streams.
         tokio::spawn(async move {
@@ -60,11 +65,12 @@ impl Connection {
                 debug!(%peer, %error, "a multiplexed connection has ended");
             }
         });
-        Self {
+        let connection = Self {
             hub,
             shares,
             streams_max,
-        }
+        };
+        (connection, first)
     }
 
     /// A new stream, at once; none when this connection takes no more, or none of this kind.

@@ -276,16 +276,14 @@ fn encrypted(
         return Transport::Tls(Box::new(stream));
     };
     let limits = &shared.config.limits;
-    let connection = mux::Connection::new(
+    let (connection, stream) = mux::Connection::new(
         stream,
         endpoint.address,
         carries,
         limits.shared_streams_max,
         limits.shared_idle,
+        verdict,
     );
-    let stream = connection
-        .open(verdict)
-        .expect("a new connection takes a stream");
     if !endpoint.is_gone() {
         endpoint.shared.keep(connection, generation);
     }

@@ -1,5 +1,7 @@
 //! HTTP/2: streams, their flow control and their ends, connections, and tunnels.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderMap, Method, Response};
@@ -7,7 +9,10 @@ use tokio::time::timeout;
 
 use crate::{
     common::PATIENCE,
-    h2talk::{Server, client, collect, get, post, send_all, send_until_stuck},
+    h2talk::{
+        END_HEADERS, END_STREAM, HEADERS, Server, client, collect, frame, get, post, raw_client,
+        send_all, send_until_stuck,
+    },
     talk::{Talk, on_each_way, pause},
 };
 
@@ -229,6 +234,32 @@ async fn what_is_under_way_ends_although_its_server_goes_away() {
             timeout(PATIENCE, response).await.unwrap().unwrap().status(),
             200
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_names_no_usable_host_goes_where_its_connection_went() {
+    on_each_way(async |mut talk| {
+        for host in ["", "a b", "<web>"] {
+            let length = u8::try_from(host.len()).unwrap();
+            let field = [&[0, 4][..], b"host", &[length], host.as_bytes()].concat();
+            let head = [&[0x82, 0x86, 0x44, 5][..], b"/path", &field].concat();
+            let mut client = raw_client(&talk).await;
+            let flags = END_STREAM | END_HEADERS;
+            client.send(frame(HEADERS, flags, 1, &head)).await;
+            let mut server = Server::on(talk.server().await).await;
+            let (request, mut answer) = server.request().await;
+            assert_eq!(request.uri().path(), "/path", "{host:?}");
+            let authority = request.uri().authority().unwrap();
+            assert!(
+                authority.as_str().parse::<SocketAddr>().is_ok(),
+                "{authority}"
+            );
+            answer.send_response(ok(), true).unwrap();
+            // The next connection to the server is to be a new one.
+            server.abort();
+        }
     })
     .await;
 }

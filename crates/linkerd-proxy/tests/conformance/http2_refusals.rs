@@ -7,9 +7,9 @@ use http::Response;
 use tokio::time::timeout;
 
 use crate::{
-    common::PATIENCE,
+    common::{Mesh, PATIENCE},
     h2talk::{HEADERS, PREFACE, SETTINGS, Server, client, collect, frame, get, post, send_all},
-    talk::{Peer, Talk, on_each_way},
+    talk::{Peer, Talk, Way, on_each_way},
 };
 
 /// RFC 9113 section 6.8.
@@ -56,6 +56,17 @@ async fn a_refused_request_is_sent_again_by_another_connection() {
         answer.send_response(ok(), true).unwrap();
         let response = timeout(PATIENCE, response).await.unwrap().unwrap();
         assert_eq!(response.status(), 200);
+        let Mesh { client, server, .. } = &talk.mesh;
+        let passed = match talk.way {
+            Way::Both => vec![client, server],
+            Way::Outbound => vec![client],
+            Way::Inbound => vec![server],
+        };
+        for proxy in passed {
+            let counted = ["request_total{"];
+            proxy.metric_reaches(&counted, 1.0).await;
+            assert_eq!(proxy.metric(&counted).await, Some(1.0), "it is one request");
+        }
     })
     .await;
 }

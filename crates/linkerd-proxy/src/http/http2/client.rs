@@ -36,6 +36,8 @@ pub(crate) struct Pings {
 /// What the peer may send of one response, and of all together, before anybody takes it.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 5 * 1024 * 1024;
+/// So many requests are sent before the peer has said how many it takes: what most take at least.
+const STREAMS_UNTIL_TOLD: usize = 100;
 /// What one request may have waiting to be sent.
 const SEND_BYTES_MAX: usize = 1024 * 1024;
 
@@ -52,6 +54,23 @@ pub(crate) struct Streams {
     were_used: AtomicBool,
     /// How many the peer allows at once.
     max: AtomicUsize,
+    under_way: AtomicUsize,
+}
+
+/// A request under way: its connection is looked after until this is dropped.
+pub(crate) struct UnderWay(Arc<Streams>);
+
+impl UnderWay {
+    fn new(streams: Arc<Streams>) -> Self {
+        streams.under_way.fetch_add(1, Relaxed);
+        Self(streams)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Http2 {
@@ -61,12 +80,14 @@ impl Http2 {
     /// # Errors
     /// The socket is broken.
     pub(crate) async fn over(
-        socket: Socket,
+        mut socket: Socket,
         limits: &Limits,
         pings: Pings,
     ) -> Result<(Self, impl Future<Output = Result<(), h2::Error>> + use<>), h2::Error> {
+        let heard = socket.heard();
         let (sender, connection) = Builder::new()
             .enable_push(false)
+            .initial_max_send_streams(STREAMS_UNTIL_TOLD)
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(limits.h2_header_list_bytes_max)
@@ -76,8 +97,9 @@ impl Http2 {
         let streams = Arc::new(Streams {
             were_used: AtomicBool::new(false),
             max: AtomicUsize::new(connection.max_concurrent_send_streams()),
+            under_way: AtomicUsize::new(0),
         });
-        let driven = drive(connection, Arc::downgrade(&streams), pings);
+        let driven = drive(connection, Arc::downgrade(&streams), pings, heard);
         Ok((Self { sender, streams }, driven))
     }
 
@@ -127,9 +149,9 @@ impl Http2 {
         mut self,
         head: Request<()>,
         is_end: bool,
-    ) -> Result<(ResponseFuture, SendStream<Bytes>, Arc<Streams>), h2::Error> {
+    ) -> Result<(ResponseFuture, SendStream<Bytes>, UnderWay), h2::Error> {
         let (response, body) = self.sender.send_request(head, is_end)?;
-        Ok((response, body, self.streams))
+        Ok((response, body, UnderWay::new(self.streams)))
     }
 }
 
@@ -139,23 +161,23 @@ async fn drive(
     mut connection: Connection,
     streams: Weak<Streams>,
     pings: Pings,
+    heard: Arc<AtomicBool>,
 ) -> Result<(), h2::Error> {
-    let ponger = connection
-        .ping_pong()
-        .expect("nobody has asked for it before");
-    let mut keep_alive = KeepAlive::new(ponger, pings.interval, pings.timeout);
+    let pong = connection.ping_pong();
+    let pong = pong.expect("nobody has asked for it before");
+    let mut keep_alive = KeepAlive::new(pong, pings.interval, pings.timeout, heard);
     let mut connection = pin!(connection);
     poll_fn(|cx| {
         let result = connection.as_mut().poll(cx);
+        let mut is_needed = pings.when_idle;
         if let Some(streams) = streams.upgrade() {
             let max = connection.max_concurrent_send_streams();
             streams.max.store(max, Relaxed);
+            is_needed |= streams.under_way.load(Relaxed) > 0;
         }
         if result.is_ready() {
             return result;
         }
-        // One is held by whoever keeps the connection.
-        let is_needed = pings.when_idle || streams.strong_count() > 1;
         keep_alive.poll(cx, is_needed).map(|()| {
             debug!("a server of HTTP/2 does not answer any more");
             Ok(())

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use h2::client::ResponseFuture;
+use h2::{Reason, client::ResponseFuture};
 use http::{Request, Response, Version};
 use linkerd_names::Tls;
 use parking_lot::Mutex;
@@ -76,8 +76,10 @@ type Answer = (Response<()>, Source, Option<Lease>);
 
 /// Why one attempt has no answer.
 enum Failed {
-    /// Nothing was sent.
+    /// Nothing was sent, because the connection is broken.
     Unsent(Fault),
+    /// Nothing was sent, and nobody would take it.
+    NoRequest(h2::Error),
     Sent(Broken),
 }
 
@@ -213,6 +215,12 @@ impl Exchanges {
                     });
                 }
                 Err(Failed::Unsent(fault)) => (fault, false),
+                Err(Failed::NoRequest(error)) => {
+                    debug!(%error, "what a client sends is no request of HTTP/2");
+                    pending.not_sent();
+                    let fault = Fault::Reset(Reason::PROTOCOL_ERROR);
+                    return Err(Unanswered::Client(fault));
+                }
                 Err(Failed::Sent(Broken::To(fault))) => (fault, true),
                 Err(Failed::Sent(Broken::From(fault))) => return Err(Unanswered::Client(fault)),
             };
@@ -245,12 +253,15 @@ impl Exchanges {
                     Sink::Http2(to),
                     Some(Lease::Http2(lease)),
                 ),
-                Err(error) => return Err(Failed::Unsent(error.into())),
+                Err(error) if error.is_io() || error.is_go_away() || error.is_reset() => {
+                    return Err(Failed::Unsent(error.into()));
+                }
+                Err(error) => return Err(Failed::NoRequest(error)),
             },
             Connection::Stream(stream, meter) => {
                 let bytes_max = head_bytes_max(&self.forward.shared.config.limits);
                 let (reader, mut writer) = stream::split(stream, meter, bytes_max);
-                writer.request(&asked.head);
+                writer.request(&asked.head, is_empty);
                 (Awaited::Stream(Some(reader)), Sink::Stream(writer), None)
             }
             Connection::Carrier(carrier) => {
@@ -348,11 +359,10 @@ impl Exchanges {
                     tapped.ended(record.grpc_status);
                 }
                 record.close(false);
+                finish(upload, download).await;
                 if let Some(lease) = lease {
                     lease.give_back();
                 }
-                finish(upload).await;
-                drop(download);
             }
             Err(Broken::From(fault)) => {
                 debug!(error = %fault, "an answer broke off");
@@ -452,12 +462,15 @@ fn see(record: &mut Record, piece: &Piece) {
 }
 
 /// After the answer: the rest of the request, as long as its endpoint takes it.
-async fn finish(mut upload: Upload) {
+async fn finish(mut upload: Upload, mut download: Pump) {
     if upload.is_over() {
         return;
     }
     let finished = poll_fn(|cx| match upload.poll(cx) {
-        Poll::Pending => upload.poll_refused(cx).map(Err),
+        Poll::Pending => match upload.poll_refused(cx) {
+            Poll::Pending => download.to.poll_reset(cx).map(|it| Err(Broken::From(it))),
+            refused => refused.map(Err),
+        },
         ready => ready,
     });
     match finished.await {

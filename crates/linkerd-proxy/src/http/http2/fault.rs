@@ -70,11 +70,13 @@ impl Fault {
 
     /// What the other side of the exchange is told.
     pub(crate) fn reason(&self) -> Reason {
-        match self {
-            Self::Http2(error) if !error.is_reset() => Reason::INTERNAL_ERROR,
-            Self::Http2(error) => error.reason().unwrap_or(Reason::INTERNAL_ERROR),
-            _ => self.reset().unwrap_or(Reason::INTERNAL_ERROR),
-        }
+        let reason = match self {
+            Self::Http2(error) if error.is_reset() => error.reason(),
+            _ => self.reset(),
+        };
+        // Some take a body that ends without an error for a whole one.
+        let is_error = |reason: &Reason| *reason != Reason::NO_ERROR;
+        reason.filter(is_error).unwrap_or(Reason::INTERNAL_ERROR)
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,17 +20,26 @@ pub(super) struct KeepAlive {
     interval: Duration,
     timeout: Duration,
     timer: Pin<Box<Sleep>>,
+    /// Something has come since this was looked at.
+    heard: Arc<AtomicBool>,
     asked: bool,
 }
 
 impl KeepAlive {
-    /// Asks every `interval`; an answer may take `timeout`.
-    pub(super) fn new(pings: PingPong, interval: Duration, timeout: Duration) -> Self {
+    /// Asks after an `interval` in which nothing was heard; an answer may take `timeout`, and longer while
+    /// something else comes, behind which it may wait.
+    pub(super) fn new(
+        pings: PingPong,
+        interval: Duration,
+        timeout: Duration,
+        heard: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             pings,
             interval,
             timeout,
             timer: Box::pin(sleep_until(Instant::now() + interval)),
+            heard,
             asked: false,
         }
     }
@@ -38,12 +51,17 @@ impl KeepAlive {
             self.wait(self.interval);
         }
         while self.timer.as_mut().poll(cx).is_ready() {
-            if self.asked {
-                return Poll::Ready(());
-            }
-            if !is_needed {
-                self.wait(self.interval);
-                continue;
+            match (self.asked, self.heard.swap(false, Relaxed)) {
+                (true, false) => return Poll::Ready(()),
+                (true, true) => {
+                    self.wait(self.timeout);
+                    continue;
+                }
+                (false, heard) if heard || !is_needed => {
+                    self.wait(self.interval);
+                    continue;
+                }
+                (false, _) => {}
             }
             match self.pings.send_ping(Ping::opaque()) {
                 Ok(()) => {

@@ -5,6 +5,9 @@
 //! kind (1) and the length of what follows (3). All numbers are big-endian. Texts come after their length:
 //! 2 bytes, but 4 for paths and the values of fields, which may be long.
 //!
+//! The first bit of a block's kind says that nothing comes after it, so that the end is known with the
+//! last block and not a moment later.
+//!
 //! | block | content |
 //! |---|---|
 //! | request | method, scheme, authority, path, protocol (RFC 8441), fields; empty = not there |
@@ -19,6 +22,7 @@ use bytes::{Buf, Bytes};
 use h2::ext::Protocol;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
@@ -28,6 +32,16 @@ pub(super) const HEAD_BYTES: usize = 4;
 pub(super) const CONTENT_BYTES_MAX: usize = (1 << 24) - 1;
 
 const SENSITIVE: u32 = 1 << 31;
+const LAST: u8 = 1 << 7;
+
+/// RFC 9113 section 8.2.2: HTTP/2 has no such fields, and h2 refuses them when it receives them.
+const CONNECTION_FIELDS: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
 
 /// What a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,35 +57,56 @@ pub(super) enum Kind {
 #[error("not a message of a proxy: {0}")]
 pub(crate) struct Malformed(pub(super) &'static str);
 
-/// Kind and length of a block; none while its head is not complete.
+/// What a block's head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) kind: Kind,
+    pub(super) is_last: bool,
+    /// Of the content.
+    pub(super) bytes: usize,
+}
+
+/// The head of a block; none while it is not complete.
 ///
 /// # Errors
 /// [`Malformed`]: its kind is not known.
-pub(super) fn head(bytes: &[u8]) -> Result<Option<(Kind, usize)>, Malformed> {
+pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
     let [kind, a, b, c, ..] = *bytes else {
         return Ok(None);
     };
-    let kind = match kind {
+    let is_last = kind & LAST != 0;
+    let kind = match kind & !LAST {
         1 => Kind::Request,
         2 => Kind::Response,
         3 => Kind::Data,
         4 => Kind::Trailers,
         _ => return Err(Malformed("a block of an unknown kind")),
     };
-    let length = u32::from_be_bytes([0, a, b, c]) as usize;
-    Ok(Some((kind, length)))
+    let bytes = u32::from_be_bytes([0, a, b, c]) as usize;
+    Ok(Some(Head {
+        kind,
+        is_last,
+        bytes,
+    }))
 }
 
-/// Writes the head of a block.
-pub(super) fn put_head(kind: Kind, length: usize) -> [u8; HEAD_BYTES] {
-    debug_assert!(length <= CONTENT_BYTES_MAX);
-    let length = u32::try_from(length).unwrap_or(u32::MAX);
-    ((kind as u32) << 24 | length).to_be_bytes()
+impl Head {
+    pub(super) fn written(self) -> [u8; HEAD_BYTES] {
+        let Self {
+            kind,
+            is_last,
+            bytes,
+        } = self;
+        debug_assert!(bytes <= CONTENT_BYTES_MAX);
+        let [_, a, b, c] = u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
+        let last = if is_last { LAST } else { 0 };
+        [kind as u8 | last, a, b, c]
+    }
 }
 
-/// Appends the head of a request.
-pub(super) fn put_request(out: &mut Vec<u8>, request: &Request<()>) {
-    put_block(out, Kind::Request, |out| {
+/// Appends the head of a request; `is_last`: it has no body.
+pub(super) fn put_request(out: &mut Vec<u8>, request: &Request<()>, is_last: bool) {
+    put_block(out, Kind::Request, is_last, |out| {
         let uri = request.uri();
         put_short(out, request.method().as_str());
         put_short(out, uri.scheme_str().unwrap_or_default());
@@ -84,9 +119,9 @@ pub(super) fn put_request(out: &mut Vec<u8>, request: &Request<()>) {
     });
 }
 
-/// Appends the head of a response.
-pub(super) fn put_response(out: &mut Vec<u8>, response: &Response<()>) {
-    put_block(out, Kind::Response, |out| {
+/// Appends the head of a response; `is_last`: it has no body.
+pub(super) fn put_response(out: &mut Vec<u8>, response: &Response<()>, is_last: bool) {
+    put_block(out, Kind::Response, is_last, |out| {
         out.extend_from_slice(&response.status().as_u16().to_be_bytes());
         put_fields(out, response.headers());
     });
@@ -94,16 +129,20 @@ pub(super) fn put_response(out: &mut Vec<u8>, response: &Response<()>) {
 
 /// Appends trailers.
 pub(super) fn put_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
-    put_block(out, Kind::Trailers, |out| put_fields(out, trailers));
+    put_block(out, Kind::Trailers, true, |out| put_fields(out, trailers));
 }
 
-fn put_block(out: &mut Vec<u8>, kind: Kind, content: impl FnOnce(&mut Vec<u8>)) {
+fn put_block(out: &mut Vec<u8>, kind: Kind, is_last: bool, content: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; HEAD_BYTES]);
     content(out);
     let written = start + HEAD_BYTES;
-    let head = put_head(kind, out.len() - written);
-    out[start..written].copy_from_slice(&head);
+    let head = Head {
+        kind,
+        is_last,
+        bytes: out.len() - written,
+    };
+    out[start..written].copy_from_slice(&head.written());
 }
 
 fn put_fields(out: &mut Vec<u8>, fields: &HeaderMap) {
@@ -187,6 +226,9 @@ pub(super) fn fields(mut content: Bytes) -> Result<HeaderMap, Malformed> {
         let name = HeaderName::from_lowercase(&name).map_err(|_| Malformed("a field's name"))?;
         let value = HeaderValue::from_maybe_shared(value);
         let mut value = value.map_err(|_| Malformed("a field's value"))?;
+        if CONNECTION_FIELDS.contains(&name) || name == header::TE && value != "trailers" {
+            return Err(Malformed("a field of one connection of HTTP/1"));
+        }
         value.set_sensitive(is_sensitive);
         let added = fields.try_append(name, value);
         added.map_err(|_| Malformed("too many fields"))?;
@@ -220,14 +262,14 @@ mod tests {
 
     /// The only block of `out`.
     fn content(out: Vec<u8>) -> Bytes {
-        let (_, length) = head(&out).unwrap().unwrap();
-        assert_eq!(length, out.len() - HEAD_BYTES);
+        let head = head(&out).unwrap().unwrap();
+        assert_eq!(head.bytes, out.len() - HEAD_BYTES);
         Bytes::from(out).split_off(HEAD_BYTES)
     }
 
     fn written(request: &Request<()>) -> Bytes {
         let mut out = Vec::new();
-        put_request(&mut out, request);
+        put_request(&mut out, request, false);
         content(out)
     }
 
@@ -281,7 +323,7 @@ mod tests {
             .body(())
             .unwrap();
         let mut out = Vec::new();
-        put_response(&mut out, &response);
+        put_response(&mut out, &response, true);
         let read = super::response(content(out)).unwrap();
         assert_eq!(read.status(), 418);
         assert_eq!(read.headers(), response.headers());
@@ -294,11 +336,36 @@ mod tests {
     #[test]
     fn heads_of_blocks_are_read_as_they_were_written() {
         for kind in [Kind::Request, Kind::Response, Kind::Data, Kind::Trailers] {
-            let out = put_head(kind, CONTENT_BYTES_MAX);
-            assert_eq!(head(&out), Ok(Some((kind, CONTENT_BYTES_MAX))));
-            assert_eq!(head(&out[..3]), Ok(None));
+            for is_last in [false, true] {
+                let written = Head {
+                    kind,
+                    is_last,
+                    bytes: CONTENT_BYTES_MAX,
+                };
+                let out = written.written();
+                assert_eq!(head(&out), Ok(Some(written)));
+                assert_eq!(head(&out[..3]), Ok(None));
+            }
         }
         assert!(head(&[5, 0, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn fields_of_one_connection_are_refused() {
+        for (name, value, is_refused) in [
+            ("connection", "close", true),
+            ("transfer-encoding", "chunked", true),
+            ("upgrade", "h2c", true),
+            ("keep-alive", "timeout=5", true),
+            ("proxy-connection", "keep-alive", true),
+            ("te", "gzip", true),
+            ("te", "trailers", false),
+        ] {
+            let trailers = HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
+            let mut out = Vec::new();
+            put_trailers(&mut out, &trailers);
+            assert_eq!(fields(content(out)).is_err(), is_refused, "{name}: {value}");
+        }
     }
 
     #[test]

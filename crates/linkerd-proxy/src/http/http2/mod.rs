@@ -42,7 +42,7 @@ use exchange::Exchanges;
 use keep_alive::KeepAlive;
 use reply::Reply;
 
-pub(crate) use client::{Http2, Pings, Streams as ClientStreams};
+pub(crate) use client::{Http2, Pings, Streams as ClientStreams, UnderWay};
 pub(crate) use fault::{Fault, Refusal};
 pub(crate) use sink::Sink;
 pub(crate) use source::Source;
@@ -82,12 +82,13 @@ pub(super) async fn serve(socket: Socket, forward: Forward, drain: CancellationT
 /// # Errors
 /// The connection is broken, or its client does not speak HTTP/2.
 pub(crate) async fn accept(
-    socket: Socket,
+    mut socket: Socket,
     limits: &Limits,
     pings: Option<(Duration, Duration)>,
     drain: &CancellationToken,
     mut asked: impl FnMut(Request<RecvStream>, SendResponse<Bytes>),
 ) -> Result<(), h2::Error> {
+    let heard = socket.heard();
     let mut connection = Builder::new()
         .initial_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
@@ -99,7 +100,7 @@ pub(crate) async fn accept(
         .await?;
     let mut keep_alive = pings
         .zip(connection.ping_pong())
-        .map(|((interval, timeout), pings)| KeepAlive::new(pings, interval, timeout));
+        .map(|((interval, timeout), pings)| KeepAlive::new(pings, interval, timeout, heard));
     let mut drained = pin!(drain.cancelled());
     let mut leaves = false;
     loop {

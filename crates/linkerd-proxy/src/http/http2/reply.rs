@@ -23,7 +23,7 @@ impl Reply {
     pub(super) fn respond(self, head: Response<()>, is_end: bool) -> Result<Sink, Fault> {
         match self {
             Self::Stream(mut writer) => {
-                writer.response(&head);
+                writer.response(&head, is_end);
                 Ok(Sink::Stream(writer))
             }
             Self::Http2(mut reply) => match reply.send_response(head, is_end) {

@@ -44,7 +44,7 @@ impl Sink {
     /// Takes a piece for which there is room.
     pub(crate) fn data(&mut self, data: Bytes, is_last: bool) -> Result<(), Fault> {
         match self {
-            Self::Stream(writer) => writer.data(data),
+            Self::Stream(writer) => writer.data(data, is_last),
             Self::Http2(stream) => stream.send_data(data, is_last)?,
         }
         Ok(())

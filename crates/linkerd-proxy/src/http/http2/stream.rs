@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, Response};
 
 use super::{
     fault::Fault,
-    message::{self, CONTENT_BYTES_MAX, HEAD_BYTES, Kind, Malformed},
+    message::{self, CONTENT_BYTES_MAX, HEAD_BYTES, Head, Kind, Malformed},
 };
 use crate::{io::Meter, mux};
 
@@ -35,6 +35,7 @@ pub(super) fn split(
         head_bytes_max,
         seen: BytesMut::new(),
         data_bytes: 0,
+        is_last: false,
     };
     let writer = Writer {
         stream,
@@ -54,6 +55,8 @@ pub(crate) struct Reader {
     seen: BytesMut,
     /// To come of the block of data under way.
     data_bytes: usize,
+    /// Nothing comes after the block under way.
+    is_last: bool,
 }
 
 /// A block, or a piece of data.
@@ -94,7 +97,7 @@ impl Reader {
 
     /// Whether the message has ended and all of it was taken.
     pub(super) fn is_end(&self) -> bool {
-        self.seen.is_empty() && self.data_bytes == 0 && self.stream.is_read()
+        self.data_bytes == 0 && (self.is_last || self.seen.is_empty() && self.stream.is_read())
     }
 
     fn poll_block(&mut self, cx: &Context<'_>) -> Poll<Result<Option<Block>, Fault>> {
@@ -104,20 +107,26 @@ impl Reader {
                 self.data_bytes -= n;
                 return Poll::Ready(Ok(Some(Block::Data(self.take(n)))));
             }
+            if self.data_bytes == 0 && self.is_last {
+                return Poll::Ready(Ok(None));
+            }
             if self.data_bytes == 0
-                && let Some((kind, length)) = message::head(&self.seen)?
+                && let Some(head) = message::head(&self.seen)?
             {
-                if kind == Kind::Data {
+                if head.kind == Kind::Data {
                     self.seen.advance(HEAD_BYTES);
-                    self.data_bytes = length;
+                    self.data_bytes = head.bytes;
+                    self.is_last = head.is_last;
                     continue;
                 }
-                if length > self.head_bytes_max {
+                if head.bytes > self.head_bytes_max {
                     return Poll::Ready(Err(Malformed("a head that is too long").into()));
                 }
-                if self.seen.len() >= HEAD_BYTES + length {
+                if self.seen.len() >= HEAD_BYTES + head.bytes {
                     self.seen.advance(HEAD_BYTES);
-                    return Poll::Ready(Ok(Some(Block::Whole(kind, self.take(length)))));
+                    self.is_last = head.is_last;
+                    let content = self.take(head.bytes);
+                    return Poll::Ready(Ok(Some(Block::Whole(head.kind, content))));
                 }
             }
             let before = self.seen.len();
@@ -155,14 +164,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn request(&mut self, head: &Request<()>) {
+    pub(super) fn request(&mut self, head: &Request<()>, is_last: bool) {
         self.gathered.reserve(MESSAGE_BYTES);
-        message::put_request(&mut self.gathered, head);
+        message::put_request(&mut self.gathered, head, is_last);
     }
 
-    pub(super) fn response(&mut self, head: &Response<()>) {
+    pub(super) fn response(&mut self, head: &Response<()>, is_last: bool) {
         self.gathered.reserve(MESSAGE_BYTES);
-        message::put_response(&mut self.gathered, head);
+        message::put_response(&mut self.gathered, head, is_last);
     }
 
     pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
@@ -173,10 +182,14 @@ impl Writer {
     }
 
     /// Only to be called when [`Self::poll_room`] says so.
-    pub(super) fn data(&mut self, data: Bytes) {
+    pub(super) fn data(&mut self, data: Bytes, is_last: bool) {
         debug_assert!(self.rest.is_empty() && data.len() <= CONTENT_BYTES_MAX);
-        let head = message::put_head(Kind::Data, data.len());
-        self.gathered.extend_from_slice(&head);
+        let head = Head {
+            kind: Kind::Data,
+            is_last,
+            bytes: data.len(),
+        };
+        self.gathered.extend_from_slice(&head.written());
         if self.gathered.len() + data.len() <= GATHER_BYTES {
             self.gathered.extend_from_slice(&data);
         } else {

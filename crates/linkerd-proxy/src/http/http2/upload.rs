@@ -15,12 +15,14 @@ use super::{
 };
 use crate::metrics::Route;
 
-/// The body of one request. Counts the request when all of it has gone, or when it is dropped.
+/// The body of one request. Counts the request when all of it has gone and there is an answer, or when it is
+/// dropped.
 pub(super) struct Upload {
     state: State,
     seen: Seen,
     kept_bytes_max: usize,
     route: Option<Arc<Route>>,
+    is_answered: bool,
 }
 
 enum State {
@@ -47,6 +49,7 @@ impl Upload {
             seen: Seen::Nothing,
             kept_bytes_max,
             route: None,
+            is_answered: false,
         }
     }
 
@@ -97,6 +100,10 @@ impl Upload {
     /// There is an answer: nothing has to be kept.
     pub(super) fn answered(&mut self) {
         self.seen = Seen::More;
+        self.is_answered = true;
+        if self.is_over() {
+            self.counted();
+        }
     }
 
     /// Gives the body to somebody else; none when it is on its way.
@@ -131,7 +138,7 @@ impl Upload {
         };
         let (seen, bytes_max) = (&mut self.seen, self.kept_bytes_max);
         let result = pump.poll(cx, |piece| seen.note(piece, bytes_max));
-        if result.is_ready() {
+        if result.is_ready() && self.is_answered {
             self.counted();
         }
         result
