@@ -163,14 +163,23 @@ impl Answers<'_> {
             }
         }
         for (key, sum) in sums {
+            // Each is a fraction: what is a part of the whole must stay one when both are rounded.
+            let all = round(sum.success + sum.failure);
+            let failure = round(sum.failure).min(all);
+            let is_plain = sum.no_tls.values().any(|count| *count > 0.0);
+            let tls = if is_plain {
+                round(sum.tls).min(all)
+            } else {
+                all
+            };
             let reasons = sum
                 .no_tls
                 .into_iter()
                 .map(|(reason, count)| (reason.to_owned(), round(count)));
             let stats = self.stats(key);
-            stats.success_count = round(sum.success);
-            stats.failure_count = round(sum.failure);
-            stats.tls_request_count = round(sum.tls);
+            stats.success_count = all - failure;
+            stats.failure_count = failure;
+            stats.tls_request_count = tls;
             stats.no_tls_reasons = reasons.filter(|(_, count)| *count > 0).collect();
         }
     }

@@ -159,6 +159,39 @@ async fn a_row_joins_figures_with_pods() {
 }
 
 #[tokio::test]
+async fn all_is_tls_where_nothing_was_plaintext_however_it_is_rounded() {
+    let prometheus = FakePrometheus::start(|query| {
+        let labels = |classification: &str| {
+            [
+                ("namespace", "emojivoto"),
+                ("deployment", "web"),
+                ("classification", classification),
+                ("tls", "true"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        };
+        if !query.starts_with("sum(") {
+            return vector(&[]);
+        }
+        vector(&[
+            series(&labels("success"), "43.5"),
+            series(&labels("failure"), "7.5"),
+        ])
+    })
+    .await;
+    let mut client = api(cluster(), &prometheus.url()).await;
+    let request = request(resource("deployment", "emojivoto", "web"), NO_PEER);
+    let rows = rows(&mut client, request).await;
+    let stats = rows[0].stats.clone().expect("traffic");
+    let counts = (
+        stats.success_count,
+        stats.failure_count,
+        stats.tls_request_count,
+    );
+    assert_eq!(counts, (43, 8, 51));
+}
+
+#[tokio::test]
 async fn rows_from_a_peer_are_those_with_traffic_and_the_right_name() {
     let prometheus = FakePrometheus::start(|query| {
         if !query.starts_with("sum(") {

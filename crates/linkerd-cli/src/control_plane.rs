@@ -73,7 +73,7 @@ pub(crate) fn report(global: &Global, error: &ConnectError) -> ExitCode {
     } else {
         format!(" --linkerd-namespace {namespace}")
     };
-    eprintln!("{error}\nValidate the install with: linkerd check{flag}");
+    crate::stderr::tell!("{error}\nValidate the install with: linkerd check{flag}");
     ExitCode::FAILURE
 }
 

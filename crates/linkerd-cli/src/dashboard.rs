@@ -93,7 +93,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     if *show == Show::Linkerd {
         stdout::print("Opening Linkerd dashboard in the default browser\n");
         if let Err(error) = open(&url).await {
-            eprintln!("No browser could be opened: {error:#}. Open the URL yourself.");
+            crate::stderr::tell!("No browser could be opened: {error:#}. Open the URL yourself.");
         }
     }
     let shared = serve::Shared::new(global, kubernetes);

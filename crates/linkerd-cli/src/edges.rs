@@ -88,7 +88,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         .await
         .map_err(|error| anyhow!("Edges API error: {error}"))?;
     if answer.edges.is_empty() {
-        eprintln!("No edges found.");
+        crate::stderr::tell!("No edges found.");
     }
     stdout::print(&match args.output {
         Output::Table => output::table(&answer.edges, false),

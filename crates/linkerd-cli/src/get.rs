@@ -51,7 +51,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         .await
         .map_err(|error| anyhow!("ListPods API error: {error}"))?;
     if answer.pods.is_empty() {
-        eprintln!("No resources found.");
+        crate::stderr::tell!("No resources found.");
     }
     let lines: Vec<String> = answer.pods.into_iter().map(|pod| pod.name + "\n").collect();
     stdout::print(&lines.concat());

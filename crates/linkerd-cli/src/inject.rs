@@ -98,7 +98,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     }
     let output = linkerd_inject::inject(&sources, &options)?;
     stdout::print(&output.yaml);
-    eprint!("{}", output.report.inject_text());
+    crate::stderr::write(format_args!("{}", output.report.inject_text()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -27,6 +27,7 @@ mod release;
 mod resource;
 mod selector;
 mod stat;
+mod stderr;
 mod stdout;
 mod table;
 mod tap;
@@ -102,7 +103,7 @@ fn main() -> ExitCode {
     match run(&global, command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("Error: {error:#}");
+            crate::stderr::tell!("Error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -159,6 +160,34 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.render().to_string();
-    eprint!("Error: {}", text.strip_prefix("error: ").unwrap_or(&text));
+    crate::stderr::write(format_args!(
+        "Error: {}",
+        text.strip_prefix("error: ").unwrap_or(&text)
+    ));
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_command_takes_the_flags_of_all_after_its_name() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands() {
+            let name = command.get_name();
+            let flags: Vec<&str> = command
+                .get_arguments()
+                .filter_map(|it| it.get_long())
+                .collect();
+            let wrong: Vec<_> = flags.iter().filter(|flag| flag.contains('_')).collect();
+            assert!(wrong.is_empty(), "{name}: {wrong:?}");
+            if name != "help" {
+                assert!(flags.contains(&"linkerd-namespace"), "{name}: {flags:?}");
+            }
+        }
+    }
 }

@@ -44,7 +44,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     let wanted = objects::of_manifests(&manifests)?;
     objects.retain(|object| !wanted.contains(object));
     if objects.is_empty() {
-        eprintln!("Nothing to prune.");
+        crate::stderr::tell!("Nothing to prune.");
     }
     stdout::print(&objects::documents(&objects));
     Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ pub(crate) struct Selector {
     #[arg(
         id = "linkerd_namespace",
         short = 'L',
-        long,
+        long = "linkerd-namespace",
         value_name = "NAMESPACE",
         env = "LINKERD_NAMESPACE",
         default_value = CONTROL_PLANE_NAMESPACE_DEFAULT,

@@ -114,7 +114,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     }
     let tables = rows::tables(answers, window)?;
     if tables.iter().all(|table| table.rows.is_empty()) {
-        eprintln!("No traffic found.");
+        crate::stderr::tell!("No traffic found.");
     }
     stdout::print(&match args.output {
         Output::Table => output::table(&tables, args.all_namespaces, false),

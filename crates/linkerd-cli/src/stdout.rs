@@ -16,7 +16,7 @@ pub(crate) fn print(text: &str) {
             std::process::exit(CODE_READER_GONE)
         }
         Err(error) => {
-            eprintln!("Error: cannot write to stdout: {error}");
+            crate::stderr::tell!("Error: cannot write to stdout: {error}");
             std::process::exit(1)
         }
     }

@@ -133,7 +133,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         let event = match update {
             Response::Event(event) => event,
             Response::Trouble(trouble) => {
-                eprintln!("pod {}: {}", trouble.pod, trouble.error);
+                crate::stderr::tell!("pod {}: {}", trouble.pod, trouble.error);
                 continue;
             }
         };

@@ -31,6 +31,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let sources = manifests::read(files, "uninject")?;
     let output = linkerd_inject::uninject(&sources)?;
     stdout::print(&output.yaml);
-    eprint!("{}", output.report.uninject_text());
+    crate::stderr::write(format_args!("{}", output.report.uninject_text()));
     Ok(ExitCode::SUCCESS)
 }

@@ -65,7 +65,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
                  linkerd uninject - | kubectl apply -f -\nor use --force"
             );
         }
-        eprintln!("Warning: {text}");
+        crate::stderr::tell!("Warning: {text}");
     }
     stdout::print(&objects::documents(&objects));
     Ok(ExitCode::SUCCESS)

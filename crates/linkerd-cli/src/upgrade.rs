@@ -76,13 +76,13 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     if let Release::Ours(installed) = &release
         && is_newer(&installed.version, VERSION)
     {
-        eprintln!(
+        crate::stderr::tell!(
             "Warning: version {} is installed, and this program is older: {VERSION}",
             installed.version
         );
     }
     if let Some(tag) = other_tag(&values) {
-        eprintln!(
+        crate::stderr::tell!(
             "Warning: image.tag is {tag}: the images will not be those of this version, {VERSION}; \
              `--set image.tag=` is the way back to them"
         );

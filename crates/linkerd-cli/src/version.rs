@@ -37,14 +37,14 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     let mut api = match control_plane::api_client(global).await {
         Ok(api) => api,
         Err(error) => {
-            eprintln!("Error connecting to server: {error}");
+            crate::stderr::tell!("Error connecting to server: {error}");
             return Ok(ExitCode::FAILURE);
         }
     };
     let version = match control_plane::answer(api.version(Empty {})).await {
         Ok(info) => info.release_version,
         Err(error) => {
-            eprintln!("{error}");
+            crate::stderr::tell!("{error}");
             "unavailable".to_owned()
         }
     };

@@ -433,6 +433,20 @@ fn wrong_usage_is_an_error_like_any_other() {
 }
 
 #[test]
+fn an_error_that_nobody_reads_is_an_error_still() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_linkerd"))
+        .args(["stat", "nonsense"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_the_program_quietly() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_linkerd"))
         .args(["install", "--tls=optional"])

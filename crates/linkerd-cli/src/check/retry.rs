@@ -52,7 +52,7 @@ impl Retry {
                 return seen;
             }
             if missing != said {
-                eprintln!("Waiting: {missing}");
+                crate::stderr::tell!("Waiting: {missing}");
                 said = missing;
             }
             tokio::time::sleep(PAUSE).await;

@@ -11,7 +11,7 @@ impl Told {
     pub(super) fn trouble(&self, reason: &str) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if *last != reason {
-            eprintln!("{reason}; the next request is tried anew.");
+            crate::stderr::tell!("{reason}; the next request is tried anew.");
             reason.clone_into(&mut last);
         }
     }
