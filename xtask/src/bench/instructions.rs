@@ -47,7 +47,7 @@ const LOADS: [Load; 4] = [
         subcommand: "ping",
         port: GRPC,
         options: &["--connections", "1", "--streams", "1"],
-        instructions_max: 340_000.0,
+        instructions_max: 200_000.0,
     },
     Load {
         name: "new-http",
