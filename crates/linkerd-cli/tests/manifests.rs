@@ -3,10 +3,7 @@
 
 mod common;
 
-use std::{
-    fs,
-    process::{Command, Stdio},
-};
+use std::{fs, process::Command};
 
 use expect_test::{expect, expect_file};
 
@@ -432,30 +429,29 @@ fn wrong_usage_is_an_error_like_any_other() {
     );
 }
 
+/// A pipe whose other end is closed already.
+fn without_reader() -> std::io::PipeWriter {
+    std::io::pipe().expect("a pipe").1
+}
+
 #[test]
 fn an_error_that_nobody_reads_is_an_error_still() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_linkerd"))
+    let output = Command::new(env!("CARGO_BIN_EXE_linkerd"))
         .args(["stat", "nonsense"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+        .stderr(without_reader())
+        .output()
         .unwrap();
-    drop(child.stderr.take());
-    let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
     assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]
 fn a_reader_that_goes_away_ends_the_program_quietly() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_linkerd"))
+    let output = Command::new(env!("CARGO_BIN_EXE_linkerd"))
         .args(["install", "--tls=optional"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+        .stdout(without_reader())
+        .output()
         .unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.status.code(), Some(141));
 }

@@ -32,6 +32,7 @@ use crate::{
     },
 };
 
+/// Without the destination service nothing new is learnt: its end is to be noticed soon.
 const PINGS: Pings = Pings {
     interval: Duration::from_secs(10),
     timeout: Duration::from_secs(3),

@@ -48,6 +48,8 @@ impl KeepAlive {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, is_needed: bool) -> Poll<()> {
         if self.asked && self.pings.poll_pong(cx).is_ready() {
             self.asked = false;
+            // The answer itself is no reason to ask less often.
+            self.heard.store(false, Relaxed);
             self.wait(self.interval);
         }
         while self.timer.as_mut().poll(cx).is_ready() {
