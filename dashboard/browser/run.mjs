@@ -119,6 +119,23 @@ await test('a workload page has charts, peers and pods', {}, async (page) => {
   assert.match(await text(page), /web\.deployment\.emojivoto\./);
 });
 
+await test('the mouse over one chart shows the figures of that moment in all of them', {}, async (page) => {
+  await go(page, PAGES.workload);
+  const moments = page.locator('.chart .moment');
+  assert.equal(await moments.count(), 0);
+  const charts = page.locator('.chart .u-over');
+  await charts.nth(1).hover({ position: { x: 5, y: 20 } });
+  await moments.nth(3).waitFor();
+  const [first] = await moments.allInnerTexts();
+  assert.match(first, /^at \d\d:\d\d:\d\d$/);
+  assert.deepEqual(await moments.allInnerTexts(), [first, first, first, first]);
+  const box = await charts.nth(1).boundingBox();
+  await charts.nth(1).hover({ position: { x: box.width - 5, y: 20 } });
+  await page.waitForFunction((old) => document.querySelector('.chart .moment')?.innerText !== old, first);
+  await page.mouse.move(0, 0);
+  await moments.first().waitFor({ state: 'detached' });
+});
+
 await test('pods say when their certificates end and are renewed, and who vouches for them', {}, async (page) => {
   await go(page, PAGES.workload);
   await page.getByText('Trust anchor:').waitFor();

@@ -1,6 +1,7 @@
-// A chart over time, drawn by uPlot. The table of the same figures is what readers read.
+// A chart over time, drawn by uPlot: its legend has the newest values, and those of the moment that the mouse points
+// at, in all charts of the page. The table of the same figures is what readers read.
 
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 
 export interface Line {
@@ -28,13 +29,16 @@ export function Chart({ title, times, lines, format, top }: Props) {
   const chart = useRef<uPlot | null>(null);
   const latest = useRef<uPlot.AlignedData>([times, ...lines.map((it) => it.values)]);
   latest.current = [times, ...lines.map((it) => it.values)];
+  const [pointed, setPointed] = useState<number | null>(null);
+  // -1 is the newest.
+  const at = Math.min(pointed ?? -1, times.length - 1);
 
   useEffect(() => {
     const draw = () => {
       chart.current?.destroy();
       if (place.current) {
         chart.current = new uPlot(
-          options(place.current.clientWidth, lines, format, top),
+          options(place.current.clientWidth, lines, format, top, setPointed),
           latest.current,
           place.current,
         );
@@ -68,13 +72,25 @@ export function Chart({ title, times, lines, format, top }: Props) {
         {title}
         {lines.map((line) => (
           <span class={`legend ${line.colour.slice(2)}`} key={line.label}>
-            {line.label} {format(line.values.at(-1) ?? null)}
+            {line.label} {format(line.values.at(at) ?? null)}
           </span>
         ))}
+        {pointed !== null && <span class="moment">at {clock(times.at(at) ?? 0)}</span>}
       </figcaption>
       <div ref={place} aria-hidden="true" />
     </figure>
   );
+}
+
+/** Ticks are seconds apart only while the page has seen no more than a few minutes. */
+function minutes(_: uPlot, ticks: number[]): string[] {
+  const whole = ticks.every((it) => it % 60 === 0);
+  return ticks.map((it) => (whole ? clock(it).slice(0, 5) : clock(it)));
+}
+
+/** `20:45:10`, where the reader is. */
+function clock(seconds: number): string {
+  return uPlot.fmtDate('{HH}:{mm}:{ss}')(new Date(seconds * 1000));
 }
 
 function options(
@@ -82,6 +98,7 @@ function options(
   lines: Line[],
   format: (value: number | null) => string,
   top: number | undefined,
+  point: (index: number | null) => void,
 ): uPlot.Options {
   const style = getComputedStyle(document.documentElement);
   const colour = (name: string) => style.getPropertyValue(name).trim();
@@ -95,14 +112,15 @@ function options(
     width,
     height: HEIGHT,
     legend: { show: false },
-    cursor: { show: false },
+    cursor: { y: false, drag: { x: false, y: false }, sync: { key: 'charts' } },
+    hooks: { setCursor: [(chart) => point(chart.cursor.idx ?? null)] },
     select: { show: false, left: 0, top: 0, width: 0, height: 0 },
     scales: {
       x: { time: true, range: (_, from, to) => [Math.min(from, to - SPAN_MIN_SECONDS), to] },
       y: { range: (_, __, highest) => [0, top ?? (highest > 0 ? highest * 1.1 : 1)] },
     },
     axes: [
-      { ...axis, size: 28, values: '{HH}:{mm}:{ss}', space: 90 },
+      { ...axis, size: 28, values: minutes, space: 70 },
       { ...axis, size: 62, values: (_, ticks) => ticks.map((it) => format(it).replace('.00', '')), space: 30 },
     ],
     series: [

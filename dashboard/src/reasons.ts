@@ -48,7 +48,7 @@ const REASONS: Record<string, Reason> = {
   },
   peer_sent_plaintext: {
     means: 'inbound: the client is not meshed, or fell back',
-    todo: "look at the client's side",
+    todo: 'inject the client; if it is meshed, its own proxy has the reason',
   },
   probe: {
     means:

@@ -54,6 +54,8 @@ pub(crate) fn build() -> Result<Outcome> {
             "--",
             "--logLevel",
             "warn",
+            // Not in the page's own script: there it would empty `dist`, which keeps a file of git's.
+            "--emptyOutDir",
             "--outDir",
             &target,
         ])?;
