@@ -8,7 +8,7 @@ export interface Reason {
 const REASONS: Record<string, Reason> = {
   disabled: {
     means: 'the proxy was injected without --tls=optional',
-    todo: 'inject again with it',
+    todo: 'inject its manifest with it; what has a proxy already is uninjected before',
   },
   no_credentials: {
     means: 'this proxy has no valid certificate yet',

@@ -105,14 +105,17 @@ async fn checks(global: &Global, args: &Args, report: &mut Report) -> Result<(),
     control_plane::check_pods(report, &kubernetes, control_plane, &retry).await?;
     high_availability::check(report, &kubernetes, control_plane, &retry).await;
     control_plane::check_api(report, global, &kubernetes, expected_version, &retry).await?;
-    certificates::check(report, &kubernetes, control_plane, &retry).await?;
-    injector::check(report, &kubernetes, control_plane, &retry).await?;
+    // What these two may not read hides nothing that follows: the report has it.
+    let (Ok(()) | Err(Stop)) =
+        certificates::check(report, &kubernetes, control_plane, &retry).await;
+    let (Ok(()) | Err(Stop)) = injector::check(report, &kubernetes, control_plane, &retry).await;
     if *proxy {
         data_plane::check(
             report,
             &kubernetes,
             control_plane,
             namespace.as_deref(),
+            expected_version,
             &retry,
         )
         .await?;

@@ -47,6 +47,8 @@ enum Maker {
     Chart,
     /// The chart, and `linkerd-ca` while it runs, in every namespace of the mesh.
     ChartAndCa,
+    /// The chart, or whoever has made the namespace in which the control plane is.
+    Namespace,
     /// The replicas of `linkerd-ca` by their election, under one name.
     Election,
 }
@@ -125,7 +127,7 @@ const KINDS: [(&str, &str, &str, &str, bool, Maker); 13] = [
         true,
         Maker::Chart,
     ),
-    ("", "v1", "Namespace", "namespaces", false, Maker::Chart),
+    ("", "v1", "Namespace", "namespaces", false, Maker::Namespace),
 ];
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -133,7 +135,7 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 /// Which objects are asked for.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Scope {
-    /// What the chart has made: a newer one may have no use for it.
+    /// What the chart has made and a newer one may have no use for: not the namespace, which holds all else.
     Chart,
     /// That, and what the control plane has made since.
     Everything,
@@ -186,7 +188,9 @@ fn selectors(maker: Maker, scope: Scope, namespace: &str) -> Vec<ListParams> {
     let ours = ListParams::default().labels(&ours);
     let lease = format!("metadata.name={}", component::CA_LEASE);
     match (maker, scope) {
-        (Maker::Chart, _) | (Maker::ChartAndCa, Scope::Chart) => vec![chart],
+        (Maker::Namespace, Scope::Chart) => Vec::new(),
+        (Maker::Namespace, Scope::Everything) | (Maker::Chart, _) => vec![chart],
+        (Maker::ChartAndCa, Scope::Chart) => vec![chart],
         (Maker::ChartAndCa, Scope::Everything) => vec![chart, ours],
         (Maker::Election, Scope::Everything) => vec![ListParams::default().fields(&lease)],
         (Maker::Election, Scope::Chart) => Vec::new(),

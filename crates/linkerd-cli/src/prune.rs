@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
+use linkerd_names::VERSION;
 
 use crate::{
     control_plane::{self, ConnectError, Kubernetes},
@@ -40,6 +41,14 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     let Release::Ours(installed) = &release else {
         bail!(release::missing(&release, namespace, "upgrade").unwrap_or_default());
     };
+    if installed.version != VERSION {
+        bail!(
+            "the control plane in namespace {namespace:?} is of version {}, and this program of {VERSION}: what \
+             is to go is what the manifests of the same version no longer have; `linkerd upgrade | kubectl apply \
+             -f -` first, or use the program of that version",
+            installed.version
+        );
+    }
     let manifests = install::manifests(namespace, &installed.values(namespace)?)?;
     let wanted = objects::of_manifests(&manifests)?;
     objects.retain(|object| !wanted.contains(object));

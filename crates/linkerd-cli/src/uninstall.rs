@@ -62,7 +62,8 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         if !force {
             bail!(
                 "{text}\nTake them out of the mesh first: kubectl get -n NAMESPACE deploy -o yaml | \
-                 linkerd uninject - | kubectl apply -f -\nor use --force"
+                 linkerd uninject - | kubectl apply -f -\nwhere linkerd-injector has meshed them: kubectl annotate \
+                 namespace NAMESPACE linkerd.io/inject- && kubectl rollout restart -n NAMESPACE deploy\nor use --force"
             );
         }
         crate::stderr::tell!("Warning: {text}");

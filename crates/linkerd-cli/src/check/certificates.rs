@@ -65,12 +65,14 @@ pub(super) async fn check(
         report.add(Row::CaMarked, Finding::Warning("no workload is".to_owned()));
         return Ok(());
     }
-    // A workload that was just created has its Secret within a second: --wait waits for it.
+    // A workload that was just created has its Secret within a second, and one of an earlier root a new
+    // certificate within some: --wait waits for both.
     let missing = |found: &Result<Found, String>| match found {
         Ok(found) => found
             .without_bundle
             .iter()
             .chain(&found.without_secret)
+            .chain(&found.bad)
             .next()
             .cloned(),
         Err(error) => Some(error.clone()),

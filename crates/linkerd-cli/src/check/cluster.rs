@@ -20,7 +20,8 @@ use crate::{
 /// Minor version of Kubernetes 1 that knows everything that our manifests use.
 const MINOR_MIN: u32 = 29;
 
-/// Certificates allow for half a day; a clock that is set by the network is right to the second.
+/// Certificates allow for ten minutes between two nodes, and each may be off to its own side. A clock that is set
+/// by the network is right to the second.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Returns a client of a cluster that answers.

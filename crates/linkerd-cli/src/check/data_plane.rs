@@ -30,6 +30,7 @@ pub(super) async fn check(
     kubernetes: &Kubernetes,
     control_plane: &str,
     namespace: Option<&str>,
+    expected_version: &str,
     retry: &Retry,
 ) -> Result<(), Stop> {
     report.category("linkerd-data-plane");
@@ -46,17 +47,21 @@ pub(super) async fn check(
         );
         return Ok(());
     }
-    let other: Vec<String> = pods.iter().filter_map(other_version).collect();
+    let other: Vec<String> = pods
+        .iter()
+        .filter_map(|pod| other_version(pod, expected_version))
+        .collect();
     report.add(
         Row::DataPlaneVersion,
         list(&other).map_or_else(Finding::Warning, |()| Finding::Success(None)),
     );
-    let marked = || {
-        pods.iter()
-            .filter(|pod| pod.labels().contains_key(labels::TLS_MODE))
-    };
     let unloaded = retry.run(|| async {
-        let asked = stream::iter(marked())
+        // Pods come and go while certificates are waited for.
+        let pods = meshed(kubernetes, control_plane, namespace).await?;
+        let marked = pods
+            .iter()
+            .filter(|pod| pod.labels().contains_key(labels::TLS_MODE));
+        let asked = stream::iter(marked)
             .map(|pod| async move {
                 let loaded = has_loaded(&kubernetes.client, pod).await;
                 loaded
@@ -130,12 +135,12 @@ fn problem(pod: &Pod) -> Option<String> {
     }
 }
 
-fn other_version(pod: &Pod) -> Option<String> {
+fn other_version(pod: &Pod, expected: &str) -> Option<String> {
     let version = pod
         .annotations()
         .get(annotations::PROXY_VERSION)
         .map_or("unknown", String::as_str);
-    (version != linkerd_names::VERSION).then(|| format!("{}: version {version}", name(pod)))
+    (version != expected).then(|| format!("{}: version {version}", name(pod)))
 }
 
 /// Asks the proxy itself, by port-forward.
@@ -159,10 +164,29 @@ async fn has_loaded(client: &Client, pod: &Pod) -> Result<(), String> {
     }
 }
 
+/// Where the pod says that its proxy shows its metrics: `--metrics-port` may have changed it.
+fn metrics_port(pod: &Pod) -> u16 {
+    let spec = pod.spec.iter();
+    // A native sidecar is an init container.
+    let mut containers = spec.flat_map(|spec| {
+        spec.init_containers
+            .iter()
+            .flatten()
+            .chain(&spec.containers)
+    });
+    let proxy = containers.find(|it| it.name == component::PROXY_CONTAINER);
+    let mut ports = proxy.iter().flat_map(|proxy| proxy.ports.iter().flatten());
+    let named = ports.find(|port| port.name.as_deref() == Some(component::METRICS_PORT_NAME));
+    named
+        .and_then(|port| u16::try_from(port.container_port).ok())
+        .unwrap_or(ports::PROXY_METRICS)
+}
+
 async fn metrics(client: &Client, pod: &Pod) -> Result<String, String> {
     let namespace = pod.namespace().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-    let mut forward = within(api.portforward(&pod.name_any(), &[ports::PROXY_METRICS]))
+    let port = metrics_port(pod);
+    let mut forward = within(api.portforward(&pod.name_any(), &[port]))
         .await
         .map_err(|error| {
             if error.is_forbidden() {
@@ -170,9 +194,7 @@ async fn metrics(client: &Client, pod: &Pod) -> Result<String, String> {
             }
             error.to_string()
         })?;
-    let stream = forward
-        .take_stream(ports::PROXY_METRICS)
-        .expect("a port is taken once");
+    let stream = forward.take_stream(port).expect("a port is taken once");
     let failed = |error: hyper::Error| causes(&error);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -197,5 +219,36 @@ async fn metrics(client: &Client, pod: &Pod) -> Result<String, String> {
             Ok(()) => answer.await,
             Err(error) => Err(causes(&error)),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn with_proxy(kind: &str, ports: Value) -> Pod {
+        let proxy = json!([{"name": "linkerd-proxy", "ports": ports}]);
+        let app =
+            json!([{"name": "app", "ports": [{"name": "linkerd-metrics", "containerPort": 1}]}]);
+        let mut spec = json!({"initContainers": [], "containers": app});
+        if kind == "containers" {
+            spec["containers"] = json!([app[0], proxy[0]]);
+        } else {
+            spec[kind] = proxy;
+        }
+        serde_json::from_value(json!({"spec": spec})).expect("a pod")
+    }
+
+    #[test]
+    fn the_proxy_is_asked_on_the_port_that_its_pod_names() {
+        let named = json!([
+            {"name": "linkerd-proxy", "containerPort": 4143},
+            {"name": "linkerd-metrics", "containerPort": 5191},
+        ]);
+        for kind in ["containers", "initContainers"] {
+            assert_eq!(metrics_port(&with_proxy(kind, named.clone())), 5191);
+        }
+        assert_eq!(metrics_port(&with_proxy("containers", json!([]))), 4191);
     }
 }

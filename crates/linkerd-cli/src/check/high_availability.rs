@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod, policy::v1::PodDisruptionBudget};
 use kube::{Api, ResourceExt as _, api::ListParams};
-use linkerd_names::labels;
+use linkerd_names::{component, labels};
 
 use super::{
     report::{Finding, Report, list},
@@ -145,7 +145,10 @@ async fn budgets(kubernetes: &Kubernetes, namespace: &str) -> Result<BTreeSet<St
 }
 
 fn without_budget(components: &[Component], budgets: &BTreeSet<String>) -> Vec<String> {
-    let without = components.iter().filter(|it| !budgets.contains(&it.name));
+    // Each Prometheus has figures of its own: more than one are nobody's advice.
+    let without = components
+        .iter()
+        .filter(|it| it.name != component::PROMETHEUS && !budgets.contains(&it.name));
     without
         .map(|it| format!("{} has no PodDisruptionBudget", it.name))
         .collect()

@@ -216,7 +216,8 @@ impl Row {
             Self::DataPlaneVersion => (
                 "l5d-data-plane-version",
                 "proxies are up-to-date",
-                "inject the workloads again",
+                "restart workloads that linkerd-injector meshes (kubectl rollout restart); inject the manifests of the \
+                 others again and apply them",
             ),
             Self::DataPlaneLoaded => (
                 "l5d-data-plane-loaded",

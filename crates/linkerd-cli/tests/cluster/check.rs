@@ -410,6 +410,15 @@ fn rows_about_certificates() {
     cluster.forbids(SECRET);
     only_bad(cluster, &[], "l5d-ca-readable", "error", "get secrets");
 
+    let mut cluster = marked();
+    cluster.forbids(SECRET);
+    cluster.forbids(WEBHOOK);
+    let loaded = "tls_config_last_reload_seconds 1800000000\n";
+    cluster.proxies.insert(PORT_FORWARD.to_owned(), loaded);
+    let (bad, _) = rows(&cluster.run(&["check", "--proxy", "-o", "json"]));
+    let anchors: Vec<&str> = bad.iter().map(|(anchor, ..)| anchor.as_str()).collect();
+    assert_eq!(anchors, ["l5d-ca-readable", "l5d-injector-readable"]);
+
     let mut cluster = well();
     cluster.lacks(BUNDLE);
     only_bad(cluster, &[], "l5d-ca-bundles", "error", "namespace shop");
@@ -528,6 +537,12 @@ fn rows_about_proxies() {
         "warning",
         "version v0",
     );
+
+    let mut cluster = well();
+    cluster.lists(PODS, vec![meshed_pod(true, "v0")]);
+    let run = cluster.run(&["check", "--proxy", "--expected-version=v0", "-o", "json"]);
+    let about_proxies = |(anchor, ..): &Row| anchor.starts_with("l5d-data-plane");
+    assert!(!rows(&run).0.iter().any(about_proxies), "{}", run.stdout);
 
     let mut cluster = marked();
     cluster.forbids(PORT_FORWARD);

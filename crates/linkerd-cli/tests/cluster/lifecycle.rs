@@ -90,6 +90,14 @@ metadata: {name: linkerd-web, namespace: linkerd, labels: {app.kubernetes.io/par
 ---
 ";
 
+/// An install with `namespace.create` has made it.
+const NAMESPACE: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata: {name: linkerd, labels: {app.kubernetes.io/part-of: Linkerd}}
+---
+";
+
 /// What `linkerd install` prints.
 fn install(arguments: &[&str]) -> String {
     let empty = Running::with("");
@@ -220,7 +228,8 @@ fn prune_prints_what_the_manifests_no_longer_have() {
         (Some(0), "", "Nothing to prune.\n")
     );
 
-    let api = Running::with(&(installed + LATER + EARLIER));
+    // A namespace that others have taken over would take everything in it along.
+    let api = Running::with(&(installed + LATER + EARLIER + NAMESPACE));
     expect![[r"
         apiVersion: apps/v1
         kind: Deployment
@@ -235,6 +244,17 @@ fn prune_prints_what_the_manifests_no_longer_have() {
         ---
     "]]
     .assert_eq(&success(api.linkerd(&["prune"])));
+}
+
+#[test]
+fn prune_says_nothing_of_another_version() {
+    let version = |version: &str| format!("app.kubernetes.io/version: {version:?}");
+    let other = install(&[]).replace(&version(linkerd_names::VERSION), &version("0.0.9"));
+    let words = refusal(Running::with(&other).linkerd(&["prune"]));
+    assert!(
+        words.contains("is of version 0.0.9") && words.contains("linkerd upgrade"),
+        "{words}"
+    );
 }
 
 #[test]
@@ -308,7 +328,9 @@ fn uninstall_refuses_while_pods_are_in_the_mesh() {
     assert_eq!(
         refusal(busy.linkerd(&["uninstall"])),
         "Error: 1 pod is in the mesh:\n  shop/web-0\nTake them out of the mesh first: kubectl get -n \
-         NAMESPACE deploy -o yaml | linkerd uninject - | kubectl apply -f -\nor use --force\n"
+         NAMESPACE deploy -o yaml | linkerd uninject - | kubectl apply -f -\nwhere linkerd-injector has meshed \
+         them: kubectl annotate namespace NAMESPACE linkerd.io/inject- && kubectl rollout restart -n NAMESPACE \
+         deploy\nor use --force\n"
     );
     let run = busy.linkerd(&["uninstall", "--force"]);
     assert_eq!(
