@@ -6,14 +6,19 @@ mod serve;
 mod told;
 mod upstream;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, ErrorKind},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::{ExitCode, Stdio},
+};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
+use futures::future::join_all;
 use linkerd_names::ports;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, lookup_host},
     process::Command,
 };
 
@@ -25,6 +30,9 @@ use crate::{
 
 /// Where Linkerd's dashboard is, so that bookmarks serve both.
 const PORT_DEFAULT: u16 = 50750;
+
+/// How often a free port of one address turns out to be taken on another before that is an error.
+const PORTS_TRIED: usize = 8;
 
 /// Asked before anything is opened.
 const FIRST_QUESTION: &[u8] =
@@ -82,23 +90,29 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     if let Err(error) = first_answer(&kubernetes, namespace).await {
         return Ok(control_plane::report(global, &error));
     }
-    let listener = listen(address, *port).await?;
-    let url = url(address, listener.local_addr()?.port());
+    let listeners = listen(address, *port).await?;
+    let url = url(address, listeners[0].local_addr()?);
     match show {
         Show::Linkerd | Show::Url => {
             stdout::print(&format!("Linkerd dashboard available at:\n{url}\n"));
         }
         Show::None => {}
     }
-    if *show == Show::Linkerd {
-        stdout::print("Opening Linkerd dashboard in the default browser\n");
-        if let Err(error) = open(&url).await {
-            crate::stderr::tell!("No browser could be opened: {error:#}. Open the URL yourself.");
+    let opening = async {
+        if *show == Show::Linkerd {
+            stdout::print("Opening Linkerd dashboard in the default browser\n");
+            if let Err(error) = open(&url).await {
+                crate::stderr::tell!(
+                    "No browser could be opened: {error:#}. Open the URL yourself."
+                );
+            }
         }
-    }
+    };
     let shared = serve::Shared::new(global, kubernetes);
+    let serving = join_all(listeners.iter().map(|it| serve::serve(it, &shared)));
     tokio::select! {
-        () = serve::serve(&listener, &shared) => {}
+        // A desktop that runs the browser itself ends with it, and the page is asked for before.
+        _ = async { tokio::join!(serving, opening) } => {}
         interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for Ctrl-C")?,
     }
     Ok(ExitCode::SUCCESS)
@@ -135,45 +149,77 @@ async fn first_answer(kubernetes: &Kubernetes, namespace: &str) -> Result<(), Co
     )))
 }
 
-async fn listen(address: &str, port: Option<u16>) -> anyhow::Result<TcpListener> {
-    let bound = TcpListener::bind((address, port.unwrap_or(PORT_DEFAULT))).await;
-    match (bound, port) {
-        (Err(error), None) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            let any = TcpListener::bind((address, 0)).await;
-            any.with_context(|| format!("cannot listen on {address}"))
-        }
-        (bound, _) => {
-            let port = port.unwrap_or(PORT_DEFAULT);
-            bound.with_context(|| {
-                format!(
-                    "cannot listen on {address} port {port}: choose others by --address and --port"
-                )
-            })
+/// Listens on every address of the name, on the same port: a browser tries whichever it likes first, and must not
+/// find somebody else there. There is at least one.
+async fn listen(address: &str, port: Option<u16>) -> anyhow::Result<Vec<TcpListener>> {
+    let addresses = lookup_host((address, 0)).await;
+    let addresses: Vec<IpAddr> = addresses
+        .with_context(|| format!("cannot find the address {address} on this machine"))?
+        .map(|it| it.ip())
+        .collect();
+    let mut bound = bind_all(&addresses, port.unwrap_or(PORT_DEFAULT)).await;
+    for _ in 0..PORTS_TRIED {
+        match &bound {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && port.unwrap_or(0) == 0 => {
+                bound = bind_all(&addresses, 0).await;
+            }
+            _ => break,
         }
     }
+    bound.with_context(|| {
+        let port = port.unwrap_or(PORT_DEFAULT);
+        format!("cannot listen on {address} port {port}: choose others by --address and --port")
+    })
 }
 
-fn url(address: &str, port: u16) -> String {
-    if address.contains(':') {
-        format!("http://[{address}]:{port}")
-    } else {
-        format!("http://{address}:{port}")
+/// An address that this machine does not have, such as `::1` where IPv6 is off, is passed over while there is another.
+async fn bind_all(addresses: &[IpAddr], mut port: u16) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    let mut refused = io::Error::from(ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpListener::bind((*address, port)).await {
+            Ok(listener) => {
+                port = listener.local_addr()?.port();
+                listeners.push(listener);
+            }
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
+            Err(error) => refused = error,
+        }
     }
+    if listeners.is_empty() {
+        return Err(refused);
+    }
+    Ok(listeners)
 }
 
-/// Opens the URL as the desktop would.
+/// What a browser on this machine can open, and `linkerd-api` takes for its own: `localhost` or an address.
+fn url(address: &str, bound: SocketAddr) -> String {
+    if address == "localhost" {
+        return format!("http://localhost:{}", bound.port());
+    }
+    let mut shown = bound;
+    if bound.ip().is_unspecified() {
+        shown.set_ip(match bound {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{shown}")
+}
+
+/// Opens the URL as the desktop would. What the browser says is its own: it may run for as long as we do.
 async fn open(url: &str) -> anyhow::Result<()> {
     let program = match std::env::consts::OS {
         "macos" => "open",
         "windows" => "explorer",
         _ => "xdg-open",
     };
-    let output = Command::new(program).arg(url).output().await;
-    let output = output.with_context(|| format!("cannot run {program}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{program} ended with {}: {}", output.status, said.trim());
-    }
+    let mut command = Command::new(program);
+    command.arg(url).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let status = command.status().await;
+    let status = status.with_context(|| format!("cannot run {program}"))?;
+    ensure!(status.success(), "{program} ended with {status}");
     Ok(())
 }
 
@@ -182,24 +228,54 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_with_colons_stands_in_brackets() {
-        assert_eq!(url("localhost", 50750), "http://localhost:50750");
-        assert_eq!(url("::1", 7), "http://[::1]:7");
+    fn the_url_is_one_that_a_browser_can_open_and_the_page_accepts() {
+        let shown = |address: &str, bound: &str| url(address, bound.parse().expect("an address"));
+        assert_eq!(shown("localhost", "[::1]:50750"), "http://localhost:50750");
+        assert_eq!(shown("::1", "[::1]:7"), "http://[::1]:7");
+        assert_eq!(shown("0.0.0.0", "0.0.0.0:7"), "http://127.0.0.1:7");
+        assert_eq!(shown("::", "[::]:7"), "http://[::1]:7");
+        assert_eq!(shown("desk", "192.0.2.1:7"), "http://192.0.2.1:7");
+    }
+
+    fn port(listeners: &[TcpListener]) -> u16 {
+        listeners[0].local_addr().expect("bound").port()
     }
 
     #[tokio::test]
     async fn a_port_that_was_asked_for_is_had_or_refused_and_the_default_gives_way() {
         let taken = listen("127.0.0.1", Some(0)).await.expect("a free port");
-        let port = taken.local_addr().expect("bound").port();
-        let error = listen("127.0.0.1", Some(port)).await.expect_err("taken");
+        let error = listen("127.0.0.1", Some(port(&taken)))
+            .await
+            .expect_err("taken");
         assert!(
-            format!("{error:#}").contains(&port.to_string()),
+            format!("{error:#}").contains(&port(&taken).to_string()),
             "{error:#}"
         );
         // Whether somebody on this machine has the default or not, there are two different ports.
         let first = listen("127.0.0.1", None).await.expect("a port");
         let second = listen("127.0.0.1", None).await.expect("another port");
-        let ports = [&first, &second].map(|it| it.local_addr().expect("bound").port());
-        assert_ne!(ports[0], ports[1]);
+        assert_ne!(port(&first), port(&second));
+    }
+
+    #[tokio::test]
+    async fn a_port_that_another_has_on_one_of_the_addresses_is_taken() {
+        let both = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)].map(IpAddr::V4);
+        let listeners = bind_all(&both, 0).await.expect("two addresses");
+        assert_eq!(listeners.len(), 2);
+        assert_eq!(port(&listeners[..1]), port(&listeners[1..]));
+        let other = TcpListener::bind((both[1], 0)).await.expect("a port");
+        let taken = other.local_addr().expect("bound").port();
+        let error = bind_all(&both, taken).await.expect_err("taken");
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_this_machine_lacks_is_passed_over() {
+        let lacking = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let listeners = bind_all(&[lacking, here], 0).await.expect("one address");
+        assert_eq!(listeners.len(), 1);
+        let error = bind_all(&[lacking], 0).await.expect_err("no address");
+        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
     }
 }

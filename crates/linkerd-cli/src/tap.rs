@@ -133,7 +133,9 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         let event = match update {
             Response::Event(event) => event,
             Response::Trouble(trouble) => {
-                crate::stderr::tell!("pod {}: {}", trouble.pod, trouble.error);
+                // Whoever listens on that port of the pod may have said it.
+                let error = output::visible_words(&trouble.error);
+                crate::stderr::tell!("pod {}: {error}", trouble.pod);
                 continue;
             }
         };

@@ -30,7 +30,7 @@ use crate::{
     global::Global,
     tap::{
         self, Filters, Protocol,
-        output::visible,
+        output::visible_words,
         request::{self, Question},
     },
 };
@@ -239,12 +239,6 @@ fn title(filters: &Filters, kinds: &[ResourceType]) -> String {
         }
     }
     visible_words(&title)
-}
-
-/// Blanks stay; nothing else may steer the terminal.
-fn visible_words(text: &str) -> String {
-    let words: Vec<String> = text.split_whitespace().map(visible).collect();
-    words.join(" ")
 }
 
 fn colors() -> Colors {

@@ -141,7 +141,7 @@ fn reasons(row: &Row) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join(", "))
 }
 
-/// One object of the array. Figures are null where there was no traffic.
+/// One object of the array. Figures are null where there was no traffic; where there was some earlier, `rps` is 0.
 #[derive(Serialize)]
 struct JsonRow<'a> {
     namespace: &'a str,
@@ -178,6 +178,8 @@ pub(super) fn json(tables: &[Table]) -> String {
 
 fn json_row(row: &Row) -> JsonRow<'_> {
     let requests = row.requests.as_ref();
+    // Of no requests there is no share: a program that waits for less than all TLS must not take fright.
+    let measured = requests.filter(|it| it.per_second > 0.0);
     let tcp = row.tcp.as_ref();
     JsonRow {
         namespace: &row.namespace,
@@ -185,12 +187,12 @@ fn json_row(row: &Row) -> JsonRow<'_> {
         name: &row.name,
         meshed: meshed(row),
         status: row.status.as_deref(),
-        success: requests.map(|it| it.success),
+        success: measured.map(|it| it.success),
         rps: requests.map(|it| it.per_second),
-        latency_ms_p50: requests.map(|it| it.latency_ms_p50),
-        latency_ms_p95: requests.map(|it| it.latency_ms_p95),
-        latency_ms_p99: requests.map(|it| it.latency_ms_p99),
-        tls: requests.map(|it| it.tls),
+        latency_ms_p50: measured.map(|it| it.latency_ms_p50),
+        latency_ms_p95: measured.map(|it| it.latency_ms_p95),
+        latency_ms_p99: measured.map(|it| it.latency_ms_p99),
+        tls: measured.map(|it| it.tls),
         no_tls_reasons: requests.map(|it| &it.no_tls_reasons),
         tcp_open_connections: tcp.map(|it| it.open_connections),
         tcp_no_tls_reasons: tcp.map(|it| &it.no_tls_reasons),

@@ -178,13 +178,26 @@ pub(crate) fn visible(text: &str) -> String {
     for c in text.chars() {
         if c.is_control() {
             shown.extend(c.escape_default());
-        } else if c.is_whitespace() {
+        } else if c.is_whitespace() || is_format(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);
         }
     }
     shown
+}
+
+/// As [`visible`], of a sentence: its words stay apart.
+pub(crate) fn visible_words(text: &str) -> String {
+    let words: Vec<String> = text.split_whitespace().map(visible).collect();
+    words.join(" ")
+}
+
+/// Unicode's characters of category Cf that no name needs: they turn the order of what follows, or are not seen.
+fn is_format(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 fn micros(duration: Option<&prost_types::Duration>) -> u128 {

@@ -281,6 +281,17 @@ fn the_document_has_null_where_there_was_no_traffic() {
 }
 
 #[test]
+fn no_requests_have_no_shares_in_the_document() {
+    let quiet = with_stats(row(DEPLOYMENT, "ns", "quiet"), [0; 3], [0; 3]);
+    let rows: serde_json::Value =
+        serde_json::from_str(&json(&answer(vec![vec![quiet]]))).expect("a document");
+    assert_eq!(rows[0]["rps"], 0.0);
+    for share in ["success", "tls", "latency_ms_p99"] {
+        assert!(rows[0][share].is_null(), "{rows:#}");
+    }
+}
+
+#[test]
 fn a_row_of_an_unknown_type_is_an_error() {
     let group = PodGroup {
         rows: vec![row("node", "", "a")],
