@@ -311,6 +311,47 @@ if (!real) {
     await page.locator('svg a.node', { hasText: 'voting' }).waitFor({ state: 'detached' });
     assert.ok(page.url().endsWith('/graph?namespace=linkerd&control-plane='), page.url());
   });
+  await test('a pod that cannot be watched is told, until it tells something', {}, async (page) => {
+    state.troubles = ['emojivoto/web-1', 'emojivoto/web-gone'];
+    await watch(page);
+    delete state.troubles;
+    await page.getByText('Pod emojivoto/web-gone cannot be watched: no answer').waitFor();
+    await page.getByText('Pod emojivoto/web-1 cannot be watched').waitFor({ state: 'detached' });
+  });
+  await test('the link to all of who talks to whom leads there from a part of it', {}, async (page) => {
+    await go(page, `${PAGES.graph}?namespace=linkerd`);
+    const voting = page.locator('svg a.node', { hasText: 'voting' });
+    assert.equal(await voting.count(), 0);
+    await page.getByRole('link', { name: 'Who talks to whom' }).click();
+    await voting.waitFor();
+    assert.ok(page.url().endsWith('/graph'), page.url());
+    await page.goBack();
+    await voting.waitFor({ state: 'detached' });
+  });
+  await test('figures are shown where only the connections are missing', {}, async (page) => {
+    state.edgesError = 'cannot ask Prometheus: too long an answer';
+    for (const path of [PAGES.overview, PAGES.namespace, PAGES.workload]) {
+      await page.goto(server.url + path);
+      await page.getByRole('alert').getByText('too long an answer').waitFor();
+      await page.locator('main :is(table, dl.tiles)').first().waitFor();
+    }
+    await page.goto(server.url + PAGES.graph);
+    await page.getByRole('alert').getByText('too long an answer').waitFor();
+    assert.ok(!(await text(page)).includes('are the last ones'));
+    delete state.edgesError;
+  });
+  await test('a browser that keeps nothing for the page shows it all the same', {}, async (page) => {
+    await page.addInitScript(() => {
+      Object.defineProperty(window, 'localStorage', {
+        get() {
+          throw new DOMException('denied', 'SecurityError');
+        },
+      });
+    });
+    await go(page, PAGES.overview);
+    await page.getByLabel('Theme').selectOption('dark');
+    assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), 'dark');
+  });
   await test('a control plane without an answer is said in words', {}, async (page) => {
     state.error = 'cannot ask Prometheus: connection refused';
     await page.goto(server.url);

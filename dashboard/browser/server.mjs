@@ -11,7 +11,8 @@ const POLICY =
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const TYPES = { js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', html: 'text/html' };
 
-/** Starts a server on a free port. `state.error`, when set, is the answer to every question. */
+/** Starts a server on a free port. `state.error`, when set, is the answer to every question,
+ * `state.edgesError` to who talks to whom. */
 export async function serve(state) {
   let asked = 0;
   const answer = (path) => {
@@ -31,7 +32,7 @@ export async function serve(state) {
       return overview(asked);
     }
     if (path === '/api/edges') {
-      return edges();
+      return state.edgesError ? { error: state.edgesError } : edges();
     }
     if (path === '/api/history') {
       return past(30, 120);

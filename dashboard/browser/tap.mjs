@@ -45,7 +45,8 @@ export function request(n) {
 
 /**
  * Answers as `linkerd dashboard` does: some requests at once, and one more each fifth of a second.
- * `state.taps` counts the open streams, `state.asked` has the last question.
+ * `state.taps` counts the open streams, `state.asked` has the last question, `state.troubles` names pods that
+ * cannot be watched at first.
  */
 export function answer(state, query, response) {
   state.asked = Object.fromEntries(query);
@@ -67,6 +68,10 @@ export function answer(state, query, response) {
   }
   response.write('\n');
   write({ aKindThatIsNotKnown: {} });
+  // Of these the first tells something soon after.
+  for (const pod of state.troubles ?? []) {
+    write({ trouble: { pod, error: 'no answer' } });
+  }
   const timer = setInterval(() => {
     request(n).forEach(write);
     n += 1;

@@ -1,11 +1,12 @@
 // Who talks to whom as a picture, and as a table that says the same. Entry: [`Graph`].
 
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import type { Edge, End, Graph as Edges } from './api';
 import { amount, EdgesTable } from './EdgesTable';
 import { key, path } from './figures';
 import { layout } from './layout';
 import { explain } from './reasons';
+import { MOVED } from './route';
 
 const NODE_WIDTH = 166;
 const NODE_HEIGHT = 46;
@@ -23,6 +24,16 @@ interface Props {
 
 export function Graph({ graph, controlPlane }: Props) {
   const [choice, setChoice] = useState(chosen);
+  useEffect(() => {
+    // The link to this page, on this page, leads to all of it.
+    const moved = () => setChoice(chosen());
+    addEventListener(MOVED, moved);
+    addEventListener('popstate', moved);
+    return () => {
+      removeEventListener(MOVED, moved);
+      removeEventListener('popstate', moved);
+    };
+  }, []);
   const namespaces = new Set(graph.edges.flatMap((it) => [it.src?.namespace ?? '', it.dst.namespace]));
   const edges = graph.edges.filter(({ src, dst }) => {
     const touches = (namespace: string | undefined) =>

@@ -54,12 +54,13 @@ export function Live({ end }: { end: End }) {
     const each = (line: Line) => {
       if (line.trouble) {
         const { pod, error } = line.trouble;
-        setTroubles((known) => ({ ...known, [pod]: error }));
+        setTroubles((known) => withTrouble(known, pod, error));
       } else if (line.ended !== undefined) {
         why = line.ended;
       } else {
         tap.current.add(line, Date.now());
         changed.current = true;
+        setTroubles((known) => withoutTroubleOf(known, line));
       }
     };
     const { namespace, kind, name } = end;
@@ -161,6 +162,25 @@ export function Live({ end }: { end: End }) {
       </p>
     </section>
   );
+}
+
+/** Pods come and go while a workload is rolled out. */
+const TROUBLES_MAX = 10;
+
+function withTrouble(known: Record<string, string>, pod: string, error: string): Record<string, string> {
+  const others = Object.entries(known).filter(([name]) => name !== pod);
+  return Object.fromEntries([...others, [pod, error] as const].slice(-TROUBLES_MAX));
+}
+
+/** A pod that tells something can be watched again. */
+function withoutTroubleOf(known: Record<string, string>, line: Line): Record<string, string> {
+  const told = line.proxyDirection === 'INBOUND' ? line.destination : line.source;
+  const { namespace, pod: name } = told?.metadata ?? {};
+  const pod = `${namespace}/${name}`;
+  if (!(pod in known)) {
+    return known;
+  }
+  return Object.fromEntries(Object.entries(known).filter(([name]) => name !== pod));
 }
 
 function status(phase: Phase, paused: boolean, said: { text: string; failed: boolean } | undefined): string {

@@ -7,7 +7,8 @@ import { FiguresTable } from './FiguresTable';
 interface Props {
   name: string;
   figures: Overview;
-  graph: Graph;
+  /** Undefined until it is known. */
+  graph: Graph | undefined;
 }
 
 export function Namespace({ name, figures, graph }: Props) {
@@ -23,7 +24,7 @@ export function Namespace({ name, figures, graph }: Props) {
     );
   }
   const workloads = figures.workloads.filter((it) => it.namespace === name);
-  const edges = graph.edges.filter((it) => it.src?.namespace === name || it.dst.namespace === name);
+  const edges = graph?.edges.filter((it) => it.src?.namespace === name || it.dst.namespace === name);
   return (
     <>
       <h1 tabIndex={-1}>
@@ -35,7 +36,7 @@ export function Namespace({ name, figures, graph }: Props) {
       ) : (
         <FiguresTable caption="Workloads" rows={workloads} windowSeconds={figures.window_seconds} />
       )}
-      <EdgesTable caption="Who talks to whom" edges={edges} />
+      {edges && <EdgesTable caption="Who talks to whom" edges={edges} />}
     </>
   );
 }

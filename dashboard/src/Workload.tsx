@@ -13,7 +13,8 @@ import { explain } from './reasons';
 interface Props {
   end: End;
   figures: Overview;
-  graph: Graph;
+  /** Undefined until it is known. */
+  graph: Graph | undefined;
 }
 
 export function Workload({ end, figures, graph }: Props) {
@@ -31,8 +32,9 @@ export function Workload({ end, figures, graph }: Props) {
       {end.name} <span class="kind">in</span> <a href={`/namespaces/${end.namespace}`}>{end.namespace}</a>
     </h1>
   );
-  const inbound = graph.edges.filter((it) => sameEnd(it.dst, end));
-  const outbound = graph.edges.filter((it) => sameEnd(it.src, end));
+  const edges = graph?.edges ?? [];
+  const inbound = edges.filter((it) => sameEnd(it.dst, end));
+  const outbound = edges.filter((it) => sameEnd(it.src, end));
   if (!row && inbound.length === 0 && outbound.length === 0 && own?.length === 0) {
     return (
       <>
@@ -128,8 +130,8 @@ export function Workload({ end, figures, graph }: Props) {
         </div>
       )}
       {pastError && <p>What was before this page was opened is not known: {pastError}</p>}
-      <EdgesTable caption="Inbound: who talks to it" edges={inbound} />
-      <EdgesTable caption="Outbound: whom it talks to" edges={outbound} />
+      {graph && <EdgesTable caption="Inbound: who talks to it" edges={inbound} />}
+      {graph && <EdgesTable caption="Outbound: whom it talks to" edges={outbound} />}
       {pods.error && <p class="failure">Its pods: {pods.error}</p>}
       {own && <PodsTable pods={own} certificates={certificates.data} error={certificates.error} />}
       <Live end={end} />

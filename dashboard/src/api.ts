@@ -123,12 +123,13 @@ const TIMEOUT_MS = 25_000;
 /** Asks for `path`. Whatever goes wrong, the error is a sentence for people. */
 export async function ask<T>(path: string): Promise<T> {
   let response: Response;
+  let text: string;
   try {
     response = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    text = await response.text();
   } catch {
     throw new Error('No answer. Does linkerd dashboard still run in its terminal?');
   }
-  const text = await response.text();
   let body: unknown;
   try {
     body = JSON.parse(text);
@@ -136,7 +137,7 @@ export async function ask<T>(path: string): Promise<T> {
     throw new Error(`An answer that makes no sense (status ${response.status}).`);
   }
   if (!response.ok) {
-    const error = (body as { error?: string }).error;
+    const error = (body as { error?: string } | null)?.error;
     throw new Error(`The control plane has no answer: ${error ?? `status ${response.status}`}`);
   }
   return body as T;

@@ -25,7 +25,6 @@ function App() {
   const route = useRoute();
   const figures = usePolled<Figures>('/api/overview', remember);
   const edges = usePolled<Edges>('/api/edges');
-  const error = figures.error ?? edges.error;
   // Without it the lines are shorter, and nothing else is missing. A workload's page asks for its own.
   usePast(route.page === 'overview' || route.page === 'namespace' ? '/api/history' : undefined);
   const [version, setVersion] = useState<Version>();
@@ -54,11 +53,9 @@ function App() {
       </header>
       <main id="main" tabIndex={-1}>
         <div role="alert">
-          {error && (
-            <p class="failure">
-              {error} It is asked again every ten seconds
-              {figures.data ? '; the figures below are the last ones.' : '.'}
-            </p>
+          {figures.error && <Failure error={figures.error} kept={figures.data && 'the figures'} />}
+          {edges.error && edges.error !== figures.error && (
+            <Failure error={edges.error} kept={edges.data && 'the connections'} />
           )}
         </div>
         <Page
@@ -66,7 +63,7 @@ function App() {
           figures={figures.data}
           edges={edges.data}
           controlPlane={version?.control_plane_namespace}
-          failed={error !== undefined}
+          failed={(figures.error ?? edges.error) !== undefined}
         />
       </main>
       <Footer version={version} />
@@ -94,26 +91,36 @@ function Page({ route, figures, edges, controlPlane, failed }: PageProps) {
       </>
     );
   }
-  if (!figures || !edges) {
-    return (
-      <>
-        <h1 tabIndex={-1}>{title(route)}</h1>
-        {!failed && <p>Asking the control plane …</p>}
-      </>
-    );
+  // A page waits for what it is about; where the connections are missing, figures are shown alone.
+  if (route.page === 'graph' && edges) {
+    return <Graph graph={edges} controlPlane={controlPlane} />;
   }
-  switch (route.page) {
-    case 'overview':
-      return <Overview figures={figures} />;
-    case 'graph':
-      return <Graph graph={edges} controlPlane={controlPlane} />;
-    case 'unencrypted':
-      return <Unencrypted figures={figures} graph={edges} />;
-    case 'namespace':
-      return <Namespace name={route.namespace} figures={figures} graph={edges} />;
-    case 'workload':
-      return <Workload key={location.pathname} end={route} figures={figures} graph={edges} />;
+  if (route.page === 'unencrypted' && figures && edges) {
+    return <Unencrypted figures={figures} graph={edges} />;
   }
+  if (route.page === 'overview' && figures) {
+    return <Overview figures={figures} />;
+  }
+  if (route.page === 'namespace' && figures) {
+    return <Namespace name={route.namespace} figures={figures} graph={edges} />;
+  }
+  if (route.page === 'workload' && figures) {
+    return <Workload key={location.pathname} end={route} figures={figures} graph={edges} />;
+  }
+  return (
+    <>
+      <h1 tabIndex={-1}>{title(route)}</h1>
+      {!failed && <p>Asking the control plane …</p>}
+    </>
+  );
+}
+
+function Failure({ error, kept }: { error: string; kept: string | undefined }) {
+  return (
+    <p class="failure">
+      {error} It is asked again every ten seconds{kept ? `; ${kept} below are the last ones.` : '.'}
+    </p>
+  );
 }
 
 function title(route: Route): string {

@@ -7,6 +7,8 @@ import { key, type Point, point } from './figures';
 
 /** Two hours. */
 const POINTS_MAX = 720;
+/** Three questions without an answer, or a page that nobody looked at: nothing is known of what was between. */
+const GAP_SECONDS = 35;
 
 const seen = new Map<string, Point[]>();
 const before = new Map<string, Point[]>();
@@ -18,10 +20,12 @@ export function remember(overview: Overview, time = Date.now() / 1000): void {
   const there = new Set<string>();
   for (const row of rows) {
     const points = seen.get(key(row)) ?? [];
-    points.push(point(row, overview.window_seconds, time));
-    if (points.length > POINTS_MAX) {
-      points.shift();
+    const last = points.at(-1)?.time ?? time;
+    if (time - last > GAP_SECONDS) {
+      points.push(point({ requests: null, connections: null }, overview.window_seconds, (last + time) / 2));
     }
+    points.push(point(row, overview.window_seconds, time));
+    points.splice(0, points.length - POINTS_MAX);
     seen.set(key(row), points);
     there.add(key(row));
   }

@@ -36,7 +36,8 @@ export function parse(path: string): Route {
   return { page: 'absent' };
 }
 
-const MOVED = 'linkerd:moved';
+/** The URL is another one now, by a link within the page. */
+export const MOVED = 'linkerd:moved';
 
 /** Follows links within the page without loading it anew, and keeps what it has seen. */
 export function followLinks(): void {

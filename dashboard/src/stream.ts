@@ -39,8 +39,16 @@ export async function lines<T>(
       throw new Error('a line has no end');
     }
     for (const part of parts.filter(Boolean)) {
-      each(JSON.parse(part) as T);
+      each(parsed(part));
     }
+  }
+}
+
+function parsed<T>(line: string): T {
+  try {
+    return JSON.parse(line) as T;
+  } catch {
+    throw new Error('a line makes no sense');
   }
 }
 

@@ -4,19 +4,34 @@ const KEY = 'linkerd-theme';
 
 export type Theme = 'system' | 'light' | 'dark';
 
+/** What was chosen, for as long as this page is open. */
+let theme: Theme = kept();
+
 export function chosen(): Theme {
-  const kept = localStorage.getItem(KEY);
-  return kept === 'light' || kept === 'dark' ? kept : 'system';
+  return theme;
 }
 
-export function choose(theme: Theme): void {
-  localStorage.setItem(KEY, theme);
+export function choose(choice: Theme): void {
+  theme = choice;
+  try {
+    localStorage.setItem(KEY, choice);
+  } catch {
+    // The browser keeps nothing for this page: the next one is as the system says.
+  }
   apply();
+}
+
+function kept(): Theme {
+  try {
+    const word = localStorage.getItem(KEY);
+    return word === 'light' || word === 'dark' ? word : 'system';
+  } catch {
+    return 'system';
+  }
 }
 
 /** Tells the style sheet, and whoever draws with colours of its own. */
 export function apply(): void {
-  const theme = chosen();
   if (theme === 'system') {
     delete document.documentElement.dataset.theme;
   } else {

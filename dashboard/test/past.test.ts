@@ -44,7 +44,14 @@ test('what was stands before what the page has seen, and finer answers replace c
   expect(history(end).at(-1)?.time).toBe(10_010);
 });
 
+test('a time that nobody looked at is a gap, and not a line', () => {
+  remember(overview(['web']), 10_100);
+  const [before, gap, after] = history(end).slice(-3);
+  expect([before?.time, gap?.time, after?.time]).toEqual([10_010, 10_055, 10_100]);
+  expect(gap?.rate).toBeNull();
+});
+
 test('an object that is gone is forgotten', () => {
-  remember(overview(['other']), 10_020);
+  remember(overview(['other']), 10_120);
   expect(history(end)).toEqual([]);
 });
