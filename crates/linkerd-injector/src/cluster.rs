@@ -1,10 +1,14 @@
-//! What the webhook asks the API server about a pod: what its namespace says, and whose it is.
+//! What is asked of the API server about a pod: what its namespace says, and whose it is.
 //! Entry: [`Cluster`]. Nothing is remembered: a namespace that was annotated a moment ago counts at once.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
-    api::{apps::v1::ReplicaSet, batch::v1::Job, core::v1::Namespace},
+    api::{
+        apps::v1::ReplicaSet,
+        batch::v1::Job,
+        core::v1::{Namespace, Pod},
+    },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::{Api, Client};
@@ -48,6 +52,15 @@ impl Cluster {
     /// Asks by `client`.
     pub fn new(client: Client) -> Self {
         Self { client }
+    }
+
+    /// The pod of this name; none when it is gone.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, LookupError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        within(format!("pod/{name}"), api.get_opt(name)).await
     }
 
     /// The annotations of a namespace.

@@ -1,5 +1,5 @@
 //! Decides whether a pod gets the proxy. Entry: [`without_asking`], and [`decide`] when that has no answer.
-//! Pure: what the cluster knows comes in; `webhook.rs` acts on the answer.
+//! Pure: what the cluster knows comes in from `judge.rs`; `webhook.rs` and `audit.rs` act on the answer.
 
 use std::collections::BTreeMap;
 
@@ -79,12 +79,14 @@ impl LeftAlone {
 }
 
 impl NotMeshed {
+    /// The word of [`Self::Lookup`].
+    pub const LOOKUP: &'static str = "lookup";
     /// Every value of the metric label `reason`.
     pub const WORDS: [&'static str; 5] = [
         "host_network",
         "other_proxy",
         "unknown_word",
-        "lookup",
+        Self::LOOKUP,
         "refused",
     ];
 
@@ -121,15 +123,14 @@ pub fn without_asking(
     injected.is_string().then_some(LeftAlone::AlreadyInjected)
 }
 
-/// What the annotations of a pod and its namespace ask for; the pod's wins.
+/// What the word of a pod asks for, and that of its namespace when the pod has none.
 ///
 /// # Errors
 /// Why they ask for no proxy, or for nothing that we know.
 pub fn asked(
-    pod: &Value,
+    own: Option<&str>,
     namespace_annotations: &BTreeMap<String, String>,
 ) -> Result<(), Decision> {
-    let own = pod["metadata"]["annotations"][annotations::INJECT].as_str();
     let inherited = namespace_annotations.get(annotations::INJECT);
     match own.or(inherited.map(String::as_str)) {
         None | Some("") => Err(Decision::LeftAlone(LeftAlone::NotAsked)),
@@ -193,33 +194,21 @@ mod tests {
     #[test]
     fn the_word_of_the_pod_wins_over_that_of_the_namespace() {
         for (own, inherited, expected) in [
-            (json!({}), None, "not_asked"),
-            (json!({}), Some("enabled"), "inject"),
-            (json!({}), Some("disabled"), "disabled"),
-            (json!({"linkerd.io/inject": "enabled"}), None, "inject"),
-            (
-                json!({"linkerd.io/inject": "enabled"}),
-                Some("disabled"),
-                "inject",
-            ),
-            (
-                json!({"linkerd.io/inject": "disabled"}),
-                Some("enabled"),
-                "disabled",
-            ),
-            (
-                json!({"linkerd.io/inject": "yes"}),
-                Some("enabled"),
-                "unknown_word",
-            ),
-            (json!({}), Some("true"), "unknown_word"),
+            (None, None, "not_asked"),
+            (None, Some("enabled"), "inject"),
+            (None, Some("disabled"), "disabled"),
+            (Some("enabled"), None, "inject"),
+            (Some("enabled"), Some("disabled"), "inject"),
+            (Some("disabled"), Some("enabled"), "disabled"),
+            (Some("yes"), Some("enabled"), "unknown_word"),
+            (None, Some("true"), "unknown_word"),
         ] {
             let namespace = inherited.map(namespace).unwrap_or_default();
-            let found = match asked(&pod(own.clone()), &namespace) {
+            let found = match asked(own, &namespace) {
                 Ok(()) => "inject",
                 Err(decision) => reason(&decision),
             };
-            assert_eq!(found, expected, "{own} {inherited:?}");
+            assert_eq!(found, expected, "{own:?} {inherited:?}");
         }
     }
 

@@ -1,13 +1,18 @@
 //! The admission webhook: pods that ask for it, or whose namespace does, get the proxy as they are created.
 //! Entry: [`run`]. What is added is decided in `linkerd-inject`; whether, in [`decision`]. A pod is never
-//! refused: what cannot be meshed starts without a proxy, and an Event, a metric and a warning say why.
+//! refused: what cannot be meshed starts without a proxy, and an Event, a metric and a warning say why. Pods about
+//! which we were not asked are found by [`audit`].
 
+pub mod audit;
 pub mod certificate;
 pub mod cluster;
 pub mod decision;
 pub mod events;
+pub mod judge;
 pub mod metrics;
+pub mod notice;
 pub mod server;
+pub mod unmeshed;
 pub mod webhook;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
@@ -23,7 +28,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{cluster::Cluster, metrics::Metrics, webhook::Webhook};
+use crate::{
+    audit::{Audit, Pace},
+    cluster::Cluster,
+    events::Writer,
+    judge::Judge,
+    metrics::Metrics,
+    webhook::Webhook,
+};
 
 /// Events that wait to be written. More pods than these fail at once only when something is wrong with all.
 const EVENTS_MAX: usize = 256;
@@ -80,9 +92,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let readiness = Readiness::default();
     let (event_sender, event_receiver) = mpsc::channel(EVENTS_MAX);
     let (tls_sender, tls) = watch::channel(None);
-    let webhook = Arc::new(Webhook {
+    let judge = Judge {
         cluster: Cluster::new(client.clone()),
         options,
+    };
+    let writer = Writer::new(client.clone(), pod_name);
+    let audit = Audit::new(
+        client,
+        judge.clone(),
+        metrics.clone(),
+        writer.clone(),
+        Pace::default(),
+    );
+    let webhook = Arc::new(Webhook {
+        judge,
         metrics: metrics.clone(),
         events: event_sender,
     });
@@ -97,12 +120,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let served = async {
         server::serve(listener, tls, webhook, shutdown.clone()).await;
     };
-    let writing = events::write(client, pod_name, event_receiver);
+    let writing = events::write_all(writer, event_receiver);
     tokio::join!(
         admin,
         served,
         shutdown.run_until_cancelled(following),
         shutdown.run_until_cancelled(writing),
+        shutdown.run_until_cancelled(Box::pin(audit.run())),
     );
     info!("stopped");
     Ok(())

@@ -1,6 +1,9 @@
 //! What the injector counts.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -8,11 +11,19 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::decision::{LeftAlone, NotMeshed};
+use crate::{
+    decision::{LeftAlone, NotMeshed},
+    notice::Reason,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
 }
 
 /// The metrics, with the prefix `linkerd_injector_`. Clones count together.
@@ -21,6 +32,8 @@ pub struct Metrics {
     injected: Counter,
     left_alone: Family<ReasonLabel, Counter>,
     not_meshed: Family<ReasonLabel, Counter>,
+    without_proxy: Family<ReasonLabel, Gauge>,
+    watch_errors: Family<KindLabel, Counter>,
     events_lost: Counter,
     certificate_loaded: Gauge,
 }
@@ -32,6 +45,8 @@ impl Metrics {
             injected: Counter::default(),
             left_alone: Family::default(),
             not_meshed: Family::default(),
+            without_proxy: Family::default(),
+            watch_errors: Family::default(),
             events_lost: Counter::default(),
             certificate_loaded: Gauge::default(),
         };
@@ -39,6 +54,10 @@ impl Metrics {
         for reason in NotMeshed::WORDS {
             drop(metrics.not_meshed.get_or_create(&ReasonLabel { reason }));
         }
+        for kind in ["namespaces", "pods"] {
+            drop(metrics.watch_errors.get_or_create(&KindLabel { kind }));
+        }
+        metrics.without_proxy(&BTreeMap::new());
         let registry = registry.sub_registry_with_prefix("linkerd_injector");
         registry.register(
             "pods_injected",
@@ -52,8 +71,18 @@ impl Metrics {
         );
         registry.register(
             "pods_not_meshed",
-            "Pods that should have a proxy and have none, by the reason",
+            "Pods that were created without the proxy that they should have, by the reason",
             metrics.not_meshed.clone(),
+        );
+        registry.register(
+            "pods_without_proxy",
+            "Pods that should have a proxy and have none now, by the reason",
+            metrics.without_proxy.clone(),
+        );
+        registry.register(
+            "watch_errors",
+            "Failed watches of the Kubernetes API, by the kind of object; each is tried again",
+            metrics.watch_errors.clone(),
         );
         registry.register(
             "events_lost",
@@ -84,6 +113,21 @@ impl Metrics {
     pub fn not_meshed(&self, reason: &NotMeshed) {
         let reason = reason.as_str();
         self.not_meshed.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Sets how many pods of the cluster lack their proxy, by the word for the reason.
+    pub fn without_proxy(&self, counts: &BTreeMap<&str, usize>) {
+        for reason in Reason::words() {
+            let count = counts.get(reason).copied().unwrap_or_default();
+            self.without_proxy
+                .get_or_create(&ReasonLabel { reason })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Counts a watch that broke.
+    pub fn watch_failed(&self, kind: &'static str) {
+        self.watch_errors.get_or_create(&KindLabel { kind }).inc();
     }
 
     /// Counts an Event that nobody will see.

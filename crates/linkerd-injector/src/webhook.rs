@@ -1,21 +1,20 @@
 //! From an `AdmissionReview` to its answer. Entry: [`Webhook::review`].
 //! The answer is always "allowed": whoever creates a pod is never stopped by us.
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::{
     DynamicObject,
     admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation},
 };
-use linkerd_inject::Options;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    cluster::{Cluster, FoundOwner},
-    decision::{Decision, asked, decide, without_asking},
-    events::{self, Report},
+    cluster::FoundOwner,
+    decision::Decision,
+    events::{self, NOT_MESHED, Report, UNKNOWN_ANNOTATION},
+    judge::Judge,
     metrics::Metrics,
 };
 
@@ -24,10 +23,8 @@ const WARNING_LENGTH_MAX: usize = 256;
 
 /// What the answer to a review needs.
 pub struct Webhook {
-    /// Knows namespaces and owners.
-    pub cluster: Cluster,
-    /// What is added to pods.
-    pub options: Options,
+    /// Decides.
+    pub judge: Judge,
     /// Counts.
     pub metrics: Metrics,
     /// Tells the people who look at the workload.
@@ -91,50 +88,15 @@ impl Webhook {
             pod,
             namespace: request.namespace.as_deref().unwrap_or_default(),
         };
-        let (decision, owner) = self.decide(&asked).await;
-        Ok(self
-            .respond(response, &asked, decision, owner)
-            .into_review())
-    }
-
-    async fn decide(&self, asked_for: &Asked<'_>) -> (Decision, Option<FoundOwner>) {
-        let Asked {
-            request,
-            pod,
-            namespace,
-        } = asked_for;
-        let control_plane = &self.options.control_plane_namespace;
-        if let Some(reason) = without_asking(pod, namespace, control_plane) {
-            return (Decision::LeftAlone(reason), None);
-        }
-        let annotations = match self.cluster.namespace_annotations(namespace).await {
-            Ok(annotations) => annotations,
-            Err(error) => return (Decision::NotMeshed(error.into()), None),
-        };
-        let wish = asked(pod, &annotations);
-        if let Err(Decision::LeftAlone(reason)) = wish {
-            return (Decision::LeftAlone(reason), None);
-        }
-        let references = request
+        let owners = request
             .object
             .as_ref()
             .and_then(|object| object.metadata.owner_references.as_deref())
             .unwrap_or_default();
-        let owner = match self.cluster.owner_of(references, namespace).await {
-            Ok(owner) => owner,
-            Err(error) => return (Decision::NotMeshed(error.into()), None),
-        };
-        let decision = match wish {
-            Err(decision) => decision,
-            Ok(()) => decide(
-                pod.clone(),
-                namespace,
-                &annotations,
-                owner.as_ref().map(|found| &found.owner),
-                &self.options,
-            ),
-        };
-        (decision, owner)
+        let (decision, owner) = self.judge.judge(&asked.pod, owners, asked.namespace).await;
+        Ok(self
+            .respond(response, &asked, decision, owner)
+            .into_review())
     }
 
     fn respond(
@@ -172,7 +134,15 @@ impl Webhook {
                 self.count(dry_run, |metrics| metrics.not_meshed(&reason));
                 let note = format!("pod {shown} starts without a proxy: {reason}");
                 response.warnings = Some(vec![warning(&note)]);
-                self.tell(dry_run, regarding, "NotMeshed", note);
+                self.tell(
+                    dry_run,
+                    Report {
+                        regarding,
+                        reason: NOT_MESHED,
+                        note,
+                        cause: reason.to_string(),
+                    },
+                );
             }
             Decision::Inject {
                 pod: injected,
@@ -193,7 +163,15 @@ impl Webhook {
                     let note =
                         format!("unknown annotations have no effect: {}", ignored.join(", "));
                     response.warnings = Some(vec![warning(&note)]);
-                    self.tell(dry_run, regarding, "UnknownAnnotation", note);
+                    self.tell(
+                        dry_run,
+                        Report {
+                            regarding,
+                            reason: UNKNOWN_ANNOTATION,
+                            cause: note.clone(),
+                            note,
+                        },
+                    );
                 }
             }
         }
@@ -207,15 +185,10 @@ impl Webhook {
         }
     }
 
-    fn tell(&self, dry_run: bool, regarding: ObjectReference, reason: &'static str, note: String) {
+    fn tell(&self, dry_run: bool, report: Report) {
         if dry_run {
             return;
         }
-        let report = Report {
-            regarding,
-            reason,
-            note,
-        };
         if self.events.try_send(report).is_err() {
             self.metrics.event_lost();
         }

@@ -1,12 +1,16 @@
 //! A cluster for tests: one namespace `shop`, one Deployment `web`, and a webhook that asks them.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod api_server;
+
 use std::convert::Infallible;
 
 use http::{Request, Response, StatusCode};
 use kube::{Client, client::Body};
 use linkerd_inject::{Options, options::TlsMode};
-use linkerd_injector::{cluster::Cluster, events::Report, metrics::Metrics, webhook::Webhook};
+use linkerd_injector::{
+    cluster::Cluster, events::Report, judge::Judge, metrics::Metrics, webhook::Webhook,
+};
 use linkerd_process::render_metrics;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -51,10 +55,9 @@ impl Bench {
         let metrics = Metrics::new(&mut registry);
         let (sender, events) = mpsc::channel(8);
         let webhook = Webhook {
-            cluster: Cluster::new(Client::new(service, "default")),
-            options: Options {
-                tls: TlsMode::Optional,
-                ..Options::default()
+            judge: Judge {
+                cluster: Cluster::new(Client::new(service, "default")),
+                options: options(),
             },
             metrics: metrics.clone(),
             events: sender,
@@ -98,6 +101,14 @@ impl Bench {
         render_metrics(&self.registry)
             .lines()
             .any(|found| found == line)
+    }
+}
+
+/// What pods get.
+pub(crate) fn options() -> Options {
+    Options {
+        tls: TlsMode::Optional,
+        ..Options::default()
     }
 }
 
