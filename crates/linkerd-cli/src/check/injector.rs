@@ -1,5 +1,5 @@
-//! Checks of the category linkerd-injector: whether the API server trusts the webhook, and whether every pod
-//! that asks for a proxy has one. Entry: [`check`]. A webhook that fails lets pods start without us; here it
+//! Checks of the category linkerd-injector: whether the API server trusts the webhook, whether another one wants
+//! the same pods, and whether every pod that asks for a proxy has one. Entry: [`check`]. A webhook that fails lets pods start without us; here it
 //! comes to light.
 
 use std::{
@@ -25,6 +25,8 @@ use crate::control_plane::{CallError, Kubernetes, no_permission, within};
 
 /// Objects asked for at once.
 const PAGE: u32 = 500;
+/// The name of our webhook, and how that of Linkerd's own injector ends.
+const INJECTOR_WEBHOOK: &str = "injector.linkerd.io";
 
 /// Says whether the webhook is trusted, and names each pod that should have a proxy and has none.
 pub(super) async fn check(
@@ -48,6 +50,10 @@ pub(super) async fn check(
                 .await
                 .map_or_else(Finding::Error, |rest| Finding::Success(Some(rest))),
         );
+        // Hardly anybody has two: said only where it is so.
+        if let Err(problem) = alone(kubernetes, &api, &name).await {
+            report.add(Row::InjectorAlone, Finding::Warning(problem));
+        }
     }
     let unmeshed = retry.run(|| async {
         let mut problems = unmeshed(kubernetes, control_plane).await?;
@@ -119,6 +125,47 @@ fn judge(pem: &[u8], bundle: &[u8], host: &str, now: SystemTime) -> Result<(), S
     Ok(())
 }
 
+/// Ours is the only injector that listens to the annotation, or nobody has annotated a namespace.
+async fn alone(
+    kubernetes: &Kubernetes,
+    configurations: &Api<MutatingWebhookConfiguration>,
+    name: &str,
+) -> Result<(), String> {
+    let listed = within(configurations.list(&ListParams::default())).await;
+    let listed = listed
+        .map_err(|error| explain(kubernetes, &error, "mutatingwebhookconfigurations", None))?;
+    let others: Vec<String> = listed
+        .into_iter()
+        .filter(|it| it.name_any() != name && is_injector(it))
+        .map(|it| it.name_any())
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let namespaces: Api<Namespace> = Api::all(kubernetes.client.clone());
+    let namespaces = within(namespaces.list_metadata(&ListParams::default())).await;
+    let namespaces = namespaces.map_err(|error| explain(kubernetes, &error, "namespaces", None))?;
+    let both_want = namespaces.into_iter().find(|namespace| {
+        let word = namespace.annotations().get(annotations::INJECT);
+        namespace.metadata.deletion_timestamp.is_none()
+            && word.is_some_and(|word| word == annotations::INJECT_ENABLED)
+    });
+    match both_want {
+        None => Ok(()),
+        Some(namespace) => Err(format!(
+            "the pods of namespace {} get the proxy of one of them: {name}, {}",
+            namespace.name_any(),
+            others.join(", ")
+        )),
+    }
+}
+
+/// Whether it is that of a control plane like ours, or of Linkerd itself.
+fn is_injector(configuration: &MutatingWebhookConfiguration) -> bool {
+    let mut webhooks = configuration.webhooks.iter().flatten();
+    webhooks.any(|webhook| webhook.name.ends_with(INJECTOR_WEBHOOK))
+}
+
 /// Every pod that asks for a proxy, itself or by its namespace, and has none.
 async fn unmeshed(kubernetes: &Kubernetes, control_plane: &str) -> Result<Vec<String>, String> {
     let namespaces: Api<Namespace> = Api::all(kubernetes.client.clone());
@@ -174,7 +221,9 @@ fn problem(pod: &Pod, words: &BTreeMap<String, String>, control_plane: &str) -> 
     let name = pod.name_any();
     let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
     let reason = if word != annotations::INJECT_ENABLED {
-        format!(": the annotation linkerd.io/inject is {word:?}, which is not \"enabled\"")
+        format!(
+            ": the annotation linkerd.io/inject is {word:?}, which is neither \"enabled\" nor \"disabled\""
+        )
     } else if host_network {
         ": it uses the host's network".to_owned()
     } else {

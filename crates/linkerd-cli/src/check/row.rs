@@ -35,6 +35,7 @@ pub(super) enum Row {
     CaRenewal,
     InjectorReadable,
     InjectorTrusted,
+    InjectorAlone,
     InjectorPods,
     DataPlaneReady,
     DataPlaneMeshed,
@@ -197,11 +198,16 @@ impl Row {
                 "the API server trusts linkerd-injector",
                 "linkerd-ca writes both: `kubectl -n <namespace> logs deploy/linkerd-ca ca`",
             ),
+            Self::InjectorAlone => (
+                "l5d-injector-alone",
+                "no other injector wants the same pods",
+                "install all control planes but one with --set injector.enabled=false",
+            ),
             Self::InjectorPods => (
                 "l5d-injector-pods",
                 "pods that ask for a proxy have one",
-                "`kubectl describe` their workload for the reason; then `kubectl rollout restart` it, or \
-                 annotate its pod template with linkerd.io/inject: disabled",
+                "`kubectl describe` their workload: its Event NotMeshed says why and what to do, mostly \
+                 `kubectl rollout restart`",
             ),
             Self::DataPlaneReady => (
                 "l5d-data-plane-ready",
@@ -240,7 +246,7 @@ mod tests {
     /// The page itself.
     const TEXT: &str = include_str!("../../../../docs/checks.md");
 
-    const ALL: [Row; 32] = [
+    const ALL: [Row; 33] = [
         Row::KubernetesClient,
         Row::KubernetesQuery,
         Row::KubernetesVersion,
@@ -268,6 +274,7 @@ mod tests {
         Row::CaRenewal,
         Row::InjectorReadable,
         Row::InjectorTrusted,
+        Row::InjectorAlone,
         Row::InjectorPods,
         Row::DataPlaneReady,
         Row::DataPlaneMeshed,

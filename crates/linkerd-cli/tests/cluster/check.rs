@@ -21,6 +21,7 @@ const BUNDLE: &str = "/api/v1/namespaces/shop/configmaps/linkerd-ca-bundle";
 const SECRET: &str = "/api/v1/namespaces/shop/secrets/web-deployment-tls-linkerd-io";
 const PODS: &str = "/api/v1/pods";
 const PORT_FORWARD: &str = "/api/v1/namespaces/shop/pods/web-1/portforward";
+const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 const WEBHOOK: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/linkerd-linkerd-injector";
 
@@ -490,7 +491,56 @@ fn rows_about_the_injector() {
         WEBHOOK,
         json!({"metadata": {"name": "linkerd-linkerd-injector"}}),
     );
+    cluster.lists(WEBHOOKS, Vec::new());
     only_bad(cluster, &[], "l5d-injector-trusted", "error", "no Secret");
+
+    // Two of them, and a namespace that means neither: its pods get what comes first.
+    let injector = |name: &str, webhook: &str| {
+        let client_config = json!({"caBundle": ""});
+        json!({
+            "metadata": {"name": name},
+            "webhooks": [{
+                "name": webhook, "clientConfig": client_config, "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+            }],
+        })
+    };
+    let ours = injector("linkerd-linkerd-injector", "injector.linkerd.io");
+    let another = injector("linkerd-b-injector", "injector.linkerd.io");
+    let linkerds = injector(
+        "linkerd-proxy-injector",
+        "linkerd-proxy-injector.linkerd.io",
+    );
+    let unrelated = injector("sidecar", "injector.example.org");
+    for (others, namespace_word, expected) in [
+        (
+            vec![&another, &linkerds],
+            "enabled",
+            Some("linkerd-b-injector, linkerd-proxy-injector"),
+        ),
+        (vec![&another], "disabled", None),
+        (vec![&unrelated], "enabled", None),
+    ] {
+        let mut cluster = well();
+        cluster.has(WEBHOOK, ours.clone());
+        let all = [vec![&ours], others].concat();
+        cluster.lists(WEBHOOKS, all.into_iter().cloned().collect());
+        let annotations = json!({"linkerd.io/inject": namespace_word});
+        let namespace = json!({"metadata": {"name": "books", "annotations": annotations}});
+        cluster.lists("/api/v1/namespaces", vec![namespace]);
+        let (bad, _) = rows(&cluster.run(&["check", "-o", "json"]));
+        let found = bad
+            .iter()
+            .find(|(anchor, _, _)| anchor == "l5d-injector-alone");
+        assert_eq!(
+            found.map(|(_, result, _)| result.as_str()),
+            expected.map(|_| "warning")
+        );
+        if let (Some((_, _, error)), Some(expected)) = (found, expected) {
+            assert!(error.contains("namespace books"), "{error}");
+            assert!(error.ends_with(expected), "{error}");
+        }
+    }
 
     let mut cluster = well();
     let annotations = json!({"linkerd.io/inject": "enabled"});
