@@ -2,6 +2,7 @@
 //! end, and the rest as far as the missing cluster. What is only mentioned is a command with flags that it has.
 
 mod common;
+mod pipeline;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,12 +10,6 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-
-/// No kubeconfig is there. A command that gets as far as looking for it was understood.
-const KUBECONFIG: &str = "/nonexistent/kubeconfig";
-
-/// What `linkerd top` says here, where no terminal is.
-const NO_TERMINAL: &str = "top draws on a terminal";
 
 /// The manifest that `app.yml` and what `kubectl get` prints are.
 const APP: &str = "\
@@ -112,43 +107,6 @@ impl Page {
     }
 }
 
-/// The words of a command; quotes keep blanks together.
-fn words(command: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for (index, part) in command.split('\'').enumerate() {
-        if index % 2 == 1 {
-            words.push(part.to_owned());
-        } else {
-            words.extend(part.split_whitespace().map(str::to_owned));
-        }
-    }
-    words
-}
-
-/// Runs each `linkerd` of a pipeline with the output of the one before it; other programs are taken for
-/// ones that print [`APP`].
-fn run(folder: &Path, pipeline: &str) {
-    let mut input = APP.to_owned();
-    for command in pipeline.split(" | ") {
-        let words = words(command);
-        if words.first().is_none_or(|program| program != "linkerd") {
-            continue;
-        }
-        let mut linkerd = Command::new(env!("CARGO_BIN_EXE_linkerd"));
-        linkerd.args(&words[1..]).current_dir(folder);
-        linkerd.env_clear().env("KUBECONFIG", KUBECONFIG);
-        let output = common::run(&mut linkerd, &input);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        let understood = output.status.success()
-            || stdout.contains(KUBECONFIG)
-            || stderr.contains(KUBECONFIG)
-            || stderr.contains(NO_TERMINAL);
-        assert!(understood, "{command}: {stdout}{stderr}");
-        input = stdout;
-    }
-}
-
 /// A folder with the files that the commands name.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
@@ -191,7 +149,7 @@ fn every_command_line_is_understood() {
         for line in Page::read(&path).commands {
             seen += usize::from(line.contains("linkerd "));
             for pipeline in line.split(" && ") {
-                run(folder.path(), pipeline);
+                pipeline::run(folder.path(), pipeline, APP);
             }
         }
     }
@@ -235,7 +193,7 @@ fn the_walk_has_every_command() {
     let steps = fs::read_to_string(steps).expect("the steps of the walk");
     let texts = steps.split('"').skip(1).step_by(2);
     let walked: BTreeSet<String> = texts
-        .flat_map(|text| text.split(['|', '&']).map(words))
+        .flat_map(|text| text.split(['|', '&']).map(pipeline::words))
         .filter(|words| words.first().is_some_and(|program| program == "linkerd"))
         .filter_map(|words| {
             words

@@ -1,11 +1,12 @@
-//! The real Helm and `linkerd install` make the same of the chart, object by object. Needs `HELM`, the path of
-//! Helm 3; `cargo xtask test` builds one.
+//! The real Helm and `linkerd install` make the same of the chart, object by object, when one does what Helm says
+//! after an installation. Needs `HELM`, the path of Helm 3; `cargo xtask test` builds one.
 
 mod common;
+mod pipeline;
 
 use std::{
     collections::BTreeMap,
-    env,
+    env, fs,
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
@@ -45,15 +46,44 @@ fn run(command: &mut Command, input: &str) -> Result<String, String> {
 }
 
 /// What Helm makes of the chart, when told nothing more.
-fn template(helm: &Path) -> Command {
+fn template(helm: &Path, chart: &Path) -> Command {
     let mut template = Command::new(helm);
-    template.args(["template", "linkerd", CHART, KUBERNETES]);
+    template.args(["template", "linkerd"]).arg(chart);
+    template.arg(KUBERNETES);
     template
 }
 
 fn linkerd(arguments: &[&str], input: &str) -> String {
     let mut linkerd = Command::new(env!("CARGO_BIN_EXE_linkerd"));
     run(linkerd.args(arguments), input).expect("linkerd")
+}
+
+/// The chart with a template that has as its one value what Helm says after an installation, which it does
+/// not say without a cluster.
+fn chart_with_notes() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = Command::new("cp")
+        .args(["-r", &format!("{CHART}/.")])
+        .arg(folder.path())
+        .status();
+    assert!(copy.expect("cp").success());
+    let template = "notes: {{ include (print .Template.BasePath \"/NOTES.txt\") . | toJson }}\n";
+    fs::write(folder.path().join("templates/notes.yaml"), template).expect("writable");
+    folder
+}
+
+/// The command lines among what Helm says after an installation with these arguments.
+fn commands(helm: &Path, arguments: &[&str]) -> Vec<String> {
+    let chart = chart_with_notes();
+    let mut template = template(helm, chart.path());
+    template
+        .args(["--show-only", "templates/notes.yaml"])
+        .args(arguments);
+    let notes = run(&mut template, "").expect("helm template");
+    let notes: Value = serde_yaml::from_str(&notes).expect("YAML");
+    let notes = notes["notes"].as_str().expect("a text");
+    let lines = notes.lines().filter_map(|line| line.strip_prefix("  "));
+    lines.map(str::to_owned).collect()
 }
 
 /// The objects of manifests by kind, namespace and name.
@@ -80,58 +110,72 @@ fn objects(manifests: &str) -> BTreeMap<[String; 3], Value> {
     objects
 }
 
+/// Values that decide what is installed, as arguments of Helm and of `linkerd install`.
+const VARIANTS: [(&[&str], &[&str]); 8] = [
+    (&["--set=tls="], &[]),
+    (&["--set=tls=optional"], &["--tls=optional"]),
+    (
+        &["--set=identity=service"],
+        &["--tls=optional", "--identity=service"],
+    ),
+    (
+        &["--set=injector.enabled=false"],
+        &["--tls=optional", "--set=injector.enabled=false"],
+    ),
+    (
+        &["--set=prometheus.enabled=false"],
+        &["--tls=optional", "--set=prometheus.enabled=false"],
+    ),
+    (
+        &["--set=prometheus.url=http://p.test:9090/p"],
+        &["--tls=optional", "--prometheus-url=http://p.test:9090/p"],
+    ),
+    (
+        &["--set=grafana.dashboards.enabled=true"],
+        &["--tls=optional", "--set=grafana.dashboards.enabled=true"],
+    ),
+    (
+        &[
+            "--values",
+            concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../charts/linkerd/values-ha.yaml"
+            ),
+        ],
+        &["--tls=optional", "--ha"],
+    ),
+];
+
+/// Values for each part of the chart, other than the defaults.
+const MORE: [&str; 6] = [
+    "--set=imagePullSecrets={a,b},nodeSelector.disk=ssd,tolerations[0].operator=Exists",
+    "--set=nodeSelector.kubernetes\\.io/os=null,podDisruptionBudget.maxUnavailable=30%",
+    "--set=prometheus.resources=null,destination.port=18086,proxy.uid=4000000",
+    "--set-string=image.tag=2,proxy.skipOutboundPorts=3306",
+    "--set=image.registry=r.test:5000/mesh,image.pullPolicy=Always,proxy.initImage=other/init,\
+     proxy.controlPort=14190,proxy.metricsPort=14191,proxy.nativeSidecar=false",
+    "--set=proxy.bindTimeout=5s,proxy.logLevel=warn\\,linkerd=debug,\
+     proxy.skipInboundPorts=25\\,30-32",
+];
+
 #[test]
 fn helm_makes_the_same_objects_as_linkerd_install() {
     let Some(helm) = helm() else {
         return;
     };
-    let ha = format!("{CHART}/values-ha.yaml");
-    for (values, ours, inject) in [
-        (&["--set=tls="][..], &[][..], &[][..]),
-        (
-            &["--set=tls=optional"],
-            &["--tls=optional"],
-            &["--tls=optional"],
-        ),
-        (
-            &["--set=tls=optional,identity=service"],
-            &["--tls=optional", "--identity=service"],
-            &["--tls=optional", "--identity=service"],
-        ),
-        (
-            &["--set=tls=optional,prometheus.enabled=false"],
-            &["--tls=optional", "--set=prometheus.enabled=false"],
-            &["--tls=optional"],
-        ),
-        (
-            &["--set=tls=optional,grafana.dashboards.enabled=true"],
-            &["--tls=optional", "--set=grafana.dashboards.enabled=true"],
-            &["--tls=optional"],
-        ),
-        (
-            &["--set=tls=optional", "-f", &ha],
-            &["--tls=optional", "--ha"],
-            &["--tls=optional"],
-        ),
-    ] {
-        for more in [
-            &[][..],
-            &[
-                "--set=imagePullSecrets={a,b},nodeSelector.disk=ssd,tolerations[0].operator=Exists",
-                "--set=nodeSelector.kubernetes\\.io/os=null,podDisruptionBudget.maxUnavailable=30%",
-                "--set=prometheus.resources=null,destination.port=18086,proxy.uid=4000000",
-                "--set-string=image.tag=2",
-            ],
-        ] {
-            let mut template = template(&helm);
-            template.args(["--namespace", "mesh", "--set=namespace.create=true"]);
-            let by_helm = run(template.args(values).args(more), "").expect("helm template");
-            let mut flags = inject.to_vec();
-            if !more.is_empty() {
-                flags.extend(["-v=2", "--api-port=18086", "--proxy-uid=4000000"]);
-            }
-            let flags = [&["inject", "-L", "mesh", "-"], flags.as_slice()].concat();
-            let by_helm = objects(&linkerd(&flags, &by_helm));
+    let folder = tempfile::tempdir().expect("a folder");
+    for (values, ours) in VARIANTS {
+        for more in [&[][..], &MORE] {
+            let release = ["--namespace=mesh", "--set=namespace.create=true"];
+            let arguments = [&release[..], values, more].concat();
+            let mut template = template(&helm, Path::new(CHART));
+            let by_helm = run(template.args(&arguments), "").expect("helm template");
+            let commands = commands(&helm, &arguments);
+            let inject = commands
+                .iter()
+                .find(|line| line.starts_with("helm get manifest linkerd -n mesh | "))
+                .expect("how the control plane's own pods get a proxy");
+            let by_helm = objects(&pipeline::run(folder.path(), inject, &by_helm));
             let install = [&["install", "-L", "mesh"], ours, more].concat();
             let by_us = objects(&linkerd(&install, ""));
             assert!(by_us.len() > 10, "{values:?}");
@@ -147,6 +191,51 @@ fn helm_makes_the_same_objects_as_linkerd_install() {
 }
 
 #[test]
+fn what_helm_says_after_an_installation_can_be_typed() {
+    let Some(helm) = helm() else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = "{kind: Deployment, apiVersion: apps/v1, metadata: {name: web}, spec: {template: \
+               {spec: {containers: [{name: web, image: web}]}}}}";
+    for (values, _) in VARIANTS {
+        for namespace in ["linkerd", "mesh"] {
+            for more in [&[][..], &MORE] {
+                let release = ["--namespace", namespace];
+                let arguments = [&release[..], values, more].concat();
+                let commands = commands(&helm, &arguments);
+                for command in &commands {
+                    let command = command.replace("NAMESPACE", "shop");
+                    pipeline::run(folder.path(), &command, app);
+                    let names = command.contains(" --linkerd-namespace=mesh");
+                    let asks = command.contains("linkerd check")
+                        || command.contains("linkerd stat")
+                        || command.contains("linkerd inject");
+                    assert_eq!(names, asks && namespace == "mesh", "{command}");
+                    if more.is_empty() && command.contains("linkerd inject") {
+                        let flags = command.matches(" --").count() - usize::from(names);
+                        let expected = match values {
+                            ["--set=tls="] => 0,
+                            ["--set=identity=service"] => 2,
+                            _ => 1,
+                        };
+                        assert_eq!(flags, expected, "{command}");
+                    }
+                }
+                let has = |part: &str| commands.iter().any(|command| command.contains(part));
+                assert!(
+                    has("linkerd check --wait") && has("linkerd stat"),
+                    "{commands:?}"
+                );
+                let injector = !matches!(values, ["--set=tls=" | "--set=injector.enabled=false"]);
+                assert_eq!(has("linkerd.io/inject=enabled"), injector, "{values:?}");
+                assert_eq!(commands.len(), if injector { 7 } else { 5 }, "{commands:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn helm_has_nothing_against_the_chart_and_knows_its_schema() {
     let Some(helm) = helm() else {
         return;
@@ -156,7 +245,7 @@ fn helm_has_nothing_against_the_chart_and_knows_its_schema() {
         "",
     );
     assert!(lint.is_ok(), "{lint:?}");
-    let mut template = template(&helm);
+    let mut template = template(&helm, Path::new(CHART));
     let refused = run(template.arg("--set=prometheus.replica=2"), "");
     let refused = refused.expect_err("there is no such value");
     assert!(refused.contains("replica"), "{refused}");

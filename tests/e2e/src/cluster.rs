@@ -138,6 +138,25 @@ impl Cluster {
         command
     }
 
+    /// A line for the shell, which finds `kubectl`, `linkerd` and this cluster; not yet started. A pipeline fails
+    /// with each of its commands.
+    ///
+    /// # Errors
+    /// When a folder of the PATH has a colon in its name.
+    pub fn shell_command(&self, line: &str) -> Result<Command> {
+        let programs = [&self.kubectl, &self.linkerd].into_iter();
+        let mut folders: Vec<PathBuf> = programs
+            .filter_map(|program| program.parent().map(PathBuf::from))
+            .collect();
+        folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+        let mut command = Command::new("bash");
+        command.args(["-e", "-o", "pipefail", "-c", line]);
+        command
+            .env("PATH", env::join_paths(folders)?)
+            .env("KUBECONFIG", &self.kubeconfig);
+        Ok(command)
+    }
+
     /// Runs the CLI with `input` on stdin, however it ends.
     ///
     /// # Errors
@@ -219,6 +238,18 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_for_the_shell_finds_the_programs_and_fails_where_a_command_does() {
+        let cluster = Cluster::from_env(|name| Some(format!("/{name}/program").into())).unwrap();
+        let say = |line| {
+            let mut command = cluster.shell_command(line).unwrap();
+            run(&mut command, "", COMMAND_TIMEOUT).unwrap()
+        };
+        let path = say("echo $PATH").ok().unwrap();
+        assert!(path.starts_with("/E2E_KUBECTL:/E2E_LINKERD:"), "{path}");
+        assert_eq!(say("(echo a; exit 3) | cat").code, Some(3));
+    }
 
     #[test]
     fn a_missing_variable_is_named() {

@@ -1,7 +1,12 @@
-//! The real Helm installs, upgrades and removes the control plane. `E2E_HELM` names Helm;
-//! `cargo xtask test` builds it.
+//! The real Helm installs, upgrades and removes the control plane, and says how its pods get into the mesh.
+//! `E2E_HELM` names Helm; `cargo xtask test` builds it.
 
-use std::{env, path::PathBuf, process::Command, time::Duration};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{Cluster, Namespace, on_cluster, report, run, start_server, with_namespace};
@@ -17,7 +22,7 @@ const KINDS: &str = "deployments,services,serviceaccounts,configmaps,secrets,rol
 
 #[test]
 fn helm_installs_upgrades_and_removes_the_control_plane() -> Result<()> {
-    let Some(helm) = env::var_os("E2E_HELM").map(PathBuf::from) else {
+    let Some(program) = env::var_os("E2E_HELM").map(PathBuf::from) else {
         report("skipped: helm: E2E_HELM is not set");
         return Ok(());
     };
@@ -28,13 +33,15 @@ fn helm_installs_upgrades_and_removes_the_control_plane() -> Result<()> {
         };
         let plane = Namespace::create(&cluster, PLANE)?;
         let helm = |args: &[&str]| -> Result<String> {
-            let mut command = Command::new(&helm);
+            let mut command = Command::new(&program);
             command.env("KUBECONFIG", &cluster.kubeconfig);
             command.args(["--namespace", PLANE]).args(args);
             let output = run(&mut command, "", TIMEOUT)?.ok();
             output.with_context(|| format!("helm {}", args.join(" ")))
         };
-        let outcome = test(&plane, &helm);
+        // Lines for the shell find it too.
+        let folder = program.parent().context("E2E_HELM has no folder")?;
+        let outcome = test(&plane, &helm, folder);
         if outcome.is_err() {
             report(&plane.describe());
             // What is left depends on where it broke off.
@@ -45,7 +52,7 @@ fn helm_installs_upgrades_and_removes_the_control_plane() -> Result<()> {
     })
 }
 
-fn test(plane: &Namespace, helm: &dyn Fn(&[&str]) -> Result<String>) -> Result<()> {
+fn test(plane: &Namespace, helm: &dyn Fn(&[&str]) -> Result<String>, folder: &Path) -> Result<()> {
     let cluster = &plane.cluster;
     let image = format!("--set=prometheus.image={}", cluster.prometheus_image()?);
     let values = [
@@ -65,6 +72,8 @@ fn test(plane: &Namespace, helm: &dyn Fn(&[&str]) -> Result<String>) -> Result<(
         helm(&[&["upgrade", "linkerd", CHART], &values[..], &WAIT].concat())?;
         let destination = plane.get(&["deployment/linkerd-destination"])?;
         ensure!(destination["status"]["readyReplicas"] == 2, "{destination}");
+        check(app)?;
+        mesh(plane, &notes, folder)?;
         check(app)?;
         // Foreground: its pods are out of the mesh then.
         let delete = ["delete", "deployments", "--all", "--cascade=foreground"];
@@ -90,6 +99,32 @@ fn test(plane: &Namespace, helm: &dyn Fn(&[&str]) -> Result<String>) -> Result<(
     let label = format!("linkerd.io/control-plane-ns={PLANE}");
     let left = cluster.kubectl(&["get", KINDS, "-A", "-l", &label, "-o", "name"])?;
     ensure!(left.trim().is_empty(), "left behind: {left}");
+    Ok(())
+}
+
+/// Puts the control plane's own pods into the mesh, as Helm's notes have it, and does what else they say of it.
+fn mesh(plane: &Namespace, notes: &str, folder: &Path) -> Result<()> {
+    for begin in ["helm get manifest", "linkerd check --wait"] {
+        let mut lines = notes.lines().map(str::trim_start);
+        let line = lines.find(|line| line.starts_with(begin));
+        let line = line.with_context(|| format!("no {begin} in {notes}"))?;
+        let line = format!("PATH={}:$PATH; {line}", folder.display());
+        let said = run(&mut plane.cluster.shell_command(&line)?, "", TIMEOUT)?;
+        said.ok().with_context(|| line)?;
+        plane.wait_until_all_ready()?;
+    }
+    let pods = plane.get(&["pods"])?;
+    let pods = pods["items"].as_array().context("no pods")?;
+    let mut unmeshed = pods
+        .iter()
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .filter(|pod| {
+            !pod["spec"]
+                .to_string()
+                .contains("\"name\":\"linkerd-proxy\"")
+        });
+    let unmeshed = unmeshed.next();
+    ensure!(pods.len() >= 4 && unmeshed.is_none(), "{unmeshed:#?}");
     Ok(())
 }
 
