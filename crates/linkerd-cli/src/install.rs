@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use hyper::Uri;
 use linkerd_inject::Source;
 use serde_json::{Value, json};
 
@@ -118,7 +117,6 @@ pub(crate) fn default_values() -> anyhow::Result<Value> {
 /// # Errors
 /// When a value is wrong.
 pub(crate) fn manifests(namespace: &str, values: &Value) -> anyhow::Result<String> {
-    check_prometheus_url(values)?;
     let overrides = chart::difference(&default_values()?, values);
     let rendered = chart::render(namespace, values, &overrides)?;
     let options = ProxyFlags::of_values(values).options(namespace)?;
@@ -226,18 +224,6 @@ fn read_values(file: &Path) -> anyhow::Result<Value> {
         Value::Object(_) => Ok(values),
         _ => bail!("cannot read {name}: values have to be a mapping"),
     }
-}
-
-/// Another URL would be refused by `linkerd-api` only after the installation.
-fn check_prometheus_url(values: &Value) -> anyhow::Result<()> {
-    let url = values["prometheus"]["url"].as_str().unwrap_or_default();
-    let valid = url.parse::<Uri>().is_ok_and(|it| {
-        it.scheme_str() == Some("http") && it.host().is_some() && it.query().is_none()
-    });
-    if url.is_empty() || valid {
-        return Ok(());
-    }
-    bail!("{url:?} is not the URL of a Prometheus: it has to be http://host[:port][/path]")
 }
 
 /// The level as our processes name it: they have none above `error`.

@@ -2,6 +2,7 @@
 //! after an installation. Needs `HELM`, the path of Helm 3; `cargo xtask test` builds one.
 
 mod common;
+mod examples;
 mod pipeline;
 
 use std::{
@@ -245,10 +246,50 @@ fn helm_has_nothing_against_the_chart_and_knows_its_schema() {
         "",
     );
     assert!(lint.is_ok(), "{lint:?}");
-    let mut template = template(&helm, Path::new(CHART));
-    let refused = run(template.arg("--set=prometheus.replica=2"), "");
-    let refused = refused.expect_err("there is no such value");
-    assert!(refused.contains("replica"), "{refused}");
+}
+
+/// Helm names all that is wrong at once, so that each round has one example of every value.
+#[test]
+fn helm_refuses_wrong_values_and_names_them() {
+    let Some(helm) = helm() else {
+        return;
+    };
+    let with = |values: &BTreeMap<String, Value>| {
+        let mut template = template(&helm, Path::new(CHART));
+        run(template.arg("--values=-"), &examples::file(values))
+    };
+    let [good, bad] = examples::rounds();
+    assert!(good.len() > 5 && bad.len() > 10);
+    for round in &good {
+        let taken = with(round);
+        assert!(taken.is_ok(), "{round:?}: {taken:?}");
+    }
+    for round in bad {
+        let refused = with(&round).expect_err("wrong values");
+        for (path, value) in round {
+            let named = refused.contains(&format!("'/{}", path.replace('.', "/")));
+            assert!(named, "{path}: {value}: {refused}");
+        }
+    }
+
+    let mut slips = BTreeMap::new();
+    for path in good[0].keys() {
+        let mapping = path.rsplit_once('.').map_or("", |(mapping, _)| mapping);
+        slips.insert(
+            format!("{mapping}.slip").trim_start_matches('.').to_owned(),
+            json!(1),
+        );
+    }
+    let refused = with(&slips).expect_err("no such values");
+    for path in slips.keys() {
+        let mapping = path.trim_end_matches("slip").trim_end_matches('.');
+        let named = format!(
+            "at '/{}': additional properties 'slip'",
+            mapping.replace('.', "/")
+        );
+        let named = named.replace("'/'", "''");
+        assert!(refused.contains(&named), "{path}: {refused}");
+    }
 }
 
 #[test]

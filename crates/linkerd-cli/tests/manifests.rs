@@ -116,8 +116,8 @@ fn prometheus_is_left_out_when_it_is_not_wanted_or_is_elsewhere() {
         assert_eq!(
             refusal(&["install", "--prometheus-url", wrong], ""),
             format!(
-                "Error: {wrong:?} is not the URL of a Prometheus: it has to be \
-                 http://host[:port][/path]\n"
+                "Error: values: prometheus.url: it has to be the URL of a Prometheus: \
+                 http://host[:port][/path], not {wrong:?}\n"
             )
         );
     }

@@ -1,16 +1,47 @@
 //! The values of the chart: each one is explained in `values.yaml`, is in the table of the chart's README as it is
 //! there, and is known to the schema. `UPDATE_EXPECT=1 cargo test` rewrites the table.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+mod common;
+mod examples;
 
+use std::{collections::BTreeMap, env, fs, path::PathBuf, process::Command};
+
+use examples::{Example, Kind};
 use expect_test::expect_file;
+use linkerd_inject::options;
+use linkerd_issuer::lifetime;
 use serde_json::Value;
+use tracing_subscriber::filter::Targets;
 
 /// What stands before the table and after it.
 const TABLE: [&str; 2] = ["## Values\n", "\n## "];
 
 /// What begins the explanation of a value; its other lines begin as every comment does.
 const EXPLANATION: &str = "# -- ";
+
+/// How a process reads a text, as far as it says so without a cluster: whether it can.
+type Reads = fn(&str) -> bool;
+
+/// What reads the values.
+const READERS: [(&str, Reads); 9] = [
+    ("ca.leafLifetime", |text| lifetime::parse(text).is_ok()),
+    ("proxy.bindTimeout", |text| {
+        options::bind_timeout(text).is_ok()
+    }),
+    ("proxy.logLevel", |text| text.parse::<Targets>().is_ok()),
+    ("proxy.image", |text| options::image(text).is_ok()),
+    ("proxy.initImage", |text| options::image(text).is_ok()),
+    ("proxy.skipInboundPorts", |text| {
+        options::port_ranges(text).is_ok()
+    }),
+    ("proxy.skipOutboundPorts", |text| {
+        options::port_ranges(text).is_ok()
+    }),
+    ("image.registry", |text| options::registry(text).is_ok()),
+    ("image.tag", |text| {
+        text.is_empty() || options::version(text).is_ok()
+    }),
+];
 
 fn chart(file: &str) -> String {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../charts/linkerd");
@@ -60,9 +91,13 @@ fn at<'a>(values: &'a Value, path: &str) -> &'a Value {
 }
 
 /// What the schema says about the value at a path.
-fn schema_of<'a>(schema: &'a Value, path: &str) -> &'a Value {
-    path.split('.')
-        .fold(schema, |schema, key| &schema["properties"][key])
+fn schema_of<'a>(root: &'a Value, path: &str) -> &'a Value {
+    let keys = path.split('.');
+    let schema = keys.fold(root, |schema, key| &schema["properties"][key]);
+    match schema["$ref"].as_str() {
+        Some(reference) => root.pointer(&reference[1..]).expect("a definition"),
+        None => schema,
+    }
 }
 
 /// The types that a value may have.
@@ -166,4 +201,100 @@ fn an_explanation_belongs_to_the_key_after_it() {
             pair("f.g", "All.")
         ]
     );
+}
+
+/// What `linkerd install` says on stdout and stderr with these values.
+fn install(values: &str) -> [String; 2] {
+    let mut linkerd = Command::new(env!("CARGO_BIN_EXE_linkerd"));
+    linkerd.args(["install", "--values=-"]).env_clear();
+    let output = common::run(&mut linkerd, values);
+    [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"))
+}
+
+#[test]
+fn wrong_values_are_refused_and_named() {
+    for round in &examples::rounds()[0] {
+        let [stdout, stderr] = install(&examples::file(round));
+        assert!(
+            stdout.len() > 1000 && stderr.is_empty(),
+            "{round:?}: {stderr}"
+        );
+    }
+    for Example { path, kind, value } in examples::read() {
+        if kind == Kind::Good {
+            continue;
+        }
+        let [stdout, stderr] = install(&examples::file([(&path, &value)]));
+        let named = stderr.starts_with(&format!("Error: values: {path}"));
+        assert!(named && stdout.is_empty(), "{path}: {value}: {stderr}");
+    }
+}
+
+#[test]
+fn the_schema_takes_what_the_processes_read() {
+    let mut seen = 0;
+    for Example { path, kind, value } in examples::read() {
+        let reader = READERS.iter().find(|(wanted, _)| *wanted == path);
+        if let (Some((_, reads)), Some(text)) = (reader, value.as_str()) {
+            assert_eq!(reads(text), kind != Kind::Bad, "{path}: {text:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 80, "{seen}");
+}
+
+/// `PROMETHEUS_BIN` is the program of Debian; without it Prometheus is not asked.
+#[test]
+fn the_schema_takes_the_durations_that_prometheus_reads() {
+    let Some(prometheus) = env::var_os("PROMETHEUS_BIN") else {
+        return;
+    };
+    for Example { path, kind, value } in examples::read() {
+        let Some(text) = value.as_str().filter(|_| path == "prometheus.retention") else {
+            continue;
+        };
+        // It reads its flags first, and ends because there is no configuration.
+        let output = Command::new(&prometheus)
+            .arg(format!("--storage.tsdb.retention.time={text}"))
+            .arg("--config.file=/nonexistent")
+            .output()
+            .expect("Prometheus starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let read = stderr.contains("/nonexistent");
+        assert_eq!(read, kind != Kind::Bad, "{text:?}: {stderr}");
+    }
+}
+
+#[test]
+fn every_value_has_examples_and_every_text_bad_ones() {
+    let schema: Value = serde_json::from_str(&chart("values.schema.json")).expect("JSON");
+    for (path, _) in explained(&chart("values.yaml")) {
+        let mut examples = examples::read().into_iter();
+        let bad = examples.any(|example| example.path == path && example.kind == Kind::Bad);
+        let boolean = types(schema_of(&schema, &path)) == "boolean";
+        assert!(bad || boolean, "{path}");
+    }
+}
+
+#[test]
+fn names_that_do_not_exist_are_refused_at_every_level() {
+    let mut mappings: Vec<String> = explained(&chart("values.yaml"))
+        .into_iter()
+        .map(|(path, _)| {
+            path.rsplit_once('.')
+                .map_or("", |(mapping, _)| mapping)
+                .to_owned()
+        })
+        .collect();
+    mappings.dedup();
+    assert!(mappings.len() > 10, "{mappings:?}");
+    for mapping in mappings {
+        let path = format!("{mapping}.slip");
+        let path = path.trim_start_matches('.');
+        let [_, stderr] = install(&examples::file([(&path.to_owned(), &Value::from(1))]));
+        assert_eq!(
+            stderr,
+            format!("Error: values: {path}: there is no such value\n")
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! Checks values against the chart's JSON schema, so that a slip in a name is told and not ignored.
 //! Entry: [`check`]; it knows the words that `values.schema.json` uses, and a test says so.
 
+use regex::Regex;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -14,27 +15,33 @@ pub(crate) struct Violation {
 
 /// Words of JSON schema that [`check`] understands or that say nothing about values.
 #[cfg(test)]
-const WORDS: [&str; 9] = [
+const WORDS: [&str; 13] = [
     "$schema",
+    "$ref",
     "title",
     "type",
     "enum",
     "minimum",
     "maximum",
     "minLength",
+    "pattern",
+    "description",
+    "items",
     "properties",
     "additionalProperties",
 ];
 
-/// Checks `value` against `schema`.
+/// Checks `value` against `schema`. What does not fit a pattern is told in the words of `description`.
 ///
 /// # Errors
 /// [`Violation`] with the path of the first value that does not fit.
 pub(crate) fn check(schema: &Value, value: &Value) -> Result<(), Violation> {
-    check_at("", schema, value)
+    check_at("", schema, schema, value)
 }
 
-fn check_at(path: &str, schema: &Value, value: &Value) -> Result<(), Violation> {
+/// `root` has the definitions that `schema` refers to.
+fn check_at(path: &str, root: &Value, schema: &Value, value: &Value) -> Result<(), Violation> {
+    let schema = resolved(root, schema);
     let refuse = |reason: String| {
         Err(Violation {
             path: path.trim_start_matches('.').to_owned(),
@@ -58,39 +65,61 @@ fn check_at(path: &str, schema: &Value, value: &Value) -> Result<(), Violation> 
             allowed.join(", ")
         ));
     }
-    if let (Some(value), Some(minimum)) = (value.as_i64(), schema["minimum"].as_i64())
-        && value < minimum
-    {
+    let bound = |word: &str| value.as_f64().zip(schema[word].as_f64());
+    if bound("minimum").is_some_and(|(value, minimum)| value < minimum) {
+        let minimum = &schema["minimum"];
         return refuse(format!("it has to be at least {minimum}, not {value}"));
     }
-    if let (Some(value), Some(maximum)) = (value.as_i64(), schema["maximum"].as_i64())
-        && value > maximum
-    {
+    if bound("maximum").is_some_and(|(value, maximum)| value > maximum) {
+        let maximum = &schema["maximum"];
         return refuse(format!("it has to be at most {maximum}, not {value}"));
     }
-    if let (Some(text), Some(length)) = (value.as_str(), schema["minLength"].as_u64())
-        && (text.chars().count() as u64) < length
-    {
-        return refuse("it is too short".to_owned());
+    if let Some(text) = value.as_str() {
+        let long = text.chars().count() as u64 >= schema["minLength"].as_u64().unwrap_or(0);
+        let pattern = schema["pattern"].as_str();
+        let fits = pattern.is_none_or(|pattern| {
+            let pattern =
+                Regex::new(pattern).expect("a test compiles each of the chart's patterns");
+            pattern.is_match(text)
+        });
+        if !long || !fits {
+            return refuse(match schema["description"].as_str() {
+                Some(wanted) => format!("it has to be {wanted}, not {text:?}"),
+                None => "it is too short".to_owned(),
+            });
+        }
     }
     for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-        check_at(&format!("{path}[{index}]"), &schema["items"], item)?;
+        check_at(&format!("{path}[{index}]"), root, &schema["items"], item)?;
     }
     for (key, item) in value.as_object().into_iter().flatten() {
         let path = format!("{path}.{key}");
-        match schema["properties"].get(key) {
-            Some(schema) => check_at(&path, schema, item)?,
-            None if schema["additionalProperties"] == false => {
+        match (
+            schema["properties"].get(key),
+            &schema["additionalProperties"],
+        ) {
+            (Some(schema), _) => check_at(&path, root, schema, item)?,
+            (None, Value::Bool(false)) => {
                 let path = path.trim_start_matches('.').to_owned();
                 return Err(Violation {
                     path,
                     reason: "there is no such value".to_owned(),
                 });
             }
-            None => {}
+            (None, others) => check_at(&path, root, others, item)?,
         }
     }
     Ok(())
+}
+
+/// What a schema says, or the definition that it refers to.
+fn resolved<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+    let reference = schema["$ref"].as_str();
+    let pointer = reference.and_then(|reference| reference.strip_prefix('#'));
+    pointer.map_or(schema, |pointer| {
+        let definition = root.pointer(pointer);
+        definition.expect("a test looks each reference of the chart's schema up")
+    })
 }
 
 fn has_type(value: &Value, wanted: &str) -> bool {
@@ -100,6 +129,7 @@ fn has_type(value: &Value, wanted: &str) -> bool {
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
         "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
         _ => false,
     }
 }
@@ -109,32 +139,38 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn words(schema: &Value, found: &mut Vec<String>) {
-        for (word, value) in schema.as_object().into_iter().flatten() {
-            match word.as_str() {
-                "items" => words(value, found),
-                "properties" => {
-                    value
-                        .as_object()
-                        .into_iter()
-                        .flatten()
-                        .for_each(|(_, value)| words(value, found));
-                }
-                _ => found.push(word.clone()),
+    /// Hands every schema within a schema to `look`, and itself.
+    fn visit(schema: &Value, look: &mut impl FnMut(&Value)) {
+        look(schema);
+        for word in ["items", "additionalProperties"] {
+            if schema[word].is_object() {
+                visit(&schema[word], look);
+            }
+        }
+        for word in ["properties", "definitions"] {
+            for schema in schema[word].as_object().into_iter().flatten() {
+                visit(schema.1, look);
             }
         }
     }
 
     #[test]
-    fn every_word_of_the_charts_schema_is_understood() {
-        let schema = super::super::chart_yaml("values.schema.json").unwrap();
-        let mut found = Vec::new();
-        words(&schema, &mut found);
-        assert!(found.len() > 20, "{found:?}");
-        assert!(
-            found.iter().all(|word| WORDS.contains(&&**word)),
-            "{found:?}"
-        );
+    fn every_word_pattern_and_reference_of_the_charts_schema_is_understood() {
+        let root = super::super::chart_yaml("values.schema.json").unwrap();
+        let mut seen = 0;
+        visit(&root, &mut |schema| {
+            seen += 1;
+            let mut words = schema.as_object().unwrap().keys();
+            let unknown = words.find(|word| !WORDS.contains(&&***word) && *word != "definitions");
+            assert_eq!(unknown, None, "{schema}");
+            assert!(!resolved(&root, schema)["type"].is_null(), "{schema}");
+            if let Some(pattern) = schema["pattern"].as_str() {
+                let whole = pattern.starts_with('^') && pattern.ends_with('$');
+                assert!(whole && Regex::new(pattern).is_ok(), "{pattern}");
+                assert!(schema["description"].is_string(), "{schema}");
+            }
+        });
+        assert!(seen > 50, "{seen}");
     }
 
     #[test]
@@ -145,7 +181,9 @@ mod tests {
             "s": {"type": "string", "minLength": 1},
             "l": {"type": "array", "items": {"type": "string"}},
             "e": {"type": ["integer", "string"]},
-        }});
+            "p": {"type": "string", "pattern": "^[0-9]+s$", "description": "seconds, such as 5s"},
+            "r": {"type": "object", "additionalProperties": {"$ref": "#/definitions/q"}},
+        }, "definitions": {"q": {"type": "number", "minimum": 0}}});
         for (value, expected) in [
             (json!({"n": 0}), "n: it has to be at least 1, not 0"),
             (json!({"n": 10}), "n: it has to be at most 9, not 10"),
@@ -166,12 +204,23 @@ mod tests {
                 json!({"e": true}),
                 "e: it has to be of type integer or string, not true",
             ),
+            (
+                json!({"p": "5m"}),
+                "p: it has to be seconds, such as 5s, not \"5m\"",
+            ),
+            (
+                json!({"r": {"a": -0.5}}),
+                "r.a: it has to be at least 0, not -0.5",
+            ),
             (json!({"x": 1}), "x: there is no such value"),
         ] {
             assert_eq!(check(&schema, &value).unwrap_err().to_string(), expected);
         }
         assert_eq!(
-            check(&schema, &json!({"n": 1, "t": "a", "l": [], "e": "x"})),
+            check(
+                &schema,
+                &json!({"n": 1, "t": "a", "l": [], "e": "x", "p": "5s", "r": {"a": 1.5}})
+            ),
             Ok(())
         );
     }
