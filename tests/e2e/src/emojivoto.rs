@@ -16,13 +16,22 @@ impl<'a> Emojivoto<'a> {
     /// Its Deployments.
     pub const DEPLOYMENTS: [&'static str; 4] = ["emoji", "voting", "web", "vote-bot"];
 
+    /// The manifests of the repository, for `namespace`; none of it is meshed.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn manifests(namespace: &Namespace) -> Result<String> {
+        let manifests = manifests(&namespace.name)?;
+        Ok(manifests.replace("localhost/linkerd/emojivoto:v1", &namespace.cluster.image))
+    }
+
     /// Applies the application to `namespace`, with a proxy in the Deployments `meshed`, and waits
     /// until it is ready.
     ///
     /// # Errors
     /// When a command fails, or a pod does not become ready.
     pub fn deploy(namespace: &'a Namespace, meshed: &[&str]) -> Result<Self> {
-        Self::deploy_text(namespace, meshed, &manifests(&namespace.name)?)
+        Self::deploy_text(namespace, meshed, &Self::manifests(namespace)?)
     }
 
     /// The same with all of it meshed, and with two pods of each Deployment, never on the same node.
@@ -30,7 +39,7 @@ impl<'a> Emojivoto<'a> {
     /// # Errors
     /// When a command fails, or a pod does not become ready, as when there are not two nodes.
     pub fn deploy_twice(namespace: &'a Namespace) -> Result<Self> {
-        let manifests = twice(&manifests(&namespace.name)?);
+        let manifests = twice(&Self::manifests(namespace)?);
         Self::deploy_text(namespace, &Self::DEPLOYMENTS, &manifests)
     }
 
@@ -39,13 +48,11 @@ impl<'a> Emojivoto<'a> {
     /// # Errors
     /// When a command fails, or a pod does not become ready.
     pub fn deploy_on(namespace: &'a Namespace, node: &str) -> Result<Self> {
-        let manifests = on_node(&manifests(&namespace.name)?, node);
+        let manifests = on_node(&Self::manifests(namespace)?, node);
         Self::deploy_text(namespace, &Self::DEPLOYMENTS, &manifests)
     }
 
     fn deploy_text(namespace: &'a Namespace, meshed: &[&str], manifests: &str) -> Result<Self> {
-        let manifests =
-            manifests.replace("localhost/linkerd/emojivoto:v1", &namespace.cluster.image);
         for document in manifests.split("\n---\n") {
             if meshed.iter().any(|name| is_deployment(document, name)) {
                 namespace.apply_meshed(document)?;
