@@ -4,6 +4,7 @@
 mod certificate;
 mod cluster;
 mod control_plane;
+mod documented;
 mod emojivoto;
 mod eventually;
 mod frames;
@@ -23,6 +24,7 @@ mod workload;
 pub use certificate::Certificate;
 pub use cluster::{Cluster, in_namespace, on_cluster, with_namespace};
 pub use control_plane::with_control_plane;
+pub use documented::Documented;
 pub use emojivoto::Emojivoto;
 pub use eventually::{eventually, eventually_within};
 pub use frames::{Streams, is_tls};

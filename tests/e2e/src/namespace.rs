@@ -167,12 +167,32 @@ impl Namespace {
     /// # Errors
     /// When the pod has no proxy.
     pub fn proxy_metrics(&self, app: &str) -> Result<String> {
-        let pod = self.pod(app)?;
+        self.metrics(&self.pod(app)?, 4191)
+    }
+
+    /// What a pod answers at `/metrics` of one of its ports.
+    ///
+    /// # Errors
+    /// When nothing answers there.
+    pub fn metrics(&self, pod: &str, port: u16) -> Result<String> {
         let path = format!(
-            "/api/v1/namespaces/{}/pods/{pod}:4191/proxy/metrics",
+            "/api/v1/namespaces/{}/pods/{pod}:{port}/proxy/metrics",
             self.name
         );
         self.cluster.kubectl(&["get", "--raw", &path])
+    }
+
+    /// The name of a pod of a component, in the namespace of a control plane.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn component(&self, name: &str) -> Result<String> {
+        let label = format!("linkerd.io/control-plane-component={name}");
+        let running = "--field-selector=status.phase=Running";
+        let pods = self.kubectl(&["get", "pods", "-o", "name", running, "-l", &label])?;
+        let pod = pods.lines().next().and_then(|it| it.strip_prefix("pod/"));
+        pod.map(str::to_owned)
+            .with_context(|| format!("no pod of {name}"))
     }
 
     /// Rows of `linkerd stat <args> -n <this namespace> -o json`.

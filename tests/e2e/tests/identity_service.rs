@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
-    Cluster, Emojivoto, Load, Namespace, eventually, find, on_cluster, report, rows,
+    Cluster, Documented, Emojivoto, Load, Namespace, eventually, find, on_cluster, report, rows,
     with_control_plane, with_namespace,
 };
 
@@ -47,6 +47,10 @@ fn test(plane: &Namespace, namespace: &Namespace) -> Result<()> {
         workload_secrets(plane)?.is_empty(),
         "a Secret of the control plane"
     );
+
+    let destination = plane.component("linkerd-destination")?;
+    let metrics = plane.metrics(&destination, 9991)?;
+    Documented::read()?.check("linkerd-destination", &metrics)?;
 
     let url = format!("http://{}/api/list", app.authority("web-svc", 80));
     let load = Load::start(namespace, &[&url, "--rate", "20", "--fresh"], None)?;

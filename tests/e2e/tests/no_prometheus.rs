@@ -2,7 +2,10 @@
 //! itself, for an hour.
 
 use anyhow::{Result, ensure};
-use e2e::{Emojivoto, Namespace, eventually, find, on_cluster, with_control_plane, with_namespace};
+use e2e::{
+    Documented, Emojivoto, Namespace, eventually, find, on_cluster, with_control_plane,
+    with_namespace,
+};
 use serde_json::Value;
 
 #[test]
@@ -17,7 +20,10 @@ fn figures_come_from_the_control_planes_own_history() -> Result<()> {
         with_control_plane(cluster, "no-prometheus", &flags, |plane| {
             let deployments = plane.kubectl(&["get", "deployments", "-o", "name"])?;
             ensure!(!deployments.contains("prometheus"), "{deployments}");
-            with_namespace(&plane.cluster, "no-prometheus", test)
+            with_namespace(&plane.cluster, "no-prometheus", test)?;
+            let metrics = plane.metrics(&plane.component("linkerd-api")?, 9992)?;
+            ensure!(metrics.contains("\napi_history_series "), "{metrics}");
+            Documented::read()?.check("linkerd-api", &metrics)
         })
     })
 }
