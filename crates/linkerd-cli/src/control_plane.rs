@@ -6,19 +6,14 @@ use std::{error::Error, future::Future, io, process::ExitCode, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::{
-    Api, Client, Config,
-    api::ListParams,
-    client::UpgradeConnectionError,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::{Api, Client, api::ListParams, client::UpgradeConnectionError};
 use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, component, labels, ports};
 use linkerd_proto::public::api_client::ApiClient;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 use tracing::debug;
 
-use crate::global::Global;
+use crate::{global::Global, kubeconfig};
 
 /// Nobody looks at a silent terminal for longer.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,30 +77,7 @@ pub(crate) fn report(global: &Global, error: &ConnectError) -> ExitCode {
 /// # Errors
 /// [`ConnectError::Kubernetes`] when the kubeconfig is missing, broken or has no such context.
 pub(crate) async fn kubernetes(global: &Global) -> Result<Kubernetes, ConnectError> {
-    // The first line says it all; further ones quote the file, which may hold secrets.
-    let broken = |error: &dyn Error| {
-        ConnectError::Kubernetes(causes(error).lines().next().unwrap_or_default().to_owned())
-    };
-    let options = KubeConfigOptions {
-        context: global.context.clone(),
-        ..Default::default()
-    };
-    let mut config = match &global.kubeconfig {
-        Some(path) => {
-            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| broken(&error))?;
-            Config::from_custom_kubeconfig(kubeconfig, &options)
-                .await
-                .map_err(|e| broken(&e))?
-        }
-        None => match Config::from_kubeconfig(&options).await {
-            Ok(config) => config,
-            // In a pod there is a ServiceAccount instead of a file.
-            Err(error) => match Config::incluster() {
-                Ok(config) if global.context.is_none() => config,
-                _ => return Err(broken(&error)),
-            },
-        },
-    };
+    let mut config = kubeconfig::config(global).await?;
     config.connect_timeout = Some(TIMEOUT / 2);
     config.default_retry = false;
     if let Some(user) = &global.as_user {
@@ -116,7 +88,7 @@ pub(crate) async fn kubernetes(global: &Global) -> Result<Kubernetes, ConnectErr
     }
     let url = config.cluster_url.to_string();
     debug!(url, "the Kubernetes API");
-    let client = Client::try_from(config).map_err(|error| broken(&error))?;
+    let client = Client::try_from(config).map_err(|error| kubeconfig::broken(&error))?;
     Ok(Kubernetes { client, url })
 }
 
@@ -126,6 +98,10 @@ pub(crate) async fn kubernetes(global: &Global) -> Result<Kubernetes, ConnectErr
 /// [`ConnectError`] says on which step of the way the end was.
 pub(crate) async fn api_client(global: &Global) -> Result<ApiClient<Channel>, ConnectError> {
     if let Some(address) = &global.api_addr {
+        if global.kubeconfig.is_some() || global.context.is_some() {
+            // It may name the namespace. One that cannot be read must not stand for another.
+            kubeconfig::config(global).await?;
+        }
         return direct(address).await;
     }
     let kubernetes = kubernetes(global).await?;

@@ -11,7 +11,9 @@ use linkerd_names::ResourceType;
 use linkerd_proto::public::{EdgesRequest, ResourceSelection};
 use tonic::Code;
 
-use crate::{control_plane, duration, global::Global, resource, selector::Selector, stdout};
+use crate::{
+    control_plane, duration, global::Global, kubeconfig, resource, selector::Selector, stdout,
+};
 
 /// Arguments of `linkerd edges`.
 #[derive(clap::Args, Debug)]
@@ -34,9 +36,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     selector: Selector,
 
-    /// Namespace of one end of each edge
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+    /// Namespace of one end of each edge; that of the kubeconfig's context when not given
+    #[arg(short, long)]
+    namespace: Option<String>,
 
     /// Edges of all namespaces
     #[arg(short = 'A', long)]
@@ -67,7 +69,8 @@ enum Output {
 /// # Errors
 /// When the flags make no sense, or the control plane has no answer.
 pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
-    let request = request(args)?;
+    let namespace = kubeconfig::namespace(global, args.namespace.as_deref()).await;
+    let request = request(args, &namespace)?;
     let mut client = match control_plane::api_client(global).await {
         Ok(client) => client,
         Err(error) => return Ok(control_plane::report(global, &error)),
@@ -98,11 +101,11 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn request(args: &Args) -> anyhow::Result<EdgesRequest> {
+fn request(args: &Args, namespace: &str) -> anyhow::Result<EdgesRequest> {
     let Args {
         resource,
         selector,
-        namespace,
+        namespace: _,
         all_namespaces,
         time_window,
         output: _,
@@ -171,7 +174,10 @@ mod tests {
         ] {
             let words = ["edges"].into_iter().chain(flags.split_whitespace());
             let args = Edges::try_parse_from(words).expect("known flags").args;
-            assert_eq!(request(&args).expect_err(flags).to_string(), message);
+            assert_eq!(
+                request(&args, "default").expect_err(flags).to_string(),
+                message
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{anyhow, bail};
 use linkerd_names::{OwnerKind, ResourceType};
 use linkerd_proto::public::ListPodsRequest;
 
-use crate::{control_plane, global::Global, resource, stdout};
+use crate::{control_plane, global::Global, kubeconfig, resource, stdout};
 
 /// Arguments of `linkerd get`.
 #[derive(clap::Args, Debug)]
@@ -14,9 +14,9 @@ pub(crate) struct Args {
     /// pods
     #[arg(value_name = "TYPE")]
     resource: Vec<String>,
-    /// Namespace of the pods
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+    /// Namespace of the pods; that of the kubeconfig's context when not given
+    #[arg(short, long)]
+    namespace: Option<String>,
     /// Pods of all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
@@ -45,7 +45,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     let namespace = if *all_namespaces {
         String::new()
     } else {
-        namespace.clone()
+        kubeconfig::namespace(global, namespace.as_deref()).await
     };
     let answer = control_plane::answer(api.list_pods(ListPodsRequest { namespace }))
         .await

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use linkerd_proto::public::stat_summary_response::Response;
 use tracing::debug;
 
-use crate::{control_plane, global::Global, selector::Selector, stdout};
+use crate::{control_plane, global::Global, kubeconfig, selector::Selector, stdout};
 
 /// Arguments of `linkerd stat`.
 #[derive(clap::Args, Debug)]
@@ -42,9 +42,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     selector: Selector,
 
-    /// Namespace of the resources
-    #[arg(short, long, default_value = request::NAMESPACE_DEFAULT)]
-    namespace: String,
+    /// Namespace of the resources; that of the kubeconfig's context when not given
+    #[arg(short, long)]
+    namespace: Option<String>,
 
     /// Resources of all namespaces
     #[arg(short = 'A', long)]
@@ -91,7 +91,8 @@ enum Output {
 /// # Errors
 /// When the flags make no sense, or the control plane has no answer.
 pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
-    let (requests, window) = request::build(args).map_err(|error| {
+    let namespace = kubeconfig::namespace(global, args.namespace.as_deref()).await;
+    let (requests, window) = request::build(args, &namespace).map_err(|error| {
         anyhow!("error creating metrics request while making stats request: {error}")
     })?;
     debug!(?requests, "the questions");

@@ -16,7 +16,7 @@ use tonic::{Code, Status, Streaming};
 use crate::{
     control_plane::{self, ConnectError},
     global::Global,
-    proof,
+    kubeconfig, proof,
     selector::Selector,
     stdout,
 };
@@ -33,9 +33,9 @@ pub(crate) struct Filters {
     #[command(flatten)]
     pub(crate) selector: Selector,
 
-    /// Namespace of the resources
-    #[arg(short, long, default_value = "default")]
-    pub(crate) namespace: String,
+    /// Namespace of the resources; that of the kubeconfig's context when not given
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
 
     /// Resources of all namespaces
     #[arg(short = 'A', long)]
@@ -124,7 +124,8 @@ enum Output {
 /// When the flags make no sense, the user may not tap, or the control plane has no answer.
 pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let Args { filters, output } = args;
-    let request::Question { request, kinds } = request::build(filters)?;
+    let namespace = kubeconfig::namespace(global, filters.namespace.as_deref()).await;
+    let request::Question { request, kinds } = request::build(filters, &namespace)?;
     let mut events = match events(global, request).await? {
         Ok(events) => events,
         Err(code) => return Ok(code),

@@ -28,6 +28,7 @@ use tokio::{
 
 use crate::{
     global::Global,
+    kubeconfig,
     tap::{
         self, Filters, Protocol,
         output::visible_words,
@@ -80,7 +81,8 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         filters,
         hide_sources,
     } = args;
-    let Question { request, kinds } = request::build(filters)?;
+    let namespace = kubeconfig::namespace(global, filters.namespace.as_deref()).await;
+    let Question { request, kinds } = request::build(filters, &namespace)?;
     ensure!(
         io::stdout().is_terminal(),
         "top draws on a terminal, and stdout is none: {INSTEAD}"
@@ -93,7 +95,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         !(global.verbose && io::stderr().is_terminal()),
         "--verbose writes to the terminal that top draws on: redirect stderr, such as 2>top.log"
     );
-    let mut figures = Figures::new(names(filters, &request, &kinds));
+    let mut figures = Figures::new(names(filters, &namespace, &request, &kinds));
     let mut events = match tap::events(global, request).await? {
         Ok(events) => events,
         Err(code) => return Ok(code),
@@ -101,7 +103,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     let mut signals = Signals::new().context("cannot wait for signals")?;
     let mut view = View::new(*hide_sources);
     let mut surroundings = Surroundings {
-        title: title(filters, &kinds),
+        title: title(filters, &namespace, &kinds),
         colors: colors(),
         trouble: None,
     };
@@ -180,7 +182,12 @@ impl Signals {
     }
 }
 
-fn names(filters: &Filters, request: &TapByResourceRequest, kinds: &[ResourceType]) -> Names {
+fn names(
+    filters: &Filters,
+    namespace: &str,
+    request: &TapByResourceRequest,
+    kinds: &[ResourceType],
+) -> Names {
     let namespace = match (kinds, &request.target) {
         _ if filters.all_namespaces => String::new(),
         // The namespace itself, if it is one that has been asked for.
@@ -188,7 +195,7 @@ fn names(filters: &Filters, request: &TapByResourceRequest, kinds: &[ResourceTyp
             one.resource.clone().unwrap_or_default().name
         }
         ([ResourceType::Namespace], _) => String::new(),
-        _ => filters.namespace.clone(),
+        _ => namespace.to_owned(),
     };
     Names {
         of_pods: kinds == [ResourceType::Workload(OwnerKind::Pod)],
@@ -196,12 +203,12 @@ fn names(filters: &Filters, request: &TapByResourceRequest, kinds: &[ResourceTyp
     }
 }
 
-/// What is watched, as it was written.
-fn title(filters: &Filters, kinds: &[ResourceType]) -> String {
+/// What is watched, as it was written, and the namespace of it, whoever has named that.
+fn title(filters: &Filters, namespace: &str, kinds: &[ResourceType]) -> String {
     let Filters {
         resource,
         selector,
-        namespace,
+        namespace: _,
         all_namespaces,
         to,
         to_namespace,

@@ -111,7 +111,7 @@ async fn answer(
 /// One request of the bot, and its end.
 fn events() -> [TapEvent; 2] {
     let meta = |pod: &str| {
-        let labels = [("pod", pod), ("namespace", "default"), ("tls", "true")];
+        let labels = [("pod", pod), ("namespace", "shop"), ("tls", "true")];
         Some(EndpointMeta {
             labels: labels.map(|(key, value)| (key.into(), value.into())).into(),
         })
@@ -175,7 +175,7 @@ impl Terminal {
 kind: Config
 clusters: [{{name: c, cluster: {{server: 'http://{address}'}}}}]
 users: [{{name: u, user: {{token: not-a-secret}}}}]
-contexts: [{{name: c, context: {{cluster: c, user: u}}}}]
+contexts: [{{name: c, context: {{cluster: c, user: u, namespace: shop}}}}]
 current-context: c
 "
         );
@@ -286,6 +286,8 @@ fn a_row_is_seen_and_q_and_ctrl_c_give_the_terminal_back() {
     for key in ["q", "\u{3}"] {
         let mut terminal = Terminal::start("quit", Then::Nothing, &[]);
         let screen = terminal.until(80, "√");
+        // Of the context.
+        assert!(screen.contains(" -n shop"), "{screen}");
         let row: Vec<&str> = screen
             .lines()
             .nth(2)

@@ -11,7 +11,7 @@ use kube::{
 };
 use linkerd_names::{OwnerKind, ResourceType};
 
-use crate::{control_plane, global::Global};
+use crate::{control_plane, global::Global, kubeconfig};
 
 /// Somebody holds the tab key.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ pub(super) async fn namespaces(options: &Options<'_>) -> Vec<String> {
     list(options, ("", "v1", "Namespace", "namespaces"), None).await
 }
 
-/// The objects of a type: in the namespace of the flags, in all of them, or in `default`.
+/// The objects of a type, in the namespace of the flags or of the context.
 pub(super) async fn names(options: &Options<'_>, kind: ResourceType) -> Vec<String> {
     let resource = match kind {
         ResourceType::All | ResourceType::Authority => return Vec::new(),
@@ -56,8 +56,9 @@ pub(super) async fn names(options: &Options<'_>, kind: ResourceType) -> Vec<Stri
             OwnerKind::Pod => ("", "v1", "Pod", "pods"),
         },
     };
-    let namespace = option(options, "namespace").unwrap_or("default");
-    list(options, resource, Some(namespace)).await
+    let given = option(options, "namespace");
+    let namespace = kubeconfig::namespace(&global(options), given).await;
+    list(options, resource, Some(&namespace)).await
 }
 
 async fn list(
@@ -65,18 +66,7 @@ async fn list(
     (group, version, kind, plural): (&str, &str, &str, &str),
     namespace: Option<&str>,
 ) -> Vec<String> {
-    let global = Global {
-        linkerd_namespace: String::new(),
-        kubeconfig: option(options, "kubeconfig").map(PathBuf::from),
-        context: option(options, "context").map(str::to_owned),
-        as_user: option(options, "as_user").map(str::to_owned),
-        as_group: option(options, "as_group")
-            .map(str::to_owned)
-            .into_iter()
-            .collect(),
-        api_addr: None,
-        verbose: false,
-    };
+    let global = global(options);
     let kind = GroupVersionKind::gvk(group, version, kind);
     let resource = ApiResource::from_gvk_with_plural(&kind, plural);
     let names = async {
@@ -96,6 +86,22 @@ async fn list(
     match tokio::time::timeout(TIMEOUT, names).await {
         Ok(Some(names)) => names.collect(),
         Ok(None) | Err(_) => Vec::new(),
+    }
+}
+
+/// The flags that say which cluster, and as whom.
+fn global(options: &Options<'_>) -> Global {
+    Global {
+        linkerd_namespace: String::new(),
+        kubeconfig: option(options, "kubeconfig").map(PathBuf::from),
+        context: option(options, "context").map(str::to_owned),
+        as_user: option(options, "as_user").map(str::to_owned),
+        as_group: option(options, "as_group")
+            .map(str::to_owned)
+            .into_iter()
+            .collect(),
+        api_addr: None,
+        verbose: false,
     }
 }
 

@@ -113,7 +113,7 @@ fn question(query: &str) -> Result<TapByResourceRequest, String> {
     // Whatever it begins with, it is no flag.
     words.extend(["--".to_owned(), format!("{kind}/{name}")]);
     let Flags { filters } = Flags::try_parse_from(words).map_err(|error| error.to_string())?;
-    let question = request::build(&filters).map_err(|error| error.to_string())?;
+    let question = request::build(&filters, &namespace).map_err(|error| error.to_string())?;
     Ok(question.request)
 }
 

@@ -13,9 +13,6 @@ use crate::{
     resource::{self, InvalidResource},
 };
 
-/// The namespace meant when none is named.
-pub(super) const NAMESPACE_DEFAULT: &str = "default";
-
 /// Flags that make no sense. The texts are those of Linkerd in 2018 where it had them.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InvalidArgs {
@@ -31,14 +28,18 @@ pub(super) enum InvalidArgs {
     Flags(&'static str),
 }
 
-/// Returns the requests, in the order in which their resources were named, and their window of time.
+/// Returns the requests about what is in `namespace`, in the order in which their resources were named, and
+/// their window of time.
 ///
 /// # Errors
 /// The first of the flags, in the order of the help text, that makes no sense.
-pub(super) fn build(args: &Args) -> Result<(Vec<StatSummaryRequest>, Duration), InvalidArgs> {
+pub(super) fn build(
+    args: &Args,
+    namespace: &str,
+) -> Result<(Vec<StatSummaryRequest>, Duration), InvalidArgs> {
     let Args {
         resource,
-        namespace,
+        namespace: _,
         selector,
         all_namespaces,
         time_window,
@@ -130,7 +131,7 @@ fn check_namespace_target(args: &Args) -> Result<(), InvalidArgs> {
             "--from-namespace flag is incompatible with namespace resource type",
         ));
     }
-    if args.namespace != NAMESPACE_DEFAULT {
+    if args.namespace.is_some() {
         return Err(InvalidArgs::Flags(
             "--namespace flag is incompatible with namespace resource type",
         ));
@@ -168,7 +169,8 @@ mod tests {
     fn build_all(flags: &str) -> Result<Vec<StatSummaryRequest>, InvalidArgs> {
         let words = ["stat"].into_iter().chain(flags.split_whitespace());
         let args = Stat::try_parse_from(words).expect("known flags").args;
-        super::build(&args).map(|(requests, _)| requests)
+        let namespace = args.namespace.as_deref().unwrap_or("of-context");
+        super::build(&args, namespace).map(|(requests, _)| requests)
     }
 
     fn build(flags: &str) -> Result<StatSummaryRequest, InvalidArgs> {
@@ -308,7 +310,7 @@ mod tests {
     #[test]
     fn targets_have_a_namespace_unless_all_are_meant() {
         for (flags, expected) in [
-            ("deploy web", message("deployment", "default", "web")),
+            ("deploy web", message("deployment", "of-context", "web")),
             ("deploy/web -n a", message("deployment", "a", "web")),
             ("ns", message("namespace", "", "")),
             ("ns emojivoto", message("namespace", "", "emojivoto")),

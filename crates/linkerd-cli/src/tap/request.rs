@@ -42,15 +42,15 @@ pub(crate) enum InvalidFilters {
     HttpOfTcp(&'static str),
 }
 
-/// Returns the request, and the types of its targets.
+/// Returns the request about what is in `namespace`, and the types of its targets.
 ///
 /// # Errors
 /// The first of the flags that makes no sense.
-pub(crate) fn build(filters: &Filters) -> Result<Question, InvalidFilters> {
+pub(crate) fn build(filters: &Filters, namespace: &str) -> Result<Question, InvalidFilters> {
     let Filters {
         resource,
         selector,
-        namespace,
+        namespace: _,
         all_namespaces,
         to,
         to_namespace,
@@ -164,7 +164,8 @@ mod tests {
     fn build(flags: &str) -> Result<TapByResourceRequest, InvalidFilters> {
         let words = ["tap"].into_iter().chain(flags.split_whitespace());
         let filters = Tap::try_parse_from(words).expect("known flags").filters;
-        super::build(&filters).map(|question| question.request)
+        let namespace = filters.namespace.as_deref().unwrap_or("default");
+        super::build(&filters, namespace).map(|question| question.request)
     }
 
     #[test]

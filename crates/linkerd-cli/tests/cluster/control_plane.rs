@@ -4,13 +4,13 @@ use std::net::TcpListener;
 
 use linkerd_proto::public::{
     CheckResult, CheckStatus, EdgesRequest, EdgesResponse, Empty, ListPodsRequest,
-    ListPodsResponse, SelfCheckRequest, SelfCheckResponse, StatSummaryRequest, StatSummaryResponse,
-    TapByResourceRequest, TapByResourceResponse, VersionInfo,
+    ListPodsResponse, ResourceSelection, SelfCheckRequest, SelfCheckResponse, StatSummaryRequest,
+    StatSummaryResponse, TapByResourceRequest, TapByResourceResponse, VersionInfo,
     api_server::{Api, ApiServer},
 };
 use tonic::{Request, Response, Status};
 
-use crate::kubernetes::{CLOSED, Cluster};
+use crate::kubernetes::{CLOSED, Cluster, Figures};
 
 /// Starts the one of `cluster` and returns its address; one where nobody is when it shall not answer.
 pub(crate) fn serve(cluster: &Cluster) -> String {
@@ -23,6 +23,7 @@ pub(crate) fn serve(cluster: &Cluster) -> String {
         results,
         problem: cluster.api_problem,
         version: cluster.version.clone(),
+        figures: cluster.figures,
     };
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -47,11 +48,22 @@ struct ControlPlane {
     results: Vec<(&'static str, Result<(), &'static str>)>,
     problem: Option<&'static str>,
     version: String,
+    figures: Figures,
 }
 
-/// Only what `check` and `version` ask is answered.
-fn unasked<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("not in this test"))
+impl ControlPlane {
+    /// The answer to a question about what is in `namespace`.
+    fn figures<T>(&self, namespace: &str) -> Result<Response<T>, Status> {
+        Err(match self.figures {
+            Figures::Unknown => Status::unimplemented(""),
+            Figures::Namespace => Status::not_found(format!("namespace {namespace:?}")),
+        })
+    }
+}
+
+fn namespace(selection: Option<ResourceSelection>) -> String {
+    let resource = selection.and_then(|it| it.resource);
+    resource.expect("a selection is of a resource").namespace
 }
 
 #[tonic::async_trait]
@@ -88,26 +100,29 @@ impl Api for ControlPlane {
 
     async fn stat_summary(
         &self,
-        _: Request<StatSummaryRequest>,
+        request: Request<StatSummaryRequest>,
     ) -> Result<Response<StatSummaryResponse>, Status> {
-        unasked()
+        self.figures(&namespace(request.into_inner().selector))
     }
 
     async fn list_pods(
         &self,
-        _: Request<ListPodsRequest>,
+        request: Request<ListPodsRequest>,
     ) -> Result<Response<ListPodsResponse>, Status> {
-        unasked()
+        self.figures(&request.into_inner().namespace)
     }
 
     async fn tap_by_resource(
         &self,
-        _: Request<TapByResourceRequest>,
+        request: Request<TapByResourceRequest>,
     ) -> Result<Response<Self::TapByResourceStream>, Status> {
-        unasked()
+        self.figures(&namespace(request.into_inner().target))
     }
 
-    async fn edges(&self, _: Request<EdgesRequest>) -> Result<Response<EdgesResponse>, Status> {
-        unasked()
+    async fn edges(
+        &self,
+        request: Request<EdgesRequest>,
+    ) -> Result<Response<EdgesResponse>, Status> {
+        self.figures(&namespace(request.into_inner().selector))
     }
 }

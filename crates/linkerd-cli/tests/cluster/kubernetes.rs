@@ -43,6 +43,18 @@ pub(crate) struct Cluster {
     pub(crate) api_problem: Option<&'static str>,
     /// The version that `linkerd-api` says it has.
     pub(crate) version: String,
+    /// What `linkerd-api` answers to whoever asks for traffic or pods.
+    pub(crate) figures: Figures,
+}
+
+/// What `linkerd-api` answers to questions about the mesh.
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Figures {
+    /// That it does not know the question, as one of an earlier version does.
+    #[default]
+    Unknown,
+    /// An error that names the namespace which it was asked about.
+    Namespace,
 }
 
 /// A cluster that answers as long as the test runs.
@@ -140,14 +152,17 @@ impl Running {
     }
 }
 
-/// Credentials for the Kubernetes API at this address.
+/// Credentials for the Kubernetes API at this address: in no namespace, and by another context in `shop`.
 pub(crate) fn kubeconfig(server: &str) -> NamedTempFile {
     let file = NamedTempFile::new().expect("a file");
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
         "clusters": [{"name": "c", "cluster": {"server": server}}],
         "users": [{"name": "u", "user": {"token": "not-a-secret"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "contexts": [
+            {"name": "c", "context": {"cluster": "c", "user": "u"}},
+            {"name": "shop", "context": {"cluster": "c", "user": "u", "namespace": "shop"}},
+        ],
     });
     serde_json::to_writer(&file, &config).expect("writable");
     file

@@ -4,6 +4,7 @@
 mod check;
 mod control_plane;
 mod explain;
+mod figures;
 mod kubernetes;
 mod lifecycle;
 mod objects;
