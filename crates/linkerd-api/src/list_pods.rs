@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kube::core::{Selector as Labels, SelectorExt as _};
 use linkerd_names::{OwnerKind, labels};
 use linkerd_proto::public::{self, ListPodsResponse, pod::Owner};
 
@@ -16,12 +17,13 @@ use crate::{
 /// Nobody meshes the pods of this namespace, and there are many.
 const NAMESPACE_IGNORED: &str = "kube-system";
 
-/// Returns all pods of a namespace, or of all namespaces when it is empty, sorted by namespace and
-/// name. Pods are listed also when nobody knows their metrics; the answer then says so.
+/// Returns the pods with these labels of a namespace, or of all namespaces when it is empty, sorted by namespace
+/// and name. Pods are listed also when nobody knows their metrics; the answer then says so.
 pub(crate) async fn list_pods(
     cluster: &Cluster,
     metrics: &Metrics,
     namespace: &str,
+    wanted: &Labels,
 ) -> ListPodsResponse {
     let (reported, metrics_error) = match reported(metrics).await {
         Ok(reported) => (reported, String::new()),
@@ -32,11 +34,13 @@ pub(crate) async fn list_pods(
         .list(namespace)
         .into_iter()
         .filter(|((namespace, _), _)| namespace != NAMESPACE_IGNORED)
+        .filter(|(_, pod)| wanted.matches(&pod.labels))
         .map(|(key, pod)| describe(cluster, &key, &pod, reported.contains(&key)))
         .collect();
     ListPodsResponse {
         pods,
         metrics_error,
+        selected: true,
     }
 }
 
@@ -97,6 +101,7 @@ fn owner(cluster: &Cluster, namespace: &str, pod: &Pod) -> Option<Owner> {
 mod tests {
     use super::*;
     use crate::{
+        label_selector,
         prometheus::Prometheus,
         workload::{Controller, Workload},
     };
@@ -174,7 +179,7 @@ mod tests {
         // Port 1 of loopback is closed.
         let prometheus = Prometheus::new("http://127.0.0.1:1").expect("a URL");
         let metrics = Metrics::Prometheus(Box::new(prometheus));
-        let answer = list_pods(&cluster, &metrics, "").await;
+        let answer = list_pods(&cluster, &metrics, "", &Labels::default()).await;
         assert_eq!(
             answer
                 .pods
@@ -188,5 +193,24 @@ mod tests {
             "{}",
             answer.metrics_error
         );
+    }
+
+    #[tokio::test]
+    async fn labels_choose_pods_and_the_answer_says_so() {
+        let cluster = Cluster::default();
+        for app in ["web", "db"] {
+            let labels = [("app".to_owned(), app.to_owned())].into();
+            let pod = Pod {
+                labels,
+                ..Pod::default()
+            };
+            cluster.pods.insert(("ns".into(), app.into()), pod);
+        }
+        let prometheus = Prometheus::new("http://127.0.0.1:1").expect("a URL");
+        let metrics = Metrics::Prometheus(Box::new(prometheus));
+        let wanted = label_selector::parse("app notin (web)").expect("a selector");
+        let answer = list_pods(&cluster, &metrics, "ns", &wanted).await;
+        let names: Vec<&str> = answer.pods.iter().map(|pod| pod.name.as_str()).collect();
+        assert_eq!((names, answer.selected), (vec!["ns/db"], true));
     }
 }

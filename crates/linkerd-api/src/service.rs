@@ -16,6 +16,7 @@ use tracing::debug;
 use crate::{
     cluster::Cluster,
     edges::{self, EdgesError},
+    label_selector,
     list_pods::list_pods,
     metrics::Metrics,
     self_check::self_check,
@@ -97,9 +98,14 @@ impl Api for ApiService {
         &self,
         request: Request<ListPodsRequest>,
     ) -> Result<Response<ListPodsResponse>, Status> {
-        let ListPodsRequest { namespace } = request.into_inner();
+        let ListPodsRequest {
+            namespace,
+            label_selector,
+        } = request.into_inner();
+        let wanted = label_selector::parse(&label_selector)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         Ok(Response::new(
-            list_pods(&self.cluster, &self.metrics, &namespace).await,
+            list_pods(&self.cluster, &self.metrics, &namespace, &wanted).await,
         ))
     }
 

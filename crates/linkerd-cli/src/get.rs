@@ -1,36 +1,72 @@
 //! `linkerd get pods`: the pods that the control plane knows.
+//! Entry: [`run`]; `output.rs` prints.
+
+mod output;
 
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
+use clap::ValueEnum;
 use linkerd_names::{OwnerKind, ResourceType};
 use linkerd_proto::public::ListPodsRequest;
 
-use crate::{control_plane, global::Global, kubeconfig, resource, stdout};
+use crate::{control_plane, global::Global, kubeconfig, resource, selector::Selector, stdout};
 
 /// Arguments of `linkerd get`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  # The pods of a namespace, a line each; which of them are meshed, and whose they are.
+  linkerd get pods -n emojivoto
+  linkerd get pods -n emojivoto -o table
+
+  # Those with a label, wherever they are, for programs.
+  linkerd get pods -A -l app=web -o json")]
 pub(crate) struct Args {
     /// pods
     #[arg(value_name = "TYPE")]
     resource: Vec<String>,
+
+    #[command(flatten)]
+    selector: Selector,
+
     /// Namespace of the pods; that of the kubeconfig's context when not given
     #[arg(short, long)]
     namespace: Option<String>,
+
     /// Pods of all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
+
+    /// How to print
+    #[arg(short, long, default_value = "name")]
+    output: Output,
 }
 
-/// Prints `namespace/name` of each pod, meshed or not.
+/// How pods are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// `namespace/name`, a line each.
+    Name,
+    /// A table for people.
+    Table,
+    /// The table with addresses, who has meshed them, and whether metrics come.
+    Wide,
+    /// An array of objects for programs.
+    Json,
+}
+
+/// Prints the pods, meshed or not. None is no failure.
 ///
 /// # Errors
 /// When something else than pods is asked for, or the control plane has no answer.
 pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let Args {
         resource,
+        selector,
         namespace,
         all_namespaces,
+        output,
     } = args;
     let [word] = resource.as_slice() else {
         bail!("accepts 1 arg(s), received {}", resource.len());
@@ -47,13 +83,22 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     } else {
         kubeconfig::namespace(global, namespace.as_deref()).await
     };
-    let answer = control_plane::answer(api.list_pods(ListPodsRequest { namespace }))
+    let request = ListPodsRequest {
+        namespace,
+        label_selector: selector.selector.clone(),
+    };
+    let answer = control_plane::answer(api.list_pods(request))
         .await
         .map_err(|error| anyhow!("ListPods API error: {error}"))?;
     if answer.pods.is_empty() {
         crate::stderr::tell!("No resources found.");
     }
-    let lines: Vec<String> = answer.pods.into_iter().map(|pod| pod.name + "\n").collect();
-    stdout::print(&lines.concat());
+    let control_plane = &global.linkerd_namespace;
+    stdout::print(&match output {
+        Output::Name => output::names(&answer.pods),
+        Output::Table => output::table(&answer, control_plane, *all_namespaces, false),
+        Output::Wide => output::table(&answer, control_plane, *all_namespaces, true),
+        Output::Json => output::json(&answer, control_plane),
+    });
     Ok(ExitCode::SUCCESS)
 }

@@ -48,7 +48,7 @@ use crate::{global::Global, plugin::Called};
 
 /// linkerd manages the Linkerd service mesh.
 #[derive(Parser)]
-#[command(name = "linkerd", max_term_width = 100)]
+#[command(name = "linkerd", version = linkerd_names::VERSION, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     global: Global,

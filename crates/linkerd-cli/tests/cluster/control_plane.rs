@@ -4,8 +4,9 @@ use std::net::TcpListener;
 
 use linkerd_proto::public::{
     CheckResult, CheckStatus, EdgesRequest, EdgesResponse, Empty, ListPodsRequest,
-    ListPodsResponse, ResourceSelection, SelfCheckRequest, SelfCheckResponse, StatSummaryRequest,
-    StatSummaryResponse, TapByResourceRequest, TapByResourceResponse, VersionInfo,
+    ListPodsResponse, Pod, ResourceSelection, SelfCheckRequest, SelfCheckResponse,
+    StatSummaryRequest, StatSummaryResponse, TapByResourceRequest, TapByResourceResponse,
+    VersionInfo,
     api_server::{Api, ApiServer},
 };
 use tonic::{Request, Response, Status};
@@ -55,7 +56,7 @@ impl ControlPlane {
     /// The answer to a question about what is in `namespace`.
     fn figures<T>(&self, namespace: &str) -> Result<Response<T>, Status> {
         Err(match self.figures {
-            Figures::Unknown => Status::unimplemented(""),
+            Figures::Unknown | Figures::Pods => Status::unimplemented(""),
             Figures::Namespace => Status::not_found(format!("namespace {namespace:?}")),
         })
     }
@@ -109,7 +110,31 @@ impl Api for ControlPlane {
         &self,
         request: Request<ListPodsRequest>,
     ) -> Result<Response<ListPodsResponse>, Status> {
-        self.figures(&request.into_inner().namespace)
+        let ListPodsRequest {
+            namespace,
+            label_selector,
+        } = request.into_inner();
+        if !matches!(self.figures, Figures::Pods) {
+            return self.figures(&namespace);
+        }
+        let pod = |name: &str, control_plane: &str| Pod {
+            name: name.to_owned(),
+            status: "Running".to_owned(),
+            controller_namespace: control_plane.to_owned(),
+            ..Pod::default()
+        };
+        let all = [
+            ("app=db", pod("shop/db-0", "")),
+            ("app=web", pod("shop/web-1", "linkerd")),
+        ];
+        let chosen = all
+            .into_iter()
+            .filter(|(label, _)| label_selector.is_empty() || label_selector == *label);
+        Ok(Response::new(ListPodsResponse {
+            pods: chosen.map(|(_, pod)| pod).collect(),
+            selected: true,
+            ..ListPodsResponse::default()
+        }))
     }
 
     async fn tap_by_resource(

@@ -1,9 +1,9 @@
 //! Commands that ask `linkerd-api` for traffic or pods: what they ask it about, and what they say when it does
 //! not know the question. Runs the real program.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::kubernetes::{Cluster, Figures, refusal};
+use crate::kubernetes::{Cluster, Figures, refusal, success};
 
 const PROOFS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
@@ -20,6 +20,7 @@ fn cluster(figures: Figures) -> Cluster {
     let mut cluster = Cluster {
         figures,
         self_check: Some(Vec::new()),
+        version: "0.0.9".to_owned(),
         ..Cluster::default()
     };
     cluster.has(
@@ -56,4 +57,30 @@ fn a_context_that_is_not_there_is_no_other_namespace() {
             "{arguments:?}: {stderr}"
         );
     }
+}
+
+#[test]
+fn pods_are_listed_as_they_are_asked_for() {
+    let get = |flags: &[&str]| {
+        let arguments = [&["get", "pods", "--context", "shop"], flags].concat();
+        success(cluster(Figures::Pods).run(&arguments))
+    };
+    assert_eq!(get(&[]), "shop/db-0\nshop/web-1\n");
+    assert_eq!(get(&["-l", "app=web"]), "shop/web-1\n");
+    let table = get(&["-o", "table"]);
+    assert!(
+        table.starts_with("NAME    MESHED   STATUS    OWNER\n"),
+        "{table}"
+    );
+    let all: Vec<Value> = serde_json::from_str(&get(&["-A", "-o", "json"])).expect("JSON");
+    let meshed: Vec<&Value> = all.iter().map(|pod| &pod["meshed"]).collect();
+    assert_eq!(meshed, [&json!(false), &json!(true)]);
+}
+
+#[test]
+fn both_versions_are_one_object_for_programs() {
+    let stdout = success(cluster(Figures::Unknown).run(&["version", "-o", "json"]));
+    let versions: Value = serde_json::from_str(&stdout).expect("JSON");
+    let own = env!("CARGO_PKG_VERSION");
+    assert_eq!(versions, json!({"client": own, "server": "0.0.9"}));
 }

@@ -55,6 +55,8 @@ pub(crate) enum Figures {
     Unknown,
     /// An error that names the namespace which it was asked about.
     Namespace,
+    /// Two pods of the namespace `shop`, of which the one that is meshed has the label `app=web`.
+    Pods,
 }
 
 /// A cluster that answers as long as the test runs.

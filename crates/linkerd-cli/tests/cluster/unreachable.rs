@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
+
 use crate::kubernetes::{CLOSED, Run, kubeconfig, linkerd, refusal, run, success};
 
 fn ask(kubeconfig: impl AsRef<OsStr>, arguments: &[&str]) -> Run {
@@ -115,6 +117,17 @@ fn the_version_of_the_program_needs_no_cluster() {
     let version = env!("CARGO_PKG_VERSION");
     let alone = ask("/nonexistent", &["version", "--client", "--short"]);
     assert_eq!(success(alone), format!("{version}\n"));
+    for flag in ["--version", "-V"] {
+        let printed = success(ask("/nonexistent", &[flag]));
+        assert_eq!(printed, format!("linkerd {version}\n"));
+    }
+    let alone = ask("/nonexistent", &["version", "--client", "-o", "json"]);
+    let alone: serde_json::Value = serde_json::from_str(&success(alone)).expect("JSON");
+    assert_eq!(alone, json!({"client": version}));
+    let both = ask("/nonexistent", &["version", "-o", "json"]);
+    let document: serde_json::Value = serde_json::from_str(&both.stdout).expect("JSON");
+    assert_eq!(both.code, Some(1));
+    assert_eq!(document, json!({"client": version, "server": null}));
     let both = ask("/nonexistent", &["version"]);
     let expected = format!("Client version: {version}\n");
     assert_eq!((both.code, &both.stdout), (Some(1), &expected));
@@ -181,7 +194,7 @@ fn flags_that_make_no_sense_are_refused_before_anybody_is_asked() {
         ),
         // Where there are no labels to select by it means what it meant in 2018.
         (
-            &["get", "pods", "-l", "a/b"],
+            &["version", "-l", "a/b"],
             "Error: a/b is not a valid namespace\n",
         ),
     ] {
