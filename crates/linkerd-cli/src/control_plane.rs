@@ -297,10 +297,17 @@ pub(crate) async fn answer<T>(
     debug!(answered = answer.is_ok(), "asked linkerd-api");
     match answer {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) if status.message().is_empty() => Err(causes(&status)),
-        Ok(Err(status)) => Err(status.message().to_owned()),
+        Ok(Err(status)) => Err(text(&status)),
         Err(_) => Err(no_answer()),
     }
+}
+
+/// What `linkerd-api` says, or the transport when that failed.
+pub(crate) fn text(status: &tonic::Status) -> String {
+    if status.message().is_empty() {
+        return causes(status);
+    }
+    status.message().to_owned()
 }
 
 fn no_answer() -> String {

@@ -16,6 +16,7 @@ use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 use futures::future::join_all;
 use linkerd_names::ports;
+use linkerd_proto::public::Empty;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, lookup_host},
@@ -25,7 +26,7 @@ use tokio::{
 use crate::{
     control_plane::{self, ConnectError, Forward, Kubernetes},
     global::Global,
-    stdout,
+    other_version, stdout,
 };
 
 /// Where Linkerd's dashboard is, so that bookmarks serve both.
@@ -86,8 +87,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         Ok(kubernetes) => kubernetes,
         Err(error) => return Ok(control_plane::report(global, &error)),
     };
-    let namespace = &global.linkerd_namespace;
-    if let Err(error) = first_answer(&kubernetes, namespace).await {
+    if let Err(error) = first_answer(global, &kubernetes).await {
         return Ok(control_plane::report(global, &error));
     }
     let listeners = listen(address, *port).await?;
@@ -119,7 +119,8 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
 }
 
 /// Whether there is a dashboard that the user may see.
-async fn first_answer(kubernetes: &Kubernetes, namespace: &str) -> Result<(), ConnectError> {
+async fn first_answer(global: &Global, kubernetes: &Kubernetes) -> Result<(), ConnectError> {
+    let namespace = &global.linkerd_namespace;
     let forward = control_plane::forward(kubernetes, namespace, ports::DASHBOARD).await?;
     let Forward {
         pod,
@@ -142,11 +143,23 @@ async fn first_answer(kubernetes: &Kubernetes, namespace: &str) -> Result<(), Co
             Err(_) => format!("no answer within {} s", control_plane::TIMEOUT.as_secs()),
         },
     };
-    Err(ConnectError::Linkerd(format!(
-        "pod {pod} in namespace {namespace:?} serves no dashboard: {reason}; if the control plane is older \
-         than this command, which is of {}, upgrade it",
-        linkerd_names::VERSION
-    )))
+    let mut trouble = format!("pod {pod} in namespace {namespace:?} serves no dashboard: {reason}");
+    if let Some(words) = words_of_other_version(global, kubernetes).await {
+        trouble = format!("{trouble}; {words}");
+    }
+    Err(ConnectError::Linkerd(trouble))
+}
+
+/// What to say when the control plane is of another version, which may be why it serves no dashboard.
+async fn words_of_other_version(global: &Global, kubernetes: &Kubernetes) -> Option<String> {
+    let namespace = &global.linkerd_namespace;
+    let client = control_plane::forwarded(kubernetes, namespace).await.ok()?;
+    let version = control_plane::answer(client.clone().version(Empty {})).await;
+    let is_same = version.is_ok_and(|it| it.release_version == linkerd_names::VERSION);
+    if is_same {
+        return None;
+    }
+    Some(other_version::explain(global, &client, "this program's dashboard").await)
 }
 
 /// Listens on every address of the name, on the same port: a browser tries whichever it likes first, and must not

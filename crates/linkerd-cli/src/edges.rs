@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use anyhow::{anyhow, ensure};
 use clap::ValueEnum;
 use linkerd_names::ResourceType;
-use linkerd_proto::public::{EdgesRequest, ResourceSelection};
-use tonic::Code;
+use linkerd_proto::public::{EdgesRequest, ResourceSelection, api_client::ApiClient};
 
 use crate::{
-    control_plane, duration, global::Global, kubeconfig, resource, selector::Selector, stdout,
+    control_plane, duration, global::Global, kubeconfig, other_version, resource,
+    selector::Selector, stdout,
 };
 
 /// Arguments of `linkerd edges`.
@@ -71,23 +71,12 @@ enum Output {
 pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let namespace = kubeconfig::namespace(global, args.namespace.as_deref()).await;
     let request = request(args, &namespace)?;
-    let mut client = match control_plane::api_client(global).await {
+    let client = match control_plane::api_client(global).await {
         Ok(client) => client,
         Err(error) => return Ok(control_plane::report(global, &error)),
     };
-    let call = async {
-        client.edges(request).await.map_err(|status| {
-            if status.code() != Code::Unimplemented {
-                return status;
-            }
-            tonic::Status::unimplemented(format!(
-                "the control plane is of a version that does not know edges; this command is of {}: \
-                 see linkerd version, and upgrade the control plane",
-                linkerd_names::VERSION
-            ))
-        })
-    };
-    let answer = control_plane::answer(call)
+    let question = async |client: &mut ApiClient<_>| client.edges(request).await;
+    let answer = other_version::ask(global, &client, "edges", question)
         .await
         .map_err(|error| anyhow!("Edges API error: {error}"))?;
     if answer.edges.is_empty() {

@@ -8,9 +8,11 @@ use std::process::ExitCode;
 use anyhow::{anyhow, bail};
 use clap::ValueEnum;
 use linkerd_names::{OwnerKind, ResourceType};
-use linkerd_proto::public::ListPodsRequest;
+use linkerd_proto::public::{ListPodsRequest, api_client::ApiClient};
 
-use crate::{control_plane, global::Global, kubeconfig, resource, selector::Selector, stdout};
+use crate::{
+    control_plane, global::Global, kubeconfig, other_version, resource, selector::Selector, stdout,
+};
 
 /// Arguments of `linkerd get`.
 #[derive(clap::Args, Debug)]
@@ -74,8 +76,8 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     if resource::parse_type(word) != Ok(ResourceType::Workload(OwnerKind::Pod)) {
         bail!("invalid resource type {word}, valid types: pod");
     }
-    let mut api = match control_plane::api_client(global).await {
-        Ok(api) => api,
+    let client = match control_plane::api_client(global).await {
+        Ok(client) => client,
         Err(error) => return Ok(control_plane::report(global, &error)),
     };
     let namespace = if *all_namespaces {
@@ -87,11 +89,18 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         namespace,
         label_selector: selector.selector.clone(),
     };
-    let answer = control_plane::answer(api.list_pods(request))
+    let question = async |client: &mut ApiClient<_>| client.list_pods(request).await;
+    let answer = other_version::ask(global, &client, "get pods", question)
         .await
         .map_err(|error| anyhow!("ListPods API error: {error}"))?;
+    if !selector.selector.is_empty() && !answer.selected {
+        bail!(other_version::explain(global, &client, "get pods -l").await);
+    }
     if answer.pods.is_empty() {
         crate::stderr::tell!("No resources found.");
+    }
+    if *output == Output::Wide && !answer.metrics_error.is_empty() {
+        crate::stderr::tell!("Whose metrics come is not known: {}", answer.metrics_error);
     }
     let control_plane = &global.linkerd_namespace;
     stdout::print(&match output {

@@ -20,6 +20,7 @@ mod kubeconfig;
 mod man;
 mod manifests;
 mod objects;
+mod other_version;
 mod plugin;
 mod proof;
 mod proxy_flags;

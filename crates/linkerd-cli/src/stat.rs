@@ -9,10 +9,10 @@ use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
 use clap::ValueEnum;
-use linkerd_proto::public::stat_summary_response::Response;
+use linkerd_proto::public::{api_client::ApiClient, stat_summary_response::Response};
 use tracing::debug;
 
-use crate::{control_plane, global::Global, kubeconfig, selector::Selector, stdout};
+use crate::{control_plane, global::Global, kubeconfig, other_version, selector::Selector, stdout};
 
 /// Arguments of `linkerd stat`.
 #[derive(clap::Args, Debug)]
@@ -96,13 +96,14 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         anyhow!("error creating metrics request while making stats request: {error}")
     })?;
     debug!(?requests, "the questions");
-    let mut client = match control_plane::api_client(global).await {
+    let client = match control_plane::api_client(global).await {
         Ok(client) => client,
         Err(error) => return Ok(control_plane::report(global, &error)),
     };
     let mut answers = Vec::new();
     for request in requests {
-        let response = control_plane::answer(client.stat_summary(request))
+        let question = async |client: &mut ApiClient<_>| client.stat_summary(request).await;
+        let response = other_version::ask(global, &client, "stat", question)
             .await
             .map_err(|error| anyhow!("StatSummary API error: {error}"))?;
         match response.response {

@@ -6,17 +6,18 @@ pub(crate) mod request;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::{anyhow, bail};
 use clap::ValueEnum;
 use linkerd_proto::public::{
-    TapByResourceRequest, TapByResourceResponse, tap_by_resource_response::Response,
+    TapByResourceRequest, TapByResourceResponse, api_client::ApiClient,
+    tap_by_resource_response::Response,
 };
-use tonic::{Code, Status, Streaming};
+use tonic::Streaming;
 
 use crate::{
     control_plane::{self, ConnectError},
     global::Global,
-    kubeconfig, proof,
+    kubeconfig, other_version, proof,
     selector::Selector,
     stdout,
 };
@@ -163,7 +164,7 @@ impl Events {
         loop {
             let update = self.0.message().await;
             let update =
-                update.map_err(|status| anyhow::anyhow!("tap ended: {}", text(&status)))?;
+                update.map_err(|status| anyhow!("tap ended: {}", control_plane::text(&status)))?;
             match update {
                 None => return Ok(None),
                 Some(TapByResourceResponse {
@@ -202,26 +203,11 @@ pub(crate) async fn begin(
     mut request: TapByResourceRequest,
 ) -> anyhow::Result<Events> {
     let kubernetes = control_plane::kubernetes(global).await?;
-    let mut client = control_plane::api_client(global).await?;
+    let client = control_plane::api_client(global).await?;
     request.proof = proof::prove(&kubernetes).await?.into();
-    let call = client.tap_by_resource(request);
-    let answer = tokio::time::timeout(control_plane::TIMEOUT, call)
-        .await
-        .context("tap: no answer of the control plane")?;
-    match answer {
-        Ok(answer) => Ok(Events(answer.into_inner())),
-        Err(status) => bail!("cannot tap: {}", text(&status)),
-    }
-}
-
-fn text(status: &Status) -> String {
-    match status.code() {
-        Code::Unimplemented => format!(
-            "the control plane is of a version that does not know tap; this command is of {}: see \
-             linkerd version, and upgrade the control plane",
-            linkerd_names::VERSION
-        ),
-        _ if status.message().is_empty() => control_plane::causes(status),
-        _ => status.message().to_owned(),
-    }
+    let question = async |client: &mut ApiClient<_>| client.tap_by_resource(request).await;
+    let answer = other_version::ask(global, &client, "tap", question).await;
+    answer
+        .map(Events)
+        .map_err(|error| anyhow!("cannot tap: {error}"))
 }

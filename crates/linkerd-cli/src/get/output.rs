@@ -215,7 +215,8 @@ mod tests {
                 "control_plane": false
               }
             ]
-        "#]].assert_eq(&json(&answer, "linkerd"));
+        "#]]
+        .assert_eq(&json(&answer, "linkerd"));
         assert_eq!(json(&ListPodsResponse::default(), "linkerd"), "[]\n");
     }
 

@@ -56,7 +56,7 @@ impl ControlPlane {
     /// The answer to a question about what is in `namespace`.
     fn figures<T>(&self, namespace: &str) -> Result<Response<T>, Status> {
         Err(match self.figures {
-            Figures::Unknown | Figures::Pods => Status::unimplemented(""),
+            Figures::Unknown | Figures::Pods | Figures::PodsOfEarlier => Status::unimplemented(""),
             Figures::Namespace => Status::not_found(format!("namespace {namespace:?}")),
         })
     }
@@ -114,9 +114,11 @@ impl Api for ControlPlane {
             namespace,
             label_selector,
         } = request.into_inner();
-        if !matches!(self.figures, Figures::Pods) {
-            return self.figures(&namespace);
-        }
+        let selected = match self.figures {
+            Figures::Pods => true,
+            Figures::PodsOfEarlier => false,
+            Figures::Unknown | Figures::Namespace => return self.figures(&namespace),
+        };
         let pod = |name: &str, control_plane: &str| Pod {
             name: name.to_owned(),
             status: "Running".to_owned(),
@@ -127,12 +129,12 @@ impl Api for ControlPlane {
             ("app=db", pod("shop/db-0", "")),
             ("app=web", pod("shop/web-1", "linkerd")),
         ];
-        let chosen = all
-            .into_iter()
-            .filter(|(label, _)| label_selector.is_empty() || label_selector == *label);
+        let chosen = all.into_iter().filter(|(label, _)| {
+            !selected || label_selector.is_empty() || label_selector == *label
+        });
         Ok(Response::new(ListPodsResponse {
             pods: chosen.map(|(_, pod)| pod).collect(),
-            selected: true,
+            selected,
             ..ListPodsResponse::default()
         }))
     }

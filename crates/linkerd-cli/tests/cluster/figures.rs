@@ -84,3 +84,37 @@ fn both_versions_are_one_object_for_programs() {
     let own = env!("CARGO_PKG_VERSION");
     assert_eq!(versions, json!({"client": own, "server": "0.0.9"}));
 }
+
+#[test]
+fn a_control_plane_of_another_version_is_named_with_what_to_do() {
+    let own = env!("CARGO_PKG_VERSION");
+    for (command, begin, what) in [
+        (COMMANDS[0], "StatSummary API error: ", "stat"),
+        (COMMANDS[1], "Edges API error: ", "edges"),
+        (COMMANDS[2], "ListPods API error: ", "get pods"),
+        (COMMANDS[3], "cannot tap: ", "tap"),
+    ] {
+        let stderr = refusal(cluster(Figures::Unknown).run(command));
+        let expected = format!(
+            "Error: {begin}the control plane is of version 0.0.9 and does not know {what}; this program is of \
+             {own}: upgrade the control plane with `linkerd upgrade | kubectl apply -f -`\n"
+        );
+        assert_eq!(stderr, expected);
+    }
+}
+
+#[test]
+fn labels_that_the_control_plane_does_not_know_are_not_ignored() {
+    let arguments = ["get", "pods", "-l", "app=web", "-L", "mesh"];
+    let stderr = refusal(cluster(Figures::PodsOfEarlier).run(&arguments));
+    assert!(
+        stderr.contains("0.0.9 and does not know get pods -l;"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("`linkerd upgrade --linkerd-namespace mesh |"),
+        "{stderr}"
+    );
+    let all = success(cluster(Figures::PodsOfEarlier).run(&["get", "pods"]));
+    assert_eq!(all.lines().count(), 2);
+}

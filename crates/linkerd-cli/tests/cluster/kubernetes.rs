@@ -57,6 +57,8 @@ pub(crate) enum Figures {
     Namespace,
     /// Two pods of the namespace `shop`, of which the one that is meshed has the label `app=web`.
     Pods,
+    /// The same of a version that knows no labels.
+    PodsOfEarlier,
 }
 
 /// A cluster that answers as long as the test runs.
