@@ -1,6 +1,8 @@
 //! How people write what they ask about: `deploy`, `po/web-0`, `svc web`.
 //! Entries: [`parse`] for one, [`parse_several`]. Pure.
 
+mod meant;
+
 use linkerd_names::{OwnerKind, ResourceType};
 use linkerd_proto::public::Resource;
 
@@ -68,14 +70,41 @@ const WORDS: [(ResourceType, &[&str], &str); 12] = [
 /// A text that names no resource.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidResource {
-    #[error("cannot find Kubernetes canonical name from friendly name [{0}]")]
-    UnknownType(String),
+    /// The first words are those of 2018.
+    #[error(
+        "cannot find Kubernetes canonical name from friendly name [{word}]: types are {}{}",
+        type_names(),
+        question(.meant.as_deref())
+    )]
+    UnknownType { word: String, meant: Option<String> },
     #[error("Invalid resource string: {0}")]
     Form(String),
     #[error("'all' cannot be asked for beside other resources")]
     AllAndMore,
     #[error("{0} is asked for twice")]
     Twice(String),
+}
+
+impl InvalidResource {
+    /// The same of a type that had to be in `words`, of which none has a slash: they may be names.
+    fn of_names(self, words: &[&str]) -> Self {
+        match self {
+            Self::UnknownType { word, meant: None } => Self::UnknownType {
+                word,
+                meant: meant::objects(words),
+            },
+            other => other,
+        }
+    }
+}
+
+fn type_names() -> String {
+    let names: Vec<&str> = types().map(ResourceType::as_str).collect();
+    names.join(", ")
+}
+
+fn question(meant: Option<&str>) -> String {
+    meant.map_or_else(String::new, |meant| format!("; did you mean {meant:?}?"))
 }
 
 /// Reads `TYPE`, `TYPE/NAME` or `TYPE NAME`.
@@ -85,7 +114,10 @@ pub(crate) enum InvalidResource {
 pub(crate) fn parse(words: &[&str]) -> Result<(ResourceType, String), InvalidResource> {
     let (kind, name) = match words {
         [word] => match word.split('/').collect::<Vec<_>>()[..] {
-            [kind] => (kind, ""),
+            [kind] => {
+                let kind = parse_type(kind).map_err(|error| error.of_names(words))?;
+                return Ok((kind, String::new()));
+            }
             [kind, name] => (kind, name),
             _ => return Err(InvalidResource::Form((*word).to_owned())),
         },
@@ -111,7 +143,7 @@ pub(crate) fn parse_several(
                 && !names.iter().any(|name| name.contains('/')) =>
         {
             for word in types.split(',') {
-                let kind = parse_type(word)?;
+                let kind = parse_type(word).map_err(|error| error.of_names(words))?;
                 found.extend(names.iter().map(|name| (kind, (*name).to_owned())));
             }
         }
@@ -142,7 +174,10 @@ pub(crate) fn parse_type(word: &str) -> Result<ResourceType, InvalidResource> {
     let known = WORDS.iter().find(|(_, words, _)| words.contains(&word));
     known
         .map(|(kind, _, _)| *kind)
-        .ok_or_else(|| InvalidResource::UnknownType(word.to_owned()))
+        .ok_or_else(|| InvalidResource::UnknownType {
+            word: word.to_owned(),
+            meant: meant::kind(word).map(str::to_owned),
+        })
 }
 
 /// All types, by the word that people complete.
@@ -231,7 +266,8 @@ mod tests {
                 "cannot find Kubernetes canonical name from friendly name []",
             ),
         ] {
-            assert_eq!(texts(words).expect_err("refused").to_string(), message);
+            let said = texts(words).expect_err("refused").to_string();
+            assert_eq!(said.split(": types are").next(), Some(message));
         }
     }
 
@@ -256,7 +292,30 @@ mod tests {
                 "cannot find Kubernetes canonical name from friendly name [po/x]",
             ),
         ] {
-            assert_eq!(parse(words).expect_err("refused").to_string(), message);
+            let said = parse(words).expect_err("refused").to_string();
+            assert_eq!(said.split(": types are").next(), Some(message));
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_meant_is_asked_and_all_types_are_named() {
+        for (words, meant) in [
+            (&["web"][..], Some("deploy/web")),
+            (&["web", "api"], Some("deploy web api")),
+            (&["deploy,web"], Some("deploy/web")),
+            (&["deploy/web", "api"], Some("deploy/api")),
+            (&["deploymnt"], Some("deployment")),
+            (&["deploymnt/web"], Some("deployment")),
+            (&["Deploy", "web"], Some("deploy")),
+            (&["web/x"], None),
+            (&["We_b"], None),
+        ] {
+            let said = parse_several(words).expect_err("refused").to_string();
+            let types = "]: types are all, authority, namespace, service, deployment, daemonset, \
+                         statefulset, replicaset, replicationcontroller, cronjob, job, pod";
+            let (_, rest) = said.split_once(types).expect("the types");
+            let expected = meant.map(|meant| format!("; did you mean {meant:?}?"));
+            assert_eq!(rest, expected.unwrap_or_default(), "{words:?}");
         }
     }
 }

@@ -253,11 +253,8 @@ mod tests {
             ),
             ("po --from au/x", "cannot query traffic --from an authority"),
         ] {
-            assert_eq!(
-                build(flags).expect_err(flags).to_string(),
-                message,
-                "{flags}"
-            );
+            let said = build(flags).expect_err(flags).to_string();
+            assert_eq!(said.split(": types are").next(), Some(message), "{flags}");
         }
     }
 

@@ -200,11 +200,8 @@ mod tests {
             ("po --max-rps=-1", "--max-rps must be more than 0, not -1"),
             ("po --max-rps=nan", "--max-rps must be more than 0, not NaN"),
         ] {
-            assert_eq!(
-                build(flags).expect_err(flags).to_string(),
-                message,
-                "{flags}"
-            );
+            let said = build(flags).expect_err(flags).to_string();
+            assert_eq!(said.split(": types are").next(), Some(message), "{flags}");
         }
     }
 

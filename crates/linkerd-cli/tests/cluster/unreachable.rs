@@ -168,9 +168,10 @@ fn check_prints_one_document_for_programs() {
 fn flags_that_make_no_sense_are_refused_before_anybody_is_asked() {
     for (arguments, message) in [
         (
-            &["stat", "node"][..],
+            &["stat", "web"][..],
             "Error: error creating metrics request while making stats request: cannot find \
-             Kubernetes canonical name from friendly name [node]\n",
+             Kubernetes canonical name from friendly name [web]: types are all, authority, namespace, service, deployment, \
+             daemonset, statefulset, replicaset, replicationcontroller, cronjob, job, pod; did you mean \"deploy/web\"?\n",
         ),
         (
             &["get", "nodes"],
@@ -178,9 +179,10 @@ fn flags_that_make_no_sense_are_refused_before_anybody_is_asked() {
         ),
         (&["get"], "Error: accepts 1 arg(s), received 0\n"),
         (
-            &["top", "node"],
+            &["top", "deploymnt"],
             "Error: target resource invalid: cannot find Kubernetes canonical name from friendly \
-             name [node]\n",
+             name [deploymnt]: types are all, authority, namespace, service, deployment, \
+             daemonset, statefulset, replicaset, replicationcontroller, cronjob, job, pod; did you mean \"deployment\"?\n",
         ),
         // Its output is no terminal here.
         (
