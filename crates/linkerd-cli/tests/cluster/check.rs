@@ -51,7 +51,7 @@ fn well_since(age: Duration) -> Cluster {
     cluster
 }
 
-fn well() -> Cluster {
+pub(crate) fn well() -> Cluster {
     well_since(HOUR)
 }
 

@@ -2,12 +2,17 @@
 
 use std::net::TcpListener;
 
-use linkerd_proto::public::{
-    CheckResult, CheckStatus, EdgesRequest, EdgesResponse, Empty, ListPodsRequest,
-    ListPodsResponse, Pod, ResourceSelection, SelfCheckRequest, SelfCheckResponse,
-    StatSummaryRequest, StatSummaryResponse, TapByResourceRequest, TapByResourceResponse,
-    VersionInfo,
-    api_server::{Api, ApiServer},
+use futures::stream;
+use linkerd_proto::{
+    public::{
+        CheckResult, CheckStatus, EdgesRequest, EdgesResponse, Empty, ListPodsRequest,
+        ListPodsResponse, Pod, ResourceSelection, SelfCheckRequest, SelfCheckResponse,
+        StatSummaryRequest, StatSummaryResponse, TapByResourceRequest, TapByResourceResponse,
+        VersionInfo,
+        api_server::{Api, ApiServer},
+        tap_by_resource_response,
+    },
+    tap::TapEvent,
 };
 use tonic::{Request, Response, Status};
 
@@ -56,8 +61,8 @@ impl ControlPlane {
     /// The answer to a question about what is in `namespace`.
     fn figures<T>(&self, namespace: &str) -> Result<Response<T>, Status> {
         Err(match self.figures {
-            Figures::Unknown | Figures::Pods | Figures::PodsOfEarlier => Status::unimplemented(""),
             Figures::Namespace => Status::not_found(format!("namespace {namespace:?}")),
+            _ => Status::unimplemented(""),
         })
     }
 }
@@ -69,7 +74,7 @@ fn namespace(selection: Option<ResourceSelection>) -> String {
 
 #[tonic::async_trait]
 impl Api for ControlPlane {
-    type TapByResourceStream = futures::stream::Empty<Result<TapByResourceResponse, Status>>;
+    type TapByResourceStream = stream::Repeat<Result<TapByResourceResponse, Status>>;
 
     async fn version(&self, _: Request<Empty>) -> Result<Response<VersionInfo>, Status> {
         Ok(Response::new(VersionInfo {
@@ -117,7 +122,7 @@ impl Api for ControlPlane {
         let selected = match self.figures {
             Figures::Pods => true,
             Figures::PodsOfEarlier => false,
-            Figures::Unknown | Figures::Namespace => return self.figures(&namespace),
+            _ => return self.figures(&namespace),
         };
         let pod = |name: &str, control_plane: &str| Pod {
             name: name.to_owned(),
@@ -143,6 +148,12 @@ impl Api for ControlPlane {
         &self,
         request: Request<TapByResourceRequest>,
     ) -> Result<Response<Self::TapByResourceStream>, Status> {
+        if matches!(self.figures, Figures::Events) {
+            let event = tap_by_resource_response::Response::Event(TapEvent::default());
+            return Ok(Response::new(stream::repeat(Ok(TapByResourceResponse {
+                response: Some(event),
+            }))));
+        }
         self.figures(&namespace(request.into_inner().target))
     }
 

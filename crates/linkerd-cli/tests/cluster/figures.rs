@@ -16,7 +16,7 @@ const COMMANDS: [&[&str]; 4] = [
 ];
 
 /// A cluster whose `linkerd-api` answers so.
-fn cluster(figures: Figures) -> Cluster {
+pub(crate) fn cluster(figures: Figures) -> Cluster {
     let mut cluster = Cluster {
         figures,
         self_check: Some(Vec::new()),

@@ -4,12 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::SystemTime,
 };
 
+use linkerd_names::ports;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -35,6 +39,10 @@ pub(crate) struct Cluster {
     pub(crate) refused: BTreeSet<&'static str>,
     /// What proxies have at `/metrics`, by the path of the port-forward to them.
     pub(crate) proxies: BTreeMap<String, &'static str>,
+    /// Where port-forwards to these ports of any other pod lead.
+    pub(crate) forwards: BTreeMap<u16, SocketAddr>,
+    /// How many of them are open.
+    pub(crate) open_forwards: Arc<AtomicUsize>,
     /// What the header `Date` of answers says; none: there is no such header.
     pub(crate) time: Option<SystemTime>,
     /// What `linkerd-api` says of what it depends on; none: it does not answer.
@@ -59,11 +67,14 @@ pub(crate) enum Figures {
     Pods,
     /// The same of a version that knows no labels.
     PodsOfEarlier,
+    /// Events of a tap, as fast as they are read, without end.
+    Events,
 }
 
 /// A cluster that answers as long as the test runs.
 pub(crate) struct Running {
     kubeconfig: NamedTempFile,
+    pub(crate) open_forwards: Arc<AtomicUsize>,
 }
 
 /// What a run of the program left behind.
@@ -112,8 +123,21 @@ impl Cluster {
         self.start().linkerd(&arguments)
     }
 
+    /// Begins to answer, with its control plane in a pod that port-forwards lead to.
+    pub(crate) fn start_with_control_plane(mut self) -> Running {
+        let api = control_plane::serve(&self).parse().expect("an address");
+        self.forwards.insert(ports::API, api);
+        let pod = json!({
+            "metadata": {"name": "linkerd-api-1"},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        self.lists("/api/v1/namespaces/linkerd/pods", vec![pod]);
+        self.start()
+    }
+
     /// Begins to answer.
-    fn start(self) -> Running {
+    pub(crate) fn start(self) -> Running {
+        let open_forwards = self.open_forwards.clone();
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         let server = format!("http://{}", listener.local_addr().expect("bound"));
         let cluster = Arc::new(Mutex::new(self));
@@ -128,6 +152,7 @@ impl Cluster {
         });
         Running {
             kubeconfig: kubeconfig(&server),
+            open_forwards,
         }
     }
 }
@@ -217,6 +242,14 @@ pub(crate) fn status(code: u16, reason: &str) -> Answer {
     (code, object)
 }
 
+/// The port of a port-forward that is asked for.
+fn forwarded_port(target: &str) -> Option<u16> {
+    let (path, query) = target.split_once('?')?;
+    let mut flags = form_urlencoded::parse(query.as_bytes());
+    let (_, port) = flags.find(|(name, _)| name == "ports")?;
+    path.ends_with("/portforward").then(|| port.parse().ok())?
+}
+
 /// Answers the requests of one connection.
 fn serve(mut connection: &TcpStream, cluster: &Mutex<Cluster>) -> std::io::Result<()> {
     let mut reader = BufReader::new(connection.try_clone()?);
@@ -236,17 +269,28 @@ fn serve(mut connection: &TcpStream, cluster: &Mutex<Cluster>) -> std::io::Resul
         reader.read_exact(&mut body)?;
         let target = head.split(' ').nth(1).unwrap_or_default();
         let path = target.split('?').next().unwrap_or_default();
-        let ((code, object), time, proxy) = {
+        let ((code, object), time, proxy, forward) = {
             let mut cluster = cluster.lock().expect("no panic");
             let first = cluster.at_first.remove(path);
             let refused = || cluster.refuses(&body);
             let answer = first.or_else(refused);
             let answer = answer.or_else(|| cluster.answers.get(path).cloned());
             let answer = answer.unwrap_or_else(|| objects::answer(target, &cluster.objects));
-            (answer, cluster.time, cluster.proxies.get(path).copied())
+            let proxy = cluster.proxies.get(path).copied();
+            let forward = forwarded_port(target).and_then(|port| {
+                let to = *cluster.forwards.get(&port)?;
+                Some((port, to, cluster.open_forwards.clone()))
+            });
+            (answer, cluster.time, proxy, forward)
         };
         if let Some(metrics) = proxy {
             return port_forward::serve(connection, &head, metrics);
+        }
+        if let Some((port, to, open)) = forward {
+            open.fetch_add(1, Ordering::SeqCst);
+            let ended = port_forward::relay(connection, &head, port, to);
+            open.fetch_sub(1, Ordering::SeqCst);
+            return ended;
         }
         let body = object.to_string();
         let date = time.map(|time| format!("Date: {}\r\n", httpdate::fmt_http_date(time)));

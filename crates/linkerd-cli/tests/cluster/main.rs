@@ -3,6 +3,7 @@
 
 mod check;
 mod control_plane;
+mod endings;
 mod explain;
 mod figures;
 mod kubernetes;
@@ -10,4 +11,5 @@ mod lifecycle;
 mod objects;
 mod port_forward;
 mod shell;
+mod terminal;
 mod unreachable;
