@@ -49,8 +49,13 @@ const STEPS: [Step; 10] = [
     Step::Instructions,
 ];
 
-/// Programs that the network tests start, and their Debian packages.
-const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("iptables", "iptables")];
+/// Programs that tests start, of networks and of completion, and their Debian packages.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("ip", "iproute2"),
+    ("iptables", "iptables"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
+];
 
 /// Names the binary of Linkerd's own proxy, which is tested only where it is there.
 const LINKERD_PROXY: &str = "LINKERD2_PROXY_BIN";

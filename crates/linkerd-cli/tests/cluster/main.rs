@@ -2,6 +2,7 @@
 //! them; or not even that. Runs the real program. Entry: [`kubernetes::Running`].
 
 mod check;
+mod completion;
 mod control_plane;
 mod endings;
 mod explain;

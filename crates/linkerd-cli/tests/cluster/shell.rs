@@ -1,5 +1,4 @@
-//! What surrounds the program: completion in shells, the plugin of kubectl, manual pages, and how soon it
-//! starts. Runs the real program with a Kubernetes API of some objects.
+//! What surrounds the program: completion, the plugin of kubectl, manual pages, and how soon it starts. Runs the real program with a Kubernetes API of some objects.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +10,7 @@ use std::{
 
 use crate::kubernetes::{Running, linkerd, refusal, run, success};
 
-const CLUSTER: &str = "\
+pub(crate) const CLUSTER: &str = "\
 apiVersion: v1
 kind: Namespace
 metadata: {name: emojivoto}
@@ -81,39 +80,6 @@ fn without_a_cluster_completion_is_silent() {
     let mut command = linkerd("/nonexistent");
     let command = command.args(["__complete", "--", "stat", "-n", ""]);
     assert_eq!(success(run(command)), ":4\n");
-}
-
-/// What bash offers for a line with the cursor at its end. `last` is what readline takes for the last word.
-fn bash(api: &Running, line: &str, last: &str) -> String {
-    let folder = Path::new(env!("CARGO_BIN_EXE_linkerd")).parent();
-    let path = folder.expect("the program is in a folder").display();
-    let script = format!(
-        "PATH={path}:/usr/bin:/bin; source <(linkerd completion bash)
-         COMP_LINE='{line}' COMP_POINT={} COMP_WORDS=(linkerd) COMP_CWORD=0
-         _linkerd linkerd '{last}' ''
-         echo \"${{COMPREPLY[@]}}\"",
-        line.len()
-    );
-    let mut bash = Command::new("bash");
-    for (key, value) in api.command().get_envs() {
-        bash.env(key, value.unwrap_or_default());
-    }
-    let stdout = success(run(bash.args(["--norc", "-c", &script])));
-    stdout.trim_end().to_owned()
-}
-
-#[test]
-fn bash_completes_words_and_parts_of_words() {
-    let api = Running::with(CLUSTER);
-    for (line, last, expected) in [
-        ("linkerd upg", "upg", "upgrade"),
-        ("linkerd stat -n ", "", "emojivoto empty shop"),
-        ("linkerd stat --namespace=em", "em", "emojivoto empty"),
-        ("linkerd stat --namespace=", "", "emojivoto empty shop"),
-        ("linkerd stat -n shop deploy/", "deploy/", "deploy/till"),
-    ] {
-        assert_eq!(bash(&api, line, last), expected, "{line}");
-    }
 }
 
 /// The program under another name.
