@@ -71,6 +71,7 @@ enum Output {
 pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let namespace = kubeconfig::namespace(global, args.namespace.as_deref()).await;
     let request = request(args, &namespace)?;
+    let place = kubeconfig::place(resource::namespace(request.selector.as_ref()));
     let client = match control_plane::api_client(global).await {
         Ok(client) => client,
         Err(error) => return Ok(control_plane::report(global, &error)),
@@ -80,7 +81,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         .await
         .map_err(|error| anyhow!("Edges API error: {error}"))?;
     if answer.edges.is_empty() {
-        crate::stderr::tell!("No edges found.");
+        crate::stderr::tell!("No edges found{place}.");
     }
     stdout::print(&match args.output {
         Output::Table => output::table(&answer.edges, false),

@@ -85,6 +85,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     } else {
         kubeconfig::namespace(global, namespace.as_deref()).await
     };
+    let place = kubeconfig::place(&namespace);
     let request = ListPodsRequest {
         namespace,
         label_selector: selector.selector.clone(),
@@ -97,7 +98,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         bail!(other_version::explain(global, &client, "get pods -l").await);
     }
     if answer.pods.is_empty() {
-        crate::stderr::tell!("No resources found.");
+        crate::stderr::tell!("No resources found{place}.");
     }
     if *output == Output::Wide && !answer.metrics_error.is_empty() {
         crate::stderr::tell!("Whose metrics come is not known: {}", answer.metrics_error);

@@ -1,5 +1,5 @@
 //! Reads the kubeconfig by kubectl's rules: which cluster, as whom, and in which namespace.
-//! Entries: [`config`], [`namespace`]. Connects to nothing.
+//! Entries: [`config`], [`namespace`]; [`place`] tells of the latter. Connects to nothing.
 
 use std::error::Error;
 
@@ -64,6 +64,14 @@ pub(crate) async fn namespace(global: &Global, given: Option<&str>) -> String {
     }
     debug!(namespace, "the namespace of the context");
     namespace
+}
+
+/// For people who may not know in which namespace was looked: ` in namespace "shop"`; nothing for all of them.
+pub(crate) fn place(namespace: &str) -> String {
+    if namespace.is_empty() {
+        return String::new();
+    }
+    format!(" in namespace {namespace:?}")
 }
 
 /// Why nothing can be made of a kubeconfig. The first line says it all; further ones quote the file, which may

@@ -1,5 +1,5 @@
 //! Questions to `linkerd-api`, which may be of another version than this program and not know them.
-//! Entries: [`ask`]; [`explain`] for answers that show the same in other ways.
+//! Entries: [`ask`]; [`explain`] for answers that show the same in other ways; [`is_newer`] compares versions.
 
 use linkerd_names::CONTROL_PLANE_NAMESPACE_DEFAULT;
 use linkerd_proto::public::{Empty, api_client::ApiClient};
@@ -51,7 +51,7 @@ fn words(theirs: &str, own: &str, what: &str, namespace: &str) -> String {
     };
     let trouble =
         format!("the control plane is {of} and does not know {what}; this program is of {own}");
-    if number(theirs) > number(own) {
+    if is_newer(theirs, own) {
         return format!("{trouble}: use the linkerd program of version {theirs}");
     }
     let flag = if namespace == CONTROL_PLANE_NAMESPACE_DEFAULT {
@@ -64,14 +64,16 @@ fn words(theirs: &str, own: &str, what: &str, namespace: &str) -> String {
     )
 }
 
-/// The three numbers that a version begins with; none of what has others.
-fn number(version: &str) -> Option<[u64; 3]> {
-    let numbers = version.split(['-', '+']).next()?;
-    let numbers: Vec<u64> = numbers
-        .split('.')
-        .map(|part| part.parse().ok())
-        .collect::<Option<_>>()?;
-    numbers.try_into().ok()
+/// Whether `left` is a later version than `right`; what is no version is not.
+pub(crate) fn is_newer(left: &str, right: &str) -> bool {
+    let numbers = |text: &str| -> Option<Vec<u64>> {
+        let (release, _) = text.split_once(['-', '+']).unwrap_or((text, ""));
+        release
+            .split('.')
+            .map(|number| number.parse().ok())
+            .collect()
+    };
+    matches!((numbers(left), numbers(right)), (Some(left), Some(right)) if left > right)
 }
 
 #[cfg(test)]
@@ -112,6 +114,20 @@ mod tests {
                 words(theirs, "1.10.0", "edges", namespace),
                 expected.replace("{}", begin)
             );
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        for (left, right, newer) in [
+            ("0.10.0", "0.9.0", true),
+            ("0.9.0", "0.9.0", false),
+            ("0.9.0", "0.10.0", false),
+            ("1.0.0-rc.1", "0.9.9", true),
+            ("", "0.1.0", false),
+            ("main", "0.1.0", false),
+        ] {
+            assert_eq!(is_newer(left, right), newer, "{left} {right}");
         }
     }
 }

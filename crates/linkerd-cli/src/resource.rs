@@ -4,7 +4,7 @@
 mod meant;
 
 use linkerd_names::{OwnerKind, ResourceType};
-use linkerd_proto::public::Resource;
+use linkerd_proto::public::{Resource, ResourceSelection};
 
 /// The words for each type: its own, kubectl's short forms and plurals; and the prefix of names in
 /// `stat all`.
@@ -191,6 +191,12 @@ pub(crate) fn prefix(kind: ResourceType) -> &'static str {
         .iter()
         .find(|(known, _, _)| *known == kind)
         .map_or("", |(_, _, prefix)| prefix)
+}
+
+/// The namespace that a selection is about; empty for all of them, and of namespaces themselves.
+pub(crate) fn namespace(selection: Option<&ResourceSelection>) -> &str {
+    let resource = selection.and_then(|it| it.resource.as_ref());
+    resource.map_or("", |it| &it.namespace)
 }
 
 /// The message form of a resource. A namespace is in no other one.

@@ -12,7 +12,9 @@ use clap::ValueEnum;
 use linkerd_proto::public::{api_client::ApiClient, stat_summary_response::Response};
 use tracing::debug;
 
-use crate::{control_plane, global::Global, kubeconfig, other_version, selector::Selector, stdout};
+use crate::{
+    control_plane, global::Global, kubeconfig, other_version, resource, selector::Selector, stdout,
+};
 
 /// Arguments of `linkerd stat`.
 #[derive(clap::Args, Debug)]
@@ -96,6 +98,8 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         anyhow!("error creating metrics request while making stats request: {error}")
     })?;
     debug!(?requests, "the questions");
+    let selector = requests.first().and_then(|it| it.selector.as_ref());
+    let place = kubeconfig::place(resource::namespace(selector));
     let client = match control_plane::api_client(global).await {
         Ok(client) => client,
         Err(error) => return Ok(control_plane::report(global, &error)),
@@ -116,7 +120,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     }
     let tables = rows::tables(answers, window)?;
     if tables.iter().all(|table| table.rows.is_empty()) {
-        crate::stderr::tell!("No traffic found.");
+        crate::stderr::tell!("No traffic found{place}.");
     }
     stdout::print(&match args.output {
         Output::Table => output::table(&tables, args.all_namespaces, false),

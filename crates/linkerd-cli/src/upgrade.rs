@@ -11,6 +11,7 @@ use crate::{
     control_plane,
     global::Global,
     install::{self, Flags},
+    other_version::is_newer,
     release::{self, Release},
     stdout,
 };
@@ -95,35 +96,4 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
 fn other_tag(values: &Value) -> Option<&str> {
     let tag = values["image"]["tag"].as_str()?;
     (!tag.is_empty() && tag != VERSION).then_some(tag)
-}
-
-/// Whether `left` is a later version than `right`; what is no version is not.
-fn is_newer(left: &str, right: &str) -> bool {
-    let numbers = |text: &str| -> Option<Vec<u64>> {
-        let (release, _) = text.split_once(['-', '+']).unwrap_or((text, ""));
-        release
-            .split('.')
-            .map(|number| number.parse().ok())
-            .collect()
-    };
-    matches!((numbers(left), numbers(right)), (Some(left), Some(right)) if left > right)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        for (left, right, newer) in [
-            ("0.10.0", "0.9.0", true),
-            ("0.9.0", "0.9.0", false),
-            ("0.9.0", "0.10.0", false),
-            ("1.0.0-rc.1", "0.9.9", true),
-            ("", "0.1.0", false),
-            ("main", "0.1.0", false),
-        ] {
-            assert_eq!(is_newer(left, right), newer, "{left} {right}");
-        }
-    }
 }

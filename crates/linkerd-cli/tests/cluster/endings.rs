@@ -1,9 +1,10 @@
 //! How commands that go on end: by Ctrl-C, and when nobody reads them any more. Runs the real program.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::atomic::Ordering,
     thread,
@@ -31,8 +32,11 @@ struct Started {
 
 impl Started {
     fn by(running: &Running, arguments: &[&str]) -> Self {
-        let mut command = running.command();
-        let command = command.args(arguments).stdin(Stdio::null());
+        Self::of(running.command().args(arguments))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let command = command.stdin(Stdio::null());
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let stdout = child.stdout.take().expect("a pipe");
@@ -139,6 +143,19 @@ fn with_dashboard(status: u16) -> Running {
     cluster.start_with_control_plane()
 }
 
+/// Asks for the page as a browser does, whose connection stays.
+fn browse(url: &str) -> TcpStream {
+    let address = url.trim().strip_prefix("http://").expect("a URL");
+    let mut browser = TcpStream::connect(address).expect("it listens");
+    let question = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    browser.write_all(question.as_bytes()).expect("it reads");
+    browser.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let mut status = [0; 12];
+    browser.read_exact(&mut status).expect("it answers");
+    assert_eq!(&status, b"HTTP/1.1 200");
+    browser
+}
+
 #[test]
 fn a_tap_ends_by_ctrl_c_and_closes_its_port_forward() {
     let running = cluster(Figures::Events).start_with_control_plane();
@@ -170,19 +187,35 @@ fn the_dashboard_ends_by_ctrl_c_and_closes_its_port_forwards() {
     let mut dashboard = Started::by(&running, &arguments);
     assert_eq!(dashboard.line(), "Linkerd dashboard available at:\n");
     let url = dashboard.line();
-    let address = url.trim().strip_prefix("http://").expect("a URL");
-    // The connection of a browser that stays, and with it the one to linkerd-api.
-    let mut browser = TcpStream::connect(address).expect("it listens");
-    let question = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    browser.write_all(question.as_bytes()).expect("it reads");
-    let mut status = [0; 12];
-    browser.read_exact(&mut status).expect("it answers");
-    assert_eq!(&status, b"HTTP/1.1 200");
+    let _browser = browse(&url);
     assert!(running.open_forwards.load(Ordering::SeqCst) > 0);
     dashboard.interrupt();
     let (status, stderr) = dashboard.end(true);
     assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
     no_forward_is_left(&running);
+}
+
+#[test]
+fn a_browser_is_served_while_the_program_that_opened_it_goes_on() {
+    let running = with_dashboard(200);
+    let folder = tempfile::tempdir().expect("a folder");
+    let browser = folder.path().join("xdg-open");
+    // It ends when its folder is removed, at the end of the test.
+    let script = "#!/bin/sh\nwhile [ -e \"$0\" ]; do sleep 0.05; done\n";
+    fs::write(&browser, script).expect("writable");
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(&browser, executable).expect("our own");
+    let mut command = running.command();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let command = command.env("PATH", path).args(["dashboard", "--port", "0"]);
+    let mut dashboard = Started::of(command);
+    dashboard.line();
+    let url = dashboard.line();
+    assert!(dashboard.line().starts_with("Opening Linkerd dashboard "));
+    browse(&url);
+    dashboard.interrupt();
+    let (status, stderr) = dashboard.end(true);
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
 }
 
 #[test]

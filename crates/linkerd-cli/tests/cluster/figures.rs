@@ -72,6 +72,9 @@ fn pods_are_listed_as_they_are_asked_for() {
         table.starts_with("NAME    MESHED   STATUS    OWNER\n"),
         "{table}"
     );
+    let none = cluster(Figures::Pods).run(&["get", "pods", "-n", "shop", "-l", "app=x"]);
+    assert_eq!(none.code, Some(0));
+    assert_eq!(none.stderr, "No resources found in namespace \"shop\".\n");
     let all: Vec<Value> = serde_json::from_str(&get(&["-A", "-o", "json"])).expect("JSON");
     let meshed: Vec<&Value> = all.iter().map(|pod| &pod["meshed"]).collect();
     assert_eq!(meshed, [&json!(false), &json!(true)]);
