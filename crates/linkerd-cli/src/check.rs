@@ -45,8 +45,8 @@ pub(crate) struct Args {
     #[arg(long)]
     proxy: bool,
 
-    /// Namespace whose proxies are checked; all when not given
-    #[arg(short, long)]
+    /// With --proxy: namespace whose proxies are checked; all when not given
+    #[arg(short, long, requires = "proxy")]
     namespace: Option<String>,
 
     /// How long to wait for what is not ready yet; 5m when given without a value

@@ -10,6 +10,7 @@ mod cluster;
 use std::process::ExitCode;
 
 use clap::{Arg, Command};
+use linkerd_names::ResourceType;
 
 use crate::{resource, stdout};
 
@@ -199,7 +200,12 @@ impl<'a> Line<'a> {
         if let Some(Ok(kind)) = first.map(|word| resource::parse_type(word)) {
             return cluster::names(&self.options, kind).await;
         }
-        resource::types().map(|kind| kind.to_string()).collect()
+        // The other commands are about objects of Kubernetes.
+        let all = self.command.get_name() == "stat";
+        resource::types()
+            .filter(|kind| all || !matches!(kind, ResourceType::All | ResourceType::Authority))
+            .map(|kind| kind.to_string())
+            .collect()
     }
 }
 
@@ -227,6 +233,7 @@ fn place(arg: &Arg) -> Place {
         "resource" | "to" | "from" => Place::Resource,
         "context" => Place::Context,
         "files" | "values" | "kubeconfig" | "folder" => Place::File,
+        "pods" => one_of(&["pods"]),
         "shell" => one_of(&["bash", "zsh", "fish"]),
         "tls" => one_of(&["optional"]),
         "identity" => one_of(&["secret", "service"]),
@@ -280,6 +287,7 @@ mod tests {
             (&["inject", "--native-sidecar", ""], Place::File, ""),
             (&["install", "--registry", ""], Place::Unknown, ""),
             (&["uninstall", ""], Place::Unknown, ""),
+            (&["get", ""], one_of(&["pods"]), ""),
             (
                 &["stat", "--no-such-flag=x"],
                 Place::Unknown,

@@ -27,7 +27,7 @@ Examples:
 pub(crate) struct Args {
     /// pods
     #[arg(value_name = "TYPE")]
-    resource: Vec<String>,
+    pods: Vec<String>,
 
     #[command(flatten)]
     selector: Selector,
@@ -64,14 +64,14 @@ enum Output {
 /// When something else than pods is asked for, or the control plane has no answer.
 pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let Args {
-        resource,
+        pods,
         selector,
         namespace,
         all_namespaces,
         output,
     } = args;
-    let [word] = resource.as_slice() else {
-        bail!("accepts 1 arg(s), received {}", resource.len());
+    let [word] = pods.as_slice() else {
+        bail!("accepts 1 arg(s), received {}", pods.len());
     };
     if resource::parse_type(word) != Ok(ResourceType::Workload(OwnerKind::Pod)) {
         bail!("invalid resource type {word}, valid types: pod");

@@ -54,7 +54,11 @@ pub(super) struct Tcp {
 
 /// The answer has a row of a type that this program does not know.
 #[derive(Debug, thiserror::Error)]
-#[error("the control plane answers with a row that this version does not understand")]
+#[error(
+    "the control plane answers with a row that this program, of {}, does not understand: use the program of the \
+     control plane's version, see `linkerd version`",
+    linkerd_names::VERSION
+)]
 pub(super) struct UnknownRow;
 
 /// Computes what the answers say about a window of time: one table for each type, in the order in which

@@ -179,6 +179,11 @@ fn flags_that_make_no_sense_are_refused_before_anybody_is_asked() {
         ),
         (&["get"], "Error: accepts 1 arg(s), received 0\n"),
         (
+            &["check", "-n", "shop"],
+            "Error: the following required arguments were not provided:\n  --proxy\n\nUsage: linkerd \
+             check --proxy --namespace <NAMESPACE>\n\nFor more information, try '--help'.\n",
+        ),
+        (
             &["top", "deploymnt"],
             "Error: target resource invalid: cannot find Kubernetes canonical name from friendly \
              name [deploymnt]: types are all, authority, namespace, service, deployment, \
