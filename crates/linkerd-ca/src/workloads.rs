@@ -74,6 +74,27 @@ struct Template {
 #[serde(default, rename_all = "camelCase")]
 struct PodSpec {
     host_network: Option<bool>,
+    os: Option<PodOs>,
+    node_selector: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct PodOs {
+    name: String,
+}
+
+impl PodSpec {
+    /// Whether the pods are for nodes with Windows, where the proxy does not run.
+    fn is_for_windows(&self) -> bool {
+        let selector = self.node_selector.as_ref();
+        let selected = selector.and_then(|selector| selector.get("kubernetes.io/os"));
+        let os = self.os.as_ref().map(|os| &os.name);
+        [os, selected]
+            .into_iter()
+            .flatten()
+            .any(|os| os == "windows")
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -151,6 +172,7 @@ fn wanted_of_injector(
         || component::NAMESPACES_NEVER_INJECTED.contains(&namespace)
         || has_proxy
         || spec.host_network == Some(true)
+        || spec.is_for_windows()
     {
         return None;
     }
@@ -346,6 +368,16 @@ mod tests {
         assert_eq!(wanted("linkerd", &says("enabled")), None);
         let host_network = |template: &mut Value| template["spec"]["hostNetwork"] = json!(true);
         assert_eq!(wanted("ns", &host_network), None);
+        for windows in [
+            json!({"os": {"name": "windows"}}),
+            json!({"nodeSelector": {"kubernetes.io/os": "windows"}}),
+        ] {
+            let spec = |template: &mut Value| template["spec"] = windows.clone();
+            assert_eq!(wanted("ns", &spec), None, "{windows}");
+        }
+        let linux = json!({"os": {"name": "linux"}, "nodeSelector": {"kubernetes.io/os": "linux"}});
+        let spec = |template: &mut Value| template["spec"] = linux.clone();
+        assert_eq!(wanted("ns", &spec), Some(Wanted::WhereInjected));
         let without_tls = |template: &mut Value| {
             template["metadata"]["labels"] = json!({"linkerd.io/control-plane-ns": "linkerd"});
         };

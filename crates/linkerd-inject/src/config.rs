@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::{
     ObjectError,
     object::{Fields, Workload},
-    options::{self, InvalidOption, Options, Sidecar},
+    options::{self, InvalidOption, Options, Resources, Sidecar},
+    quantity,
 };
 
 /// Sets one option from the text of an annotation.
@@ -133,7 +134,44 @@ pub(crate) fn configure(
             error,
         })?;
     }
+    check_resources(workload, &configured.options.proxy_resources)?;
     Ok(configured)
+}
+
+/// Makes sure that no limit is below its request: the API server refuses such pods.
+fn check_resources(workload: &Workload, resources: &Resources) -> Result<(), ObjectError> {
+    let Resources {
+        cpu_request,
+        cpu_limit,
+        memory_request,
+        memory_limit,
+    } = resources;
+    for (request_annotation, request, limit_annotation, limit) in [
+        (
+            annotations::PROXY_CPU_REQUEST,
+            cpu_request,
+            annotations::PROXY_CPU_LIMIT,
+            cpu_limit,
+        ),
+        (
+            annotations::PROXY_MEMORY_REQUEST,
+            memory_request,
+            annotations::PROXY_MEMORY_LIMIT,
+            memory_limit,
+        ),
+    ] {
+        let Some(limit) = limit else { continue };
+        if quantity::amount(limit) < quantity::amount(request) {
+            return Err(ObjectError::LimitBelowRequest {
+                object: workload.to_string(),
+                request_annotation,
+                request: request.clone(),
+                limit_annotation,
+                limit: limit.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Writes the configuration of a namespace onto the pod, where the pod says nothing itself: whoever

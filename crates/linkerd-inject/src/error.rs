@@ -113,4 +113,21 @@ pub enum ObjectError {
         /// Why.
         error: crate::options::InvalidOption,
     },
+    /// The API server would refuse the pod.
+    #[error(
+        "{object}: annotation {limit_annotation}: {limit} is less than the request, which is {request}: \
+         change it or {request_annotation}"
+    )]
+    LimitBelowRequest {
+        /// `deployment/web`.
+        object: String,
+        /// The key of the annotation that sets the request.
+        request_annotation: &'static str,
+        /// The request, from an annotation or by default.
+        request: String,
+        /// The key of the annotation that sets the limit.
+        limit_annotation: &'static str,
+        /// The limit.
+        limit: String,
+    },
 }

@@ -76,6 +76,8 @@ pub enum Fate {
     KnownSidecar,
     /// The annotation `linkerd.io/inject: disabled` says so.
     Disabled,
+    /// They are for nodes with Windows, and the proxy for Linux.
+    Windows,
     /// Injection ends with an error, which is the first finding.
     Refused,
 }
@@ -240,6 +242,7 @@ impl From<Outcome> for Fate {
             Outcome::HostNetwork => Self::HostNetwork,
             Outcome::KnownSidecar => Self::KnownSidecar,
             Outcome::Disabled => Self::Disabled,
+            Outcome::Windows => Self::Windows,
             // What injection never says of a workload.
             Outcome::Uninjected | Outcome::Unsupported => Self::Refused,
         }

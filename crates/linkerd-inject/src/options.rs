@@ -6,6 +6,8 @@ use std::{fmt, str::FromStr};
 use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, PROXY_UID, REGISTRY_DEFAULT, VERSION, ports};
 use thiserror::Error;
 
+use crate::quantity::amount;
+
 /// A flag's value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidOption {
@@ -34,7 +36,7 @@ pub enum InvalidOption {
     #[error("{0:?} is not a port (1 to 65535)")]
     Port(String),
     /// Not a user id, or that of root, whose traffic is redirected.
-    #[error("{0:?} is not a user id (1 to 4294967295)")]
+    #[error("{0:?} is not a user id (1 to 2147483647)")]
     UserId(String),
     /// Neither of the two words.
     #[error("{0:?} is neither true nor false")]
@@ -280,12 +282,13 @@ pub fn port(text: &str) -> Result<u16, InvalidOption> {
     port.ok_or_else(|| InvalidOption::Port(text.to_owned()))
 }
 
-/// Accepts the id of a user who is not root.
+/// Accepts the id of a user who is not root; the API server takes none beyond 31 bits.
 ///
 /// # Errors
 /// [`InvalidOption::UserId`].
 pub fn user_id(text: &str) -> Result<u32, InvalidOption> {
-    let id = text.parse::<u32>().ok().filter(|id| *id > 0);
+    let id = text.parse::<u32>().ok();
+    let id = id.filter(|id| (1..=i32::MAX.unsigned_abs()).contains(id));
     id.ok_or_else(|| InvalidOption::UserId(text.to_owned()))
 }
 
@@ -303,16 +306,8 @@ pub fn boolean(text: &str) -> Result<bool, InvalidOption> {
 /// # Errors
 /// [`InvalidOption::Quantity`].
 pub fn quantity(text: &str) -> Result<String, InvalidOption> {
-    const UNITS: [&str; 14] = [
-        "", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
-    ];
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let number = &text[..text.len() - unit.len()];
-    let valid = UNITS.contains(&unit)
-        && number.starts_with(|c: char| c.is_ascii_digit())
-        && number.matches('.').count() <= 1;
-    valid
-        .then(|| text.to_owned())
+    amount(text)
+        .map(|_| text.to_owned())
         .ok_or_else(|| InvalidOption::Quantity(text.to_owned()))
 }
 

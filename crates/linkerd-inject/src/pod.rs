@@ -45,6 +45,9 @@ pub(crate) fn inject(
     if workload.disabled || template.get("metadata").is_some_and(is_disabled) {
         return Ok(entry(Outcome::Disabled));
     }
+    if is_for_windows(&template["spec"]) {
+        return Ok(entry(Outcome::Windows));
+    }
     let Configured { options, ignored } = configure(workload, template, options)?;
     let options = &options;
     let name = check_name(workload, options)?;
@@ -212,6 +215,12 @@ fn check_users(workload: &Workload, spec: &Value, proxy_uid: u32) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Whether the pod is for nodes with Windows. The API server refuses it with the fields for Linux that our
+/// containers have when it says so itself; when its selector of nodes does, they would not start there.
+fn is_for_windows(spec: &Value) -> bool {
+    spec["os"]["name"] == "windows" || spec["nodeSelector"]["kubernetes.io/os"] == "windows"
 }
 
 fn containers(spec: &Value) -> impl Iterator<Item = &Value> {

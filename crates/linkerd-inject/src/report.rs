@@ -17,6 +17,8 @@ pub enum Outcome {
     HostNetwork,
     /// Left alone: it has a proxy already.
     KnownSidecar,
+    /// Left alone: the pod is for nodes with Windows, and the proxy for Linux.
+    Windows,
     /// Left alone: the annotation `linkerd.io/inject: disabled` says so.
     Disabled,
     /// Left alone: nothing to do with an object like this.
@@ -60,6 +62,7 @@ impl Report {
         let host_network = self.with(Outcome::HostNetwork);
         let sidecar = self.with(Outcome::KnownSidecar);
         let disabled = self.with(Outcome::Disabled);
+        let windows = self.with(Outcome::Windows);
         let injected = self.with(Outcome::Injected);
         let udp = self.objects(|entry| entry.udp);
         let endless = self.objects(|entry| entry.endless);
@@ -89,6 +92,14 @@ impl Report {
                 Some(format!(
                     "\"linkerd.io/inject: disabled\" annotation set on {objects}"
                 )),
+            );
+        }
+        if !windows.is_empty() {
+            let objects = windows.join(", ");
+            check(
+                &mut text,
+                "windows: pods are for nodes with Linux, as the proxy is",
+                Some(format!("\"windows\" as the operating system in {objects}")),
             );
         }
         check(

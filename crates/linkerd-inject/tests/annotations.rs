@@ -105,7 +105,12 @@ fn unknown_ones_are_told_of_and_change_nothing() {
 #[test]
 fn what_cannot_be_read_is_an_error_that_names_the_annotation() {
     for (annotation, text, expected) in [
-        ("proxy-uid", "0", "\"0\" is not a user id (1 to 4294967295)"),
+        ("proxy-uid", "0", "\"0\" is not a user id (1 to 2147483647)"),
+        (
+            "proxy-uid",
+            "2147483648",
+            "\"2147483648\" is not a user id (1 to 2147483647)",
+        ),
         (
             "inbound-port",
             "70000",
@@ -130,4 +135,34 @@ fn what_cannot_be_read_is_an_error_that_names_the_annotation() {
         let expected = format!("deployment/web: annotation {key}: {expected}");
         assert!(error.ends_with(&expected), "{error}");
     }
+}
+
+/// The API server refuses a pod with such a container.
+#[test]
+fn a_limit_below_its_request_is_an_error_that_names_both_annotations() {
+    for (annotations, expected) in [
+        (
+            json!({
+                "config.linkerd.io/proxy-memory-request": "128Mi",
+                "config.linkerd.io/proxy-memory-limit": "64Mi",
+            }),
+            "deployment/web: annotation config.linkerd.io/proxy-memory-limit: 64Mi is less than the request, \
+             which is 128Mi: change it or config.linkerd.io/proxy-memory-request",
+        ),
+        // What is requested by default.
+        (
+            json!({"config.linkerd.io/proxy-cpu-limit": "0.009"}),
+            "deployment/web: annotation config.linkerd.io/proxy-cpu-limit: 0.009 is less than the request, \
+             which is 10m: change it or config.linkerd.io/proxy-cpu-request",
+        ),
+    ] {
+        let error = injected(&annotations).expect_err("refused");
+        assert!(error.ends_with(expected), "{error}");
+    }
+    let equal = json!({
+        "config.linkerd.io/proxy-memory-request": "512Mi",
+        "config.linkerd.io/proxy-memory-limit": "0.5Gi",
+        "config.linkerd.io/proxy-cpu-limit": "0.01",
+    });
+    assert!(injected(&equal).is_ok());
 }

@@ -5,7 +5,7 @@ mod common;
 use common::{options, source};
 use linkerd_inject::{
     explain,
-    explain::{Explanation, Severity},
+    explain::{Explanation, Fate, Severity},
     options::{IdentitySource, Options, Sidecar, TlsMode},
 };
 use serde_json::{Value, json};
@@ -55,11 +55,6 @@ fn each_fault_of_a_pod_is_found() {
             "listens on port 4191",
         ),
         (
-            "os: {name: windows}\ncontainers: [{name: app}]",
-            Severity::Breaks,
-            "for Windows",
-        ),
-        (
             "containers: [{name: app, securityContext: {runAsUser: 2102}}]",
             Severity::Breaks,
             "runs as user 2102",
@@ -88,6 +83,20 @@ fn each_fault_of_a_pod_is_found() {
         let (found, what) = finding(&deployment(spec)).expect(spec);
         assert_eq!(found, severity, "{what}");
         assert!(what.contains(part), "{what}");
+    }
+}
+
+#[test]
+fn pods_for_windows_get_no_proxy() {
+    for spec in [
+        "os: {name: windows}",
+        "nodeSelector: {kubernetes.io/os: windows}",
+    ] {
+        let manifests = deployment(&format!("{spec}\n{APP}"));
+        let explanation = explained(&manifests, &options(TlsMode::Optional));
+        let plan = &explanation.workloads[0];
+        assert_eq!((plan.fate, &plan.proxy), (Fate::Windows, &None), "{spec}");
+        assert!(!explanation.breaks(), "{spec}");
     }
 }
 

@@ -94,10 +94,11 @@ fn what_is_left_alone_is_echoed_byte_for_byte_and_reported() {
         hostNetwork: pods do not use host networking...............................[warn] -- "hostNetwork: true" detected in daemonset/host
         sidecar: pods do not have a proxy or initContainer already injected........[warn] -- known sidecar detected in deployment/istio
         disabled: pods are not annotated to disable injection......................[warn] -- "linkerd.io/inject: disabled" annotation set on deployment/object-says-no, deployment/template-says-no
+        windows: pods are for nodes with Linux, as the proxy is....................[warn] -- "windows" as the operating system in deployment/windows, daemonset/on-windows
         supported: at least one resource injected..................................[warn] -- no supported objects found
         udp: pod specs do not include UDP ports....................................[warn] -- deployment/template-says-no uses "protocol: UDP"
 
-        Summary: 0 of 5 YAML document(s) injected
+        Summary: 0 of 7 YAML document(s) injected
 
     "#]].assert_eq(&output.report.inject_text());
 }

@@ -60,7 +60,7 @@ fn uninject_echoes_what_was_never_injected() {
     assert_eq!(output.yaml, format!("{input}---\n"));
     assert_eq!(
         output.report.uninject_text(),
-        "\nSummary: 0 of 5 YAML document(s) uninjected\n\n"
+        "\nSummary: 0 of 7 YAML document(s) uninjected\n\n"
     );
 }
 

@@ -53,6 +53,12 @@ pub enum NotMeshed {
          linkerd.io/inject: disabled"
     )]
     OtherProxy,
+    /// The proxy is a program for Linux.
+    #[error(
+        "it is for nodes with Windows, and the proxy for Linux; annotate its template with \
+         linkerd.io/inject: disabled"
+    )]
+    Windows,
     /// The annotation is neither of the two words.
     #[error(
         "the annotation linkerd.io/inject is {0:?}, which is neither \"enabled\" nor \"disabled\""
@@ -82,9 +88,10 @@ impl NotMeshed {
     /// The word of [`Self::Lookup`].
     pub const LOOKUP: &'static str = "lookup";
     /// Every value of the metric label `reason`.
-    pub const WORDS: [&'static str; 5] = [
+    pub const WORDS: [&'static str; 6] = [
         "host_network",
         "other_proxy",
+        "windows",
         "unknown_word",
         Self::LOOKUP,
         "refused",
@@ -92,10 +99,18 @@ impl NotMeshed {
 
     /// Value of the metric label.
     pub const fn as_str(&self) -> &'static str {
-        let [host_network, other_proxy, unknown_word, lookup, refused] = Self::WORDS;
+        let [
+            host_network,
+            other_proxy,
+            windows,
+            unknown_word,
+            lookup,
+            refused,
+        ] = Self::WORDS;
         match self {
             Self::HostNetwork => host_network,
             Self::OtherProxy => other_proxy,
+            Self::Windows => windows,
             Self::UnknownWord(_) => unknown_word,
             Self::Lookup(_) => lookup,
             Self::Refused(_) => refused,
@@ -159,6 +174,7 @@ pub fn decide(
             },
             Outcome::HostNetwork => Decision::NotMeshed(NotMeshed::HostNetwork),
             Outcome::KnownSidecar => Decision::NotMeshed(NotMeshed::OtherProxy),
+            Outcome::Windows => Decision::NotMeshed(NotMeshed::Windows),
             Outcome::Disabled => Decision::LeftAlone(LeftAlone::Disabled),
             Outcome::Unsupported | Outcome::Uninjected => Decision::LeftAlone(LeftAlone::NotAsked),
         },
@@ -247,6 +263,10 @@ mod tests {
             (
                 |pod| pod["spec"]["containers"][0]["name"] = json!("istio-proxy"),
                 "other_proxy",
+            ),
+            (
+                |pod| pod["spec"]["os"] = json!({"name": "windows"}),
+                "windows",
             ),
             (
                 |pod| pod["spec"]["securityContext"] = json!({"runAsUser": 2102}),

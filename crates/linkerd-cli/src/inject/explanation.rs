@@ -99,6 +99,10 @@ const fn fate_text(fate: Fate) -> &'static str {
             "not meshed: linkerd.io/inject: disabled; meshed peers reach it in plaintext, reason \
              peer_not_meshed"
         }
+        Fate::Windows => {
+            "not meshed: it is for nodes with Windows, and the proxy for Linux; meshed peers reach it in \
+             plaintext, reason peer_not_meshed"
+        }
         Fate::Refused => "refused",
     }
 }

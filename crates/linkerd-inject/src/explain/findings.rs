@@ -33,7 +33,6 @@ pub(super) fn find(
     let mut findings = Vec::new();
     findings.extend(pod_security(pod, surroundings));
     findings.extend(quota(pod, surroundings));
-    findings.extend(windows(pod));
     findings.extend(taken_ports(pod));
     findings.extend(endless(pod));
     findings.extend(dns(pod));
@@ -89,21 +88,6 @@ fn quota(pod: &Pod<'_>, surroundings: &Surroundings) -> Option<Finding> {
         ),
         format!("add a LimitRange with a default of {resource} for containers"),
     ))
-}
-
-fn windows(pod: &Pod<'_>) -> Option<Finding> {
-    let spec = pod.spec();
-    let windows =
-        spec["os"]["name"] == "windows" || spec["nodeSelector"]["kubernetes.io/os"] == "windows";
-    windows.then(|| {
-        breaks(
-            "the pod is for Windows, and the proxy for Linux: it does not start".to_owned(),
-            format!(
-                "annotate the pod template with {}: disabled",
-                annotations::INJECT
-            ),
-        )
-    })
 }
 
 /// Two processes of one pod cannot listen on one port.
