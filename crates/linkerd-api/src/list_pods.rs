@@ -107,7 +107,9 @@ mod tests {
     };
 
     fn managed_by(kind: &str, name: &str) -> Option<Controller> {
+        let known = kind.parse().map(OwnerKind::api_version);
         Some(Controller {
+            api_version: known.unwrap_or("example.com/v1").into(),
             kind: kind.into(),
             name: name.into(),
             uid: String::new(),
@@ -165,6 +167,19 @@ mod tests {
         for (kind, name, expected) in cases {
             assert_eq!(owner_of(&cluster, kind, name), expected, "{kind}/{name}");
         }
+    }
+
+    #[test]
+    fn a_kind_of_the_same_name_in_another_api_group_is_no_workload() {
+        let controller = managed_by("StatefulSet", "db").map(|it| Controller {
+            api_version: "apps.kruise.io/v1beta1".into(),
+            ..it
+        });
+        let pod = Pod {
+            controller,
+            ..Pod::default()
+        };
+        assert_eq!(owner(&Cluster::default(), "ns", &pod), None);
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ impl Cluster {
     /// stands for itself.
     pub(crate) fn owner_of(&self, namespace: &str, pod: &Pod) -> Option<(OwnerKind, String)> {
         let controller = pod.controller.as_ref()?;
-        let kind = OwnerKind::Pod.part_of(&controller.kind)?;
+        let kind = OwnerKind::Pod.part_of(&controller.api_version, &controller.kind)?;
         let between = match kind {
             OwnerKind::ReplicaSet => self.replica_sets.get(namespace, &controller.name),
             OwnerKind::Job => self.jobs.get(namespace, &controller.name),
@@ -17,7 +17,8 @@ impl Cluster {
         };
         let above = between.and_then(|workload| {
             let manager = workload.controller.as_ref()?;
-            Some((kind.part_of(&manager.kind)?, manager.name.clone()))
+            let above = kind.part_of(&manager.api_version, &manager.kind)?;
+            Some((above, manager.name.clone()))
         });
         Some(above.unwrap_or_else(|| (kind, controller.name.clone())))
     }

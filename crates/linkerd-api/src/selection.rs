@@ -242,6 +242,7 @@ mod tests {
 
     fn managed_by(uid: &str) -> Option<Controller> {
         Some(Controller {
+            api_version: "example.com/v1".into(),
             kind: "Any".into(),
             name: "any".into(),
             uid: uid.into(),

@@ -23,6 +23,8 @@ pub struct Workload {
 /// The controller among an object's owner references.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
+    /// API group and version: other groups have kinds of the same name.
+    pub api_version: String,
     /// As the Kubernetes API writes it: `ReplicaSet`.
     pub kind: String,
     /// Name of the controller.
@@ -79,6 +81,7 @@ impl Controller {
             .flatten()
             .find(|reference| reference.controller == Some(true))?;
         Some(Self {
+            api_version: reference.api_version.clone(),
             kind: reference.kind.clone(),
             name: reference.name.clone(),
             uid: reference.uid.clone(),

@@ -57,6 +57,7 @@ fn shop() -> Arc<Cluster> {
     let key = |name: &str| ("shop".to_owned(), name.to_owned());
     let managed_by = |kind: &str, name: &str| {
         Some(Controller {
+            api_version: "apps/v1".into(),
             kind: kind.into(),
             name: name.into(),
             uid: String::new(),

@@ -155,6 +155,7 @@ async fn pods_prove_to_be_their_workload() {
     let cluster = Cluster::default();
     let managed = Pod {
         controller: Some(Controller {
+            api_version: "apps/v1".into(),
             kind: "DaemonSet".into(),
             name: "log".into(),
             uid: String::new(),

@@ -236,7 +236,10 @@ fn is_independent(kind: OwnerKind, metadata: &ObjectMeta) -> bool {
 fn belongs_to_another(kind: OwnerKind, metadata: &ObjectMeta) -> bool {
     let references = metadata.owner_references.as_deref().unwrap_or_default();
     references.iter().any(|reference| {
-        reference.controller == Some(true) && kind.part_of(&reference.kind).is_some()
+        reference.controller == Some(true)
+            && kind
+                .part_of(&reference.api_version, &reference.kind)
+                .is_some()
     })
 }
 
@@ -325,16 +328,22 @@ mod tests {
 
     #[test]
     fn what_a_workload_made_has_that_workloads_certificate() {
-        for (kind, controller, expected) in [
-            (OwnerKind::ReplicaSet, "Deployment", false),
-            (OwnerKind::ReplicaSet, "Rollout", true),
-            (OwnerKind::Job, "CronJob", false),
-            (OwnerKind::StatefulSet, "Database", true),
-            (OwnerKind::Deployment, "Shop", true),
+        for (kind, api_version, controller, expected) in [
+            (OwnerKind::ReplicaSet, "apps/v1", "Deployment", false),
+            (
+                OwnerKind::ReplicaSet,
+                "argoproj.io/v1alpha1",
+                "Rollout",
+                true,
+            ),
+            (OwnerKind::ReplicaSet, "example.com/v1", "Deployment", true),
+            (OwnerKind::Job, "batch/v1", "CronJob", false),
+            (OwnerKind::StatefulSet, "example.com/v1", "Database", true),
+            (OwnerKind::Deployment, "example.com/v1", "Shop", true),
         ] {
             let mut object = deployment(&marks());
             object["metadata"]["ownerReferences"] = json!([{
-                "apiVersion": "v1", "kind": controller, "name": "x", "uid": "9", "controller": true,
+                "apiVersion": api_version, "kind": controller, "name": "x", "uid": "9", "controller": true,
             }]);
             assert_eq!(found(kind, object.clone()).is_some(), expected, "{kind}");
             object["metadata"]["ownerReferences"][0]["controller"] = json!(false);

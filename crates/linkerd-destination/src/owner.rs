@@ -68,7 +68,8 @@ pub fn owner_of<'a>(pod: &Pod, lookup: impl FnOnce(&LinkKey) -> Option<&'a Link>
 /// Kind and name of the workload that an object of `kind` is a part of.
 fn part_of(kind: OwnerKind, controller: Option<&Controller>) -> Option<(OwnerKind, &str)> {
     let controller = controller?;
-    Some((kind.part_of(&controller.kind)?, &controller.name))
+    let above = kind.part_of(&controller.api_version, &controller.kind)?;
+    Some((above, &controller.name))
 }
 
 impl From<PartialObjectMeta<ReplicaSet>> for Link {
@@ -102,7 +103,9 @@ mod tests {
     use crate::pod::PodKey;
 
     fn controlled_by(kind: &str, name: &str) -> Option<Controller> {
+        let known = kind.parse().map(OwnerKind::api_version);
         Some(Controller {
+            api_version: known.unwrap_or("example.com/v1").into(),
             kind: kind.into(),
             name: name.into(),
         })
@@ -168,6 +171,20 @@ mod tests {
             });
             assert_eq!(owner(&pod, link.as_ref()).as_deref(), Some(expected));
         }
+    }
+
+    #[test]
+    fn a_kind_of_the_same_name_in_another_api_group_is_no_workload() {
+        let of_another_group = Controller {
+            api_version: "apps.kruise.io/v1beta1".into(),
+            kind: "StatefulSet".into(),
+            name: "db".into(),
+        };
+        let pod = Pod {
+            controller: Some(of_another_group),
+            ..Pod::default()
+        };
+        assert_eq!(owner(&pod, None).as_deref(), Some("pod/."));
     }
 
     #[test]

@@ -127,6 +127,8 @@ pub enum TlsMark {
 /// A reference to a managing controller. The kind is any, not only those of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
+    /// API group and version: other groups have kinds of the same name.
+    pub api_version: String,
     /// Kind as the API writes it.
     pub kind: String,
     /// Name; the namespace is that of the managed object.
@@ -146,6 +148,7 @@ impl Controller {
             .into_iter()
             .find(|owner| owner.controller == Some(true))
             .map(|owner| Self {
+                api_version: owner.api_version,
                 kind: owner.kind,
                 name: owner.name,
             })

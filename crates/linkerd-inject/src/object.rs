@@ -1,5 +1,5 @@
 //! Finds the pod template in an object, whatever its kind.
-//! Entry: [`visit`]. Only `kind` decides; the API version is not looked at.
+//! Entry: [`visit`]. `kind` and the group in `apiVersion` decide, in any version; manifests of old ones count.
 
 use linkerd_names::{Owner, OwnerKind, annotations};
 use serde_json::{Map, Value};
@@ -84,9 +84,13 @@ impl Workload {
 
     fn of(object: &Value) -> Option<Self> {
         let kind = object.get("kind")?.as_str()?;
-        let kind = OwnerKind::ALL
-            .into_iter()
-            .find(|known| known.api_kind() == kind)?;
+        let kind = match &object["apiVersion"] {
+            // Who leaves it out means what everybody knows by that name.
+            Value::Null => OwnerKind::ALL
+                .into_iter()
+                .find(|known| known.api_kind() == kind)?,
+            api_version => OwnerKind::from_api(api_version.as_str()?, kind)?,
+        };
         let path: &[&str] = match kind {
             OwnerKind::Pod => &[],
             OwnerKind::CronJob => &["spec", "jobTemplate", "spec", "template"],

@@ -5,7 +5,7 @@ mod common;
 use common::{options, source};
 use expect_test::{ExpectFile, expect, expect_file};
 use linkerd_inject::{
-    inject,
+    Outcome, inject,
     options::{IdentitySource, Options, Sidecar, TlsMode},
 };
 
@@ -101,6 +101,40 @@ fn what_is_left_alone_is_echoed_byte_for_byte_and_reported() {
         Summary: 0 of 7 YAML document(s) injected
 
     "#]].assert_eq(&output.report.inject_text());
+}
+
+/// Kinds of the same name in other API groups have pods that are not those of a workload of Kubernetes.
+#[test]
+fn the_api_group_decides_and_its_version_does_not() {
+    let injected = |api_version: &str, kind: &str| {
+        let object = format!(
+            "{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: web}}, \
+             spec: {{template: {{spec: {{containers: [{{name: app}}]}}}}}}}}\n"
+        );
+        let output = inject(&source(&object), &options(TlsMode::Optional)).unwrap();
+        assert_eq!(
+            output.yaml.contains("linkerd-proxy"),
+            output.yaml != format!("{object}---\n")
+        );
+        output.report.entries[0].outcome == Outcome::Injected
+    };
+    for (api_version, kind) in [
+        ("apps/v1", "Deployment"),
+        ("apps/v1beta2", "StatefulSet"),
+        ("extensions/v1beta1", "Deployment"),
+        ("extensions/v1beta1", "DaemonSet"),
+        ("batch/v1", "Job"),
+        ("v1", "ReplicationController"),
+    ] {
+        assert!(injected(api_version, kind), "{api_version} {kind}");
+    }
+    for (api_version, kind) in [
+        ("apps.kruise.io/v1beta1", "StatefulSet"),
+        ("apps.kruise.io/v1alpha1", "DaemonSet"),
+        ("batch.volcano.sh/v1alpha1", "Job"),
+    ] {
+        assert!(!injected(api_version, kind), "{api_version} {kind}");
+    }
 }
 
 #[test]

@@ -130,7 +130,8 @@ impl Cluster {
 /// The controller among `owners` that an object of `kind` is a part of.
 fn part_of(kind: OwnerKind, owners: &[OwnerReference]) -> Option<(OwnerKind, &OwnerReference)> {
     let controller = owners.iter().find(|owner| owner.controller == Some(true))?;
-    Some((kind.part_of(&controller.kind)?, controller))
+    let above = kind.part_of(&controller.api_version, &controller.kind)?;
+    Some((above, controller))
 }
 
 async fn within<T>(

@@ -212,6 +212,14 @@ async fn a_bare_pod_is_a_workload_of_its_own_and_needs_a_name() {
     let injected = bench.pod_after(&review(&bare)).await.expect("a patch");
     let volumes = injected["spec"]["volumes"].to_string();
     assert!(volumes.contains("one-pod-tls-linkerd-io"), "{volumes}");
+    // So is one whose controller only has the name of a workload of Kubernetes.
+    bare["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "apps.kruise.io/v1beta1", "kind": "StatefulSet", "name": "web", "uid": "u",
+        "controller": true,
+    }]);
+    let injected = bench.pod_after(&review(&bare)).await.expect("a patch");
+    let volumes = injected["spec"]["volumes"].to_string();
+    assert!(volumes.contains("one-pod-tls-linkerd-io"), "{volumes}");
 }
 
 #[tokio::test]

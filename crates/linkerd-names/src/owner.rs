@@ -79,15 +79,24 @@ impl OwnerKind {
         }
     }
 
+    /// The kind as `apiVersion` and `kind` of an object say it, in any version. None for what another API
+    /// group calls by the same name (`apps.kruise.io/v1beta1` StatefulSet): that is no workload of Kubernetes.
+    pub fn from_api(api_version: &str, kind: &str) -> Option<Self> {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let found = Self::ALL.into_iter().find(|it| it.api_kind() == kind)?;
+        let (own, _) = found.api_version().split_once('/').unwrap_or_default();
+        // Where Deployments, DaemonSets, ReplicaSets and Jobs were before they had groups of their own.
+        let is_old = group == "extensions" && !own.is_empty();
+        (group == own || is_old).then_some(found)
+    }
+
     /// The kind of workload that an object of this kind is a part of, so that it has that workload's
-    /// identity, when a controller of the API kind `controller` has made it: a Deployment for its
+    /// identity, when a controller with this `apiVersion` and `kind` has made it: a Deployment for its
     /// ReplicaSets, a CronJob for its Jobs, any workload for its pods.
     ///
     /// None for what others make, such as operators: it stands for itself.
-    pub fn part_of(self, controller: &str) -> Option<Self> {
-        let above = Self::ALL
-            .into_iter()
-            .find(|kind| kind.api_kind() == controller)?;
+    pub fn part_of(self, api_version: &str, controller: &str) -> Option<Self> {
+        let above = Self::from_api(api_version, controller)?;
         let is_part = match self {
             Self::Pod => above != Self::Pod,
             Self::ReplicaSet => above == Self::Deployment,
@@ -186,24 +195,61 @@ mod tests {
 
     #[test]
     fn what_a_workload_makes_is_a_part_of_it_and_what_others_make_is_not() {
-        for (kind, controller, expected) in [
-            (OwnerKind::Pod, "ReplicaSet", Some(OwnerKind::ReplicaSet)),
-            (OwnerKind::Pod, "StatefulSet", Some(OwnerKind::StatefulSet)),
-            (OwnerKind::Pod, "Node", None),
+        use OwnerKind::{
+            CronJob, Deployment, Job, Pod, ReplicaSet, ReplicationController, StatefulSet,
+        };
+        for (kind, api_version, controller, expected) in [
+            (Pod, "apps/v1", "ReplicaSet", Some(ReplicaSet)),
+            (Pod, "apps/v1", "StatefulSet", Some(StatefulSet)),
             (
-                OwnerKind::ReplicaSet,
-                "Deployment",
-                Some(OwnerKind::Deployment),
+                Pod,
+                "v1",
+                "ReplicationController",
+                Some(ReplicationController),
             ),
-            (OwnerKind::ReplicaSet, "Rollout", None),
-            (OwnerKind::ReplicaSet, "CronJob", None),
-            (OwnerKind::Job, "CronJob", Some(OwnerKind::CronJob)),
-            (OwnerKind::Job, "Workflow", None),
-            (OwnerKind::Deployment, "Deployment", None),
-            (OwnerKind::StatefulSet, "Database", None),
+            (Pod, "v1", "Node", None),
+            (ReplicaSet, "apps/v1", "Deployment", Some(Deployment)),
+            (ReplicaSet, "argoproj.io/v1alpha1", "Rollout", None),
+            (ReplicaSet, "batch/v1", "CronJob", None),
+            (Job, "batch/v1", "CronJob", Some(CronJob)),
+            (Job, "argoproj.io/v1alpha1", "Workflow", None),
+            (Deployment, "apps/v1", "Deployment", None),
+            (StatefulSet, "example.com/v1", "Database", None),
+            // Of the same name, and another's.
+            (Pod, "apps.kruise.io/v1beta1", "StatefulSet", None),
+            (Pod, "apps.kruise.io/v1alpha1", "DaemonSet", None),
+            (Pod, "batch.volcano.sh/v1alpha1", "Job", None),
+            (Job, "batch.example.com/v1", "CronJob", None),
         ] {
-            assert_eq!(kind.part_of(controller), expected, "{kind} of {controller}");
+            assert_eq!(
+                kind.part_of(api_version, controller),
+                expected,
+                "{kind} of {api_version} {controller}"
+            );
         }
+    }
+
+    #[test]
+    fn a_kind_is_the_same_in_every_version_of_its_group() {
+        for kind in OwnerKind::ALL {
+            let from_api = |api_version| OwnerKind::from_api(api_version, kind.api_kind());
+            assert_eq!(from_api(kind.api_version()), Some(kind));
+            assert_eq!(from_api("example.com/v1"), None);
+        }
+        for (api_version, api_kind) in [
+            ("apps/v1beta1", "Deployment"),
+            ("apps/v1beta2", "StatefulSet"),
+            ("extensions/v1beta1", "Deployment"),
+            ("extensions/v1beta1", "DaemonSet"),
+            ("extensions/v1beta1", "ReplicaSet"),
+            ("batch/v1beta1", "CronJob"),
+            ("batch/v2alpha1", "CronJob"),
+        ] {
+            let kind = OwnerKind::from_api(api_version, api_kind).map(OwnerKind::api_kind);
+            assert_eq!(kind, Some(api_kind), "{api_version}");
+        }
+        assert_eq!(OwnerKind::from_api("extensions/v1beta1", "Pod"), None);
+        assert_eq!(OwnerKind::from_api("v1", "Deployment"), None);
     }
 
     #[test]

@@ -86,6 +86,7 @@ mod tests {
         let cluster = Cluster::default();
         let managed_by = |kind: &str, name: &str| {
             Some(Controller {
+                api_version: "apps/v1".into(),
                 kind: kind.into(),
                 name: name.into(),
                 uid: String::new(),

@@ -81,12 +81,10 @@ async fn list(
 /// The workload when it must have a certificate.
 fn read(kind: OwnerKind, object: DynamicObject, control_plane: &str) -> Option<Marked> {
     let ends = object.metadata.deletion_timestamp.is_some();
-    let part_of_another = object
-        .metadata
-        .owner_references
-        .iter()
-        .flatten()
-        .any(|it| it.controller == Some(true) && kind.part_of(&it.kind).is_some());
+    let part_of_another =
+        object.metadata.owner_references.iter().flatten().any(|it| {
+            it.controller == Some(true) && kind.part_of(&it.api_version, &it.kind).is_some()
+        });
     // A pod has its workload's name on it.
     if ends || (part_of_another && kind != OwnerKind::Pod) {
         return None;
@@ -202,16 +200,19 @@ mod tests {
         let unmarked = template(json!({"linkerd.io/control-plane-ns": "linkerd"}));
         let plain = json!({"metadata": metadata, "spec": unmarked});
         assert_eq!(owner_of(OwnerKind::Deployment, plain), None);
-        let managed = |controller: &str| {
-            let manager = json!([{"apiVersion": "v1", "kind": controller, "name": "d",
+        let managed = |api_version: &str, controller: &str| {
+            let manager = json!([{"apiVersion": api_version, "kind": controller, "name": "d",
                                   "uid": "u", "controller": true}]);
             let metadata = json!({"name": "a", "namespace": "ns", "ownerReferences": manager});
             let object = json!({"metadata": metadata, "spec": template(marks("linkerd"))});
             owner_of(OwnerKind::ReplicaSet, object)
         };
-        assert_eq!(managed("Deployment"), None);
-        // What an operator makes stands for itself.
-        assert_eq!(managed("Rollout").as_deref(), Some("replicaset/a.ns"));
+        assert_eq!(managed("apps/v1", "Deployment"), None);
+        // What an operator makes stands for itself, whatever it is called.
+        for kind in ["Rollout", "Deployment"] {
+            let found = managed("example.com/v1", kind);
+            assert_eq!(found.as_deref(), Some("replicaset/a.ns"), "{kind}");
+        }
         let ends =
             json!({"name": "a", "namespace": "ns", "deletionTimestamp": "2026-01-01T00:00:00Z"});
         let ends = json!({"metadata": ends, "spec": template(marks("linkerd"))});
