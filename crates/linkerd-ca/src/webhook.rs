@@ -87,7 +87,10 @@ struct Held {
 /// What to do about the Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plan {
-    Keep,
+    /// Until then.
+    Keep {
+        renew_at: SystemTime,
+    },
     Issue(Reason),
 }
 
@@ -128,8 +131,8 @@ pub async fn reconcile(
         let plan = plan(&host, held.as_ref(), root, now);
         let certificate = held.as_ref().and_then(|held| held.certificate.as_ref());
         let overlap_ends_at = match (plan, certificate) {
-            (Plan::Issue(_), _) | (Plan::Keep, None) => now + OVERLAP,
-            (Plan::Keep, Some(certificate)) => certificate.issued_at() + OVERLAP,
+            (Plan::Issue(_), _) | (Plan::Keep { .. }, None) => now + OVERLAP,
+            (Plan::Keep { .. }, Some(certificate)) => certificate.issued_at() + OVERLAP,
         };
         let roots = |present: &str| trusted(present, root, now < overlap_ends_at);
         if let Some(patch) = trust_patch(&configuration, roots) {
@@ -144,10 +147,9 @@ pub async fn reconcile(
                 Err(error) => return Err(error.into()),
             }
         }
-        let (certificate, issued) = match (plan, certificate) {
-            (Plan::Keep, Some(certificate)) => (certificate.clone(), None),
-            (Plan::Keep, None) => return Err(WebhookError::Contended),
-            (Plan::Issue(reason), _) => {
+        let (renew_at, issued) = match plan {
+            Plan::Keep { renew_at } => (renew_at, None),
+            Plan::Issue(reason) => {
                 let issued = root.issue_webhook(
                     INJECTOR,
                     control_plane_namespace,
@@ -162,10 +164,9 @@ pub async fn reconcile(
                     Written::Done(mut secret) => wipe(&mut secret),
                     Written::Conflict => continue,
                 }
-                (issued.certificate, Some(reason))
+                (renew_at(&issued.certificate, root), Some(reason))
             }
         };
-        let renew_at = certificate.renew_at();
         let look_again_at = if now < overlap_ends_at {
             renew_at.min(overlap_ends_at)
         } else {
@@ -188,12 +189,7 @@ fn plan(host: &str, held: Option<&Held>, root: &Root, now: SystemTime) -> Plan {
     let Some(certificate) = &held.certificate else {
         return Plan::Issue(Reason::Unreadable);
     };
-    // Nothing would live longer than the root: such a certificate is kept until it ends.
-    let renew_at = if certificate.not_after() < root.not_after() {
-        certificate.renew_at()
-    } else {
-        certificate.not_after()
-    };
+    let renew_at = renew_at(certificate, root);
     let reason = if !certificate.issued_by(root) {
         Reason::OtherRoot
     } else if certificate.host() != host {
@@ -205,9 +201,18 @@ fn plan(host: &str, held: Option<&Held>, root: &Root, now: SystemTime) -> Plan {
     } else if renew_at <= now {
         Reason::Expiring
     } else {
-        return Plan::Keep;
+        return Plan::Keep { renew_at };
     };
     Plan::Issue(reason)
+}
+
+/// When a certificate is due. Nothing would live longer than the root: one that ends with it is kept until then.
+fn renew_at(certificate: &WebhookCertificate, root: &Root) -> SystemTime {
+    if certificate.not_after() < root.not_after() {
+        certificate.renew_at()
+    } else {
+        certificate.not_after()
+    }
 }
 
 /// The roots by which the API server is to trust the injector: the present one, and while its pods may serve
@@ -319,9 +324,32 @@ mod tests {
         let root = root();
         let good = held(&root, "linkerd");
         let at = |now| plan("linkerd-injector.linkerd.svc", Some(&good), &root, now);
-        assert_eq!(at(now()), Plan::Keep);
-        assert_eq!(at(now() + DAY / 2), Plan::Keep);
+        for early in [now(), now() + DAY / 2] {
+            assert!(matches!(at(early), Plan::Keep { renew_at } if renew_at > early));
+        }
         assert_eq!(at(now() + DAY * 2 / 3), Plan::Issue(Reason::Expiring));
+    }
+
+    #[test]
+    fn a_certificate_that_ends_with_its_root_is_not_looked_at_in_a_loop() {
+        let root = root();
+        let last_hour = root.not_after() - Duration::from_secs(60 * 60);
+        let issued = root
+            .issue_webhook(INJECTOR, "linkerd", LEAF_LIFETIME_DEFAULT, last_hour)
+            .expect("a certificate");
+        let held = read(build(&issued, "linkerd"));
+        let last_second = root.not_after() - Duration::from_secs(1);
+        assert_eq!(
+            plan(
+                "linkerd-injector.linkerd.svc",
+                Some(&held),
+                &root,
+                last_second
+            ),
+            Plan::Keep {
+                renew_at: root.not_after()
+            }
+        );
     }
 
     #[test]
