@@ -131,18 +131,18 @@ fn mark(
     note(annotations::CREATED_BY, options.created_by.clone());
     note(annotations::PROXY_VERSION, options.version.clone());
     // Others read there which ports know no TLS.
-    if !placement.skip_inbound.is_empty() {
-        note(
-            annotations::SKIP_INBOUND_PORTS,
-            joined(&placement.skip_inbound),
-        );
-    }
-    if !placement.skip_outbound.is_empty() {
-        note(
-            annotations::SKIP_OUTBOUND_PORTS,
-            joined(&placement.skip_outbound),
-        );
-    }
+    note_skipped(
+        notes,
+        annotations::SKIP_INBOUND_PORTS,
+        annotations::SKIP_INBOUND_PORTS_BEFORE,
+        &placement.skip_inbound,
+    );
+    note_skipped(
+        notes,
+        annotations::SKIP_OUTBOUND_PORTS,
+        annotations::SKIP_OUTBOUND_PORTS_BEFORE,
+        &placement.skip_outbound,
+    );
 
     let marks = workload.mapping(metadata, "metadata.labels")?;
     let mut label = |key: &str, value: &str| marks.insert(key.to_owned(), Value::from(value));
@@ -162,6 +162,18 @@ fn mark(
         label(&key, name);
     }
     Ok(())
+}
+
+/// Writes `skipped` into `annotation`, and under `before` what was there: `uninject` gives that back. When
+/// the flags have added nothing, what the user wrote stays as it is.
+fn note_skipped(notes: &mut Fields, annotation: &str, before: &str, skipped: &[PortRange]) {
+    let written = notes.get(annotation).and_then(Value::as_str);
+    let written = written.unwrap_or_default().to_owned();
+    if options::port_ranges(&written).unwrap_or_default() == skipped {
+        return;
+    }
+    notes.insert(annotation.to_owned(), Value::from(joined(skipped)));
+    notes.insert(before.to_owned(), Value::from(written));
 }
 
 /// Makes sure that the workload can have an identity, if it is to have one.

@@ -40,12 +40,17 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
         ]
         .map(ToOwned::to_owned);
         remove_keys(metadata, "labels", owner_labels.chain(marks));
-        let notes = [
-            annotations::CREATED_BY,
-            annotations::PROXY_VERSION,
+        restore_skipped(
+            metadata,
             annotations::SKIP_INBOUND_PORTS,
+            annotations::SKIP_INBOUND_PORTS_BEFORE,
+        );
+        restore_skipped(
+            metadata,
             annotations::SKIP_OUTBOUND_PORTS,
-        ];
+            annotations::SKIP_OUTBOUND_PORTS_BEFORE,
+        );
+        let notes = [annotations::CREATED_BY, annotations::PROXY_VERSION];
         remove_keys(
             metadata,
             "annotations",
@@ -62,6 +67,18 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
         endless: false,
         ignored: Vec::new(),
         unknown_ports: Vec::new(),
+    }
+}
+
+/// Gives `annotation` back as it was when injection has added ports to it.
+fn restore_skipped(metadata: &mut Fields, annotation: &str, before: &str) {
+    let Some(Value::Object(notes)) = metadata.get_mut("annotations") else {
+        return;
+    };
+    match notes.shift_remove(before) {
+        None => {}
+        Some(before) if before == "" => drop(notes.shift_remove(annotation)),
+        Some(before) => drop(notes.insert(annotation.to_owned(), before)),
     }
 }
 

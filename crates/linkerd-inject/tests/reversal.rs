@@ -10,11 +10,18 @@ use linkerd_inject::{
 };
 use serde_json::Value;
 
-const INPUTS: [&str; 4] = [
+const INPUTS: [&str; 7] = [
     include_str!("data/deployment.in.yml"),
     include_str!("data/probes.in.yml"),
     include_str!("data/list.in.yml"),
     "kind: Pod\nmetadata: {name: one}\nspec: {containers: [{name: app}]}\n",
+    // Ports that the user skips: others than the flags, the same, and more in the user's own words.
+    "kind: Pod\nmetadata: {name: one, annotations: {config.linkerd.io/skip-inbound-ports: '80, 443', \
+     config.linkerd.io/skip-outbound-ports: '5432'}}\nspec: {containers: [{name: app}]}\n",
+    "kind: Pod\nmetadata: {name: one, annotations: {config.linkerd.io/skip-inbound-ports: '25'}}\n\
+     spec: {containers: [{name: app}]}\n",
+    "kind: Pod\nmetadata: {name: one, annotations: {config.linkerd.io/skip-inbound-ports: '80 ,25'}}\n\
+     spec: {containers: [{name: app}]}\n",
 ];
 
 fn variants() -> impl Iterator<Item = Options> {

@@ -23,6 +23,12 @@ pub const SKIP_INBOUND_PORTS: &str = "config.linkerd.io/skip-inbound-ports";
 /// Ports whose outbound traffic does not enter the proxy.
 pub const SKIP_OUTBOUND_PORTS: &str = "config.linkerd.io/skip-outbound-ports";
 
+/// What [`SKIP_INBOUND_PORTS`] was before injection added ports of its flags; empty when it was not there.
+pub const SKIP_INBOUND_PORTS_BEFORE: &str = "linkerd.io/skip-inbound-ports-before";
+
+/// Likewise for [`SKIP_OUTBOUND_PORTS`].
+pub const SKIP_OUTBOUND_PORTS_BEFORE: &str = "linkerd.io/skip-outbound-ports-before";
+
 /// Ports whose traffic is never parsed as HTTP.
 pub const OPAQUE_PORTS: &str = "config.linkerd.io/opaque-ports";
 
