@@ -152,7 +152,7 @@ pub fn explain(
         surroundings.add(namespace);
     }
     let mut workloads = Vec::new();
-    documents::map(sources, |object| {
+    let output = documents::map(sources, |object| {
         object::visit(object, &mut |workload, template| {
             let before = Value::Object(template.clone());
             let of_namespace = surroundings.namespace_annotations(workload);
@@ -188,11 +188,18 @@ pub fn explain(
             Ok(unprinted(workload))
         })
     })?;
-    let notes = if workloads.iter().any(|plan| plan.fate == Fate::Meshed) {
-        general_notes(options)
-    } else {
-        Vec::new()
-    };
+    let mut notes = Vec::new();
+    let entries = output.report.entries.iter();
+    let owned = entries.filter(|entry| entry.outcome == Outcome::Owned);
+    match owned.count() {
+        0 => {}
+        count => notes.push(format!(
+            "Left out because other workloads make them, and anew when they are injected: {count} objects."
+        )),
+    }
+    if workloads.iter().any(|plan| plan.fate == Fate::Meshed) {
+        notes.extend(general_notes(options));
+    }
     Ok(Explanation { workloads, notes })
 }
 
@@ -217,14 +224,7 @@ pub fn namespaces_elsewhere(sources: &[Source]) -> Result<BTreeSet<String>, Docu
 
 /// Nothing is to be printed of the document.
 fn unprinted(workload: &Workload) -> Entry {
-    Entry {
-        object: workload.to_string(),
-        outcome: Outcome::Unsupported,
-        udp: false,
-        endless: false,
-        ignored: Vec::new(),
-        unknown_ports: Vec::new(),
-    }
+    Entry::new(workload.to_string(), Outcome::Unsupported)
 }
 
 impl Explanation {
@@ -244,7 +244,7 @@ impl From<Outcome> for Fate {
             Outcome::Disabled => Self::Disabled,
             Outcome::Windows => Self::Windows,
             // What injection never says of a workload.
-            Outcome::Uninjected | Outcome::Unsupported => Self::Refused,
+            Outcome::Uninjected | Outcome::Owned | Outcome::Unsupported => Self::Refused,
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Workload {
 }
 
 /// Calls `change` with the pod template of `object`, or of each item of a List, and collects what
-/// it reports. Other objects are reported as unsupported.
+/// it reports. Other objects are reported as unsupported, and what another workload has made as that one's.
 pub(crate) fn visit(
     object: &mut Value,
     change: &mut dyn FnMut(&Workload, &mut Fields) -> Result<Entry, ObjectError>,
@@ -43,16 +43,14 @@ pub(crate) fn visit(
         return Ok(entries);
     }
     let Some(workload) = Workload::of(object) else {
-        let entry = Entry {
-            object: display(object),
-            outcome: Outcome::Unsupported,
-            udp: false,
-            endless: false,
-            ignored: Vec::new(),
-            unknown_ports: Vec::new(),
-        };
-        return Ok(vec![entry]);
+        return Ok(vec![Entry::new(display(object), Outcome::Unsupported)]);
     };
+    if let Some(owner) = workload.maker(&object["metadata"]) {
+        return Ok(vec![Entry {
+            belongs_to: Some(owner),
+            ..Entry::new(workload.to_string(), Outcome::Owned)
+        }]);
+    }
     let mut template = object
         .as_object_mut()
         .ok_or_else(|| workload.wrong_type("", "mapping"))?;
@@ -116,6 +114,15 @@ impl Workload {
             disabled: is_disabled(metadata),
             path,
         })
+    }
+
+    /// The workload that has made this one, whose pods are its pods; none when it stands for itself.
+    fn maker(&self, metadata: &Value) -> Option<String> {
+        let mut owners = metadata["ownerReferences"].as_array()?.iter();
+        let controller = owners.find(|owner| owner["controller"] == true)?;
+        let text = |key: &str| controller[key].as_str();
+        let above = self.kind.part_of(text("apiVersion")?, text("kind")?)?;
+        Some(format!("{above}/{}", text("name")?))
     }
 
     /// Whether the pod template is a pod itself.

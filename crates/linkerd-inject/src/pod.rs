@@ -28,12 +28,8 @@ pub(crate) fn inject(
     let spec = workload.mapping(template, "spec")?;
     let udp = uses_udp(spec);
     let entry = |outcome| Entry {
-        object: workload.to_string(),
-        outcome,
         udp,
-        endless: false,
-        ignored: Vec::new(),
-        unknown_ports: Vec::new(),
+        ..Entry::new(workload.to_string(), outcome)
     };
 
     if spec.get("hostNetwork") == Some(&Value::Bool(true)) {

@@ -60,14 +60,7 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
             template.shift_remove("metadata");
         }
     }
-    Entry {
-        object: workload.to_string(),
-        outcome,
-        udp: false,
-        endless: false,
-        ignored: Vec::new(),
-        unknown_ports: Vec::new(),
-    }
+    Entry::new(workload.to_string(), outcome)
 }
 
 /// Gives `annotation` back as it was when injection has added ports to it.

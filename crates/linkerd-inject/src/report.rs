@@ -21,6 +21,8 @@ pub enum Outcome {
     Windows,
     /// Left alone: the annotation `linkerd.io/inject: disabled` says so.
     Disabled,
+    /// Left alone: another workload has made it, and makes it anew when that one changes.
+    Owned,
     /// Left alone: nothing to do with an object like this.
     Unsupported,
 }
@@ -32,6 +34,8 @@ pub struct Entry {
     pub object: String,
     /// What was done.
     pub outcome: Outcome,
+    /// The workload that has made it, as `deployment/web`.
+    pub belongs_to: Option<String>,
     /// Whether a container has a UDP port, which no proxy sees.
     pub udp: bool,
     /// Whether it is a Job whose pods will never end, because their proxy does not.
@@ -47,6 +51,21 @@ pub struct Entry {
 pub struct Report {
     /// One entry per object; a List has one per item.
     pub entries: Vec<Entry>,
+}
+
+impl Entry {
+    /// An object of which no more is to be said.
+    pub(crate) fn new(object: String, outcome: Outcome) -> Self {
+        Self {
+            object,
+            outcome,
+            belongs_to: None,
+            udp: false,
+            endless: false,
+            ignored: Vec::new(),
+            unknown_ports: Vec::new(),
+        }
+    }
 }
 
 impl Outcome {
@@ -92,6 +111,18 @@ impl Report {
                 Some(format!(
                     "\"linkerd.io/inject: disabled\" annotation set on {objects}"
                 )),
+            );
+        }
+        let owned = self.entries.iter().filter_map(|entry| {
+            let owner = entry.belongs_to.as_ref()?;
+            Some(format!("{} belongs to {owner}", entry.object))
+        });
+        let owned: Vec<String> = owned.collect();
+        if !owned.is_empty() {
+            check(
+                &mut text,
+                "owned: objects are not made by other workloads",
+                Some(owned.join(", ")),
             );
         }
         if !windows.is_empty() {

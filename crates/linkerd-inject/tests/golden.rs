@@ -5,8 +5,9 @@ mod common;
 use common::{options, source};
 use expect_test::{ExpectFile, expect, expect_file};
 use linkerd_inject::{
-    Outcome, inject,
+    Outcome, explain, inject,
     options::{IdentitySource, Options, Sidecar, TlsMode},
+    uninject,
 };
 
 fn check(input: &str, options: &Options, golden: ExpectFile) {
@@ -101,6 +102,47 @@ fn what_is_left_alone_is_echoed_byte_for_byte_and_reported() {
         Summary: 0 of 7 YAML document(s) injected
 
     "#]].assert_eq(&output.report.inject_text());
+}
+
+/// `kubectl get all -o yaml` shows what a workload has made too: ReplicaSets would be wrong, and pods cannot
+/// be changed.
+#[test]
+fn what_another_workload_has_made_is_left_alone_and_reported() {
+    let input = include_str!("data/owned.in.yml");
+    let output = inject(&source(input), &options(TlsMode::Optional)).unwrap();
+    let objects = |outcome| -> Vec<String> {
+        let entries = output.report.entries.iter();
+        let found = entries.filter(|entry| entry.outcome == outcome);
+        found.map(|entry| entry.object.clone()).collect()
+    };
+    assert_eq!(
+        objects(Outcome::Injected),
+        ["deployment/web", "replicaset/rolled"]
+    );
+    assert_eq!(
+        objects(Outcome::Owned),
+        ["replicaset/web-5d4f", "pod/web-5d4f-x", "job/nightly-1"]
+    );
+    let report = output.report.inject_text();
+    let line = "owned: objects are not made by other workloads.............................[warn] -- \
+                replicaset/web-5d4f belongs to deployment/web, pod/web-5d4f-x belongs to \
+                replicaset/web-5d4f, job/nightly-1 belongs to cronjob/nightly\n";
+    assert!(report.contains(line), "{report}");
+
+    // What was meshed before is not taken out of them either.
+    let output = uninject(&source(&output.yaml)).unwrap();
+    let text = output.report.uninject_text();
+    assert!(text.contains("2 of 5 YAML document(s)"), "{text}");
+
+    let explanation = explain(&source(input), &options(TlsMode::Optional), &[]).unwrap();
+    let explained = explanation.workloads.iter();
+    let explained: Vec<&str> = explained.map(|plan| plan.object.as_str()).collect();
+    assert_eq!(explained, ["deployment/web", "replicaset/rolled"]);
+    assert!(
+        explanation.notes[0].contains("3 objects"),
+        "{:?}",
+        explanation.notes
+    );
 }
 
 /// Kinds of the same name in other API groups have pods that are not those of a workload of Kubernetes.

@@ -176,7 +176,9 @@ pub fn decide(
             Outcome::KnownSidecar => Decision::NotMeshed(NotMeshed::OtherProxy),
             Outcome::Windows => Decision::NotMeshed(NotMeshed::Windows),
             Outcome::Disabled => Decision::LeftAlone(LeftAlone::Disabled),
-            Outcome::Unsupported | Outcome::Uninjected => Decision::LeftAlone(LeftAlone::NotAsked),
+            Outcome::Unsupported | Outcome::Uninjected | Outcome::Owned => {
+                Decision::LeftAlone(LeftAlone::NotAsked)
+            }
         },
     }
 }
