@@ -6,6 +6,15 @@ use std::fmt;
 use serde_json::Value;
 use serde_saphyr::{NonFiniteFloatPolicy, options::DuplicateKeyPolicy};
 
+/// So many nodes any text may have; what its aliases repeat counts among them.
+const NODES: usize = 250_000;
+
+/// So many bytes of scalars any text may have, likewise.
+const SCALAR_BYTES: usize = 64 << 20;
+
+/// So many events aliases may repeat. A short text can ask for billions.
+const REPLAYED_EVENTS_MAX: usize = 1_000_000;
+
 /// The text is not YAML.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidYaml {
@@ -34,7 +43,19 @@ impl std::error::Error for InvalidYaml {}
 /// # Errors
 /// [`InvalidYaml`] with the line in the file.
 pub fn read(text: &str, first_line: usize) -> Result<Value, InvalidYaml> {
+    // What stands in the text is not too much for whoever has read the text: each node takes a character at
+    // least, and has two events. What aliases make of it is limited by itself, so that no text grows without end.
+    let nodes = text.len().max(NODES);
     let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: nodes,
+            max_events: nodes.saturating_mul(2).max(REPLAYED_EVENTS_MAX),
+            max_total_scalar_bytes: text.len().max(SCALAR_BYTES),
+            enforce_alias_anchor_ratio: false,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: REPLAYED_EVENTS_MAX,
+        },
         legacy_octal_numbers: true,
         duplicate_keys: DuplicateKeyPolicy::LastWins,
         non_finite_float_policy: NonFiniteFloatPolicy::Reject,

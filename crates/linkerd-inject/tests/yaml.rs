@@ -109,4 +109,35 @@ fn a_document_that_would_fill_the_memory_is_refused() {
         bomb.push_str(&format!("a{n}: &a{n} [{items}]\n"));
     }
     assert!(read(&bomb, 1).is_err());
+    // One level, and wide: 10,000 times 1,000.
+    let wide = format!(
+        "a: &a [{}]\nb: [{}]\n",
+        vec!["x"; 1000].join(", "),
+        vec!["*a"; 10_000].join(", ")
+    );
+    assert!(read(&wide, 1).is_err());
+    // Few events, and long ones.
+    let long = format!(
+        "a: &a {}\nb: [{}]\n",
+        "x".repeat(100_000),
+        vec!["*a"; 10_000].join(", ")
+    );
+    assert!(read(&long, 1).is_err());
+    let deep = "[".repeat(100_000);
+    assert!(read(&deep, 1).is_err());
+}
+
+/// `kubectl get all -o yaml` of a large namespace is one document.
+#[test]
+fn a_document_may_be_as_large_as_its_text() {
+    let items = "- [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n".repeat(25_000);
+    let value = read(&format!("items:\n{items}"), 1).expect("275,000 nodes");
+    assert_eq!(value["items"].as_array().map(Vec::len), Some(25_000));
+}
+
+#[test]
+fn one_anchor_may_be_used_often() {
+    let uses = "- *labels\n".repeat(2000);
+    let value = read(&format!("x: &labels {{app: web}}\ny:\n{uses}"), 1).expect("no bomb");
+    assert_eq!(value["y"][1999], json!({"app": "web"}));
 }
