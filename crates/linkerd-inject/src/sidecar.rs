@@ -71,9 +71,9 @@ pub(crate) fn init_container(placement: &Placement<'_>, options: &Options) -> Va
         "image": options::image_with_tag(&options.init_image, &options.version),
         "imagePullPolicy": options.image_pull_policy.as_str(),
         "args": args,
-        "resources": {
-            "requests": {"cpu": "10m", "memory": "10Mi"},
-        },
+        // It ends before the proxy starts, so the pod needs no more than with the proxy alone; it has limits
+        // when the proxy has, for a pod is Guaranteed, and within a quota on limits, by all of its containers.
+        "resources": resources(&options.proxy_resources),
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},

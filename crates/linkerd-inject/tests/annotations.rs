@@ -166,3 +166,52 @@ fn a_limit_below_its_request_is_an_error_that_names_both_annotations() {
     });
     assert!(injected(&equal).is_ok());
 }
+
+/// Kubernetes' rule: each container, init containers too, has limits of both, and requests that are these.
+fn is_guaranteed(template: &Value) -> bool {
+    let lists = ["initContainers", "containers"].into_iter();
+    let mut containers =
+        lists.flat_map(|list| template["spec"][list].as_array().into_iter().flatten());
+    containers.all(|container| {
+        let resources = &container["resources"];
+        ["cpu", "memory"].iter().all(|resource| {
+            let (limit, request) = (
+                &resources["limits"][*resource],
+                &resources["requests"][*resource],
+            );
+            !limit.is_null() && (request.is_null() || request == limit)
+        })
+    })
+}
+
+#[test]
+fn a_guaranteed_pod_stays_guaranteed_when_the_proxys_limits_are_its_requests() {
+    let all = json!({
+        "config.linkerd.io/proxy-cpu-request": "100m",
+        "config.linkerd.io/proxy-cpu-limit": "100m",
+        "config.linkerd.io/proxy-memory-request": "64Mi",
+        "config.linkerd.io/proxy-memory-limit": "64Mi",
+    });
+    let guaranteed = |annotations: &Value, sidecar: &str| {
+        let mut annotations = annotations.clone();
+        annotations["config.linkerd.io/proxy-enable-native-sidecar"] = json!(sidecar);
+        let (mut template, _) = injected(&annotations).expect("injected");
+        let containers = template["spec"]["containers"]
+            .as_array_mut()
+            .expect("a list");
+        let app = containers
+            .iter_mut()
+            .find(|it| it["name"] == "app")
+            .expect("the app");
+        app["resources"] = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+        is_guaranteed(&template)
+    };
+    for sidecar in ["true", "false"] {
+        assert!(guaranteed(&all, sidecar));
+        for key in all.as_object().expect("annotations").keys() {
+            let mut without = all.clone();
+            without.as_object_mut().expect("annotations").remove(key);
+            assert!(!guaranteed(&without, sidecar), "without {key}");
+        }
+    }
+}
