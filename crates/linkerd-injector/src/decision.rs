@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use linkerd_inject::{ObjectError, Options, Outcome, inject_pod};
+use linkerd_inject::{ObjectError, Options, Outcome, inject_pod, report::Entry};
 use linkerd_names::{Owner, annotations, component, labels};
 use serde_json::Value;
 
-use crate::cluster::LookupError;
+use crate::{cluster::LookupError, events::UNKNOWN_ANNOTATION};
 
 /// What becomes of a pod.
 #[derive(Debug)]
@@ -16,13 +16,22 @@ pub enum Decision {
     Inject {
         /// The pod as it is to be.
         pod: Value,
-        /// Annotations that look like configuration and are unknown to us.
-        ignored: Vec<String>,
+        /// What will not be as its owner wants it.
+        warnings: Vec<Warning>,
     },
     /// It is as it should be.
     LeftAlone(LeftAlone),
     /// It should have a proxy, and starts without one.
     NotMeshed(NotMeshed),
+}
+
+/// What people are told of a pod that got the proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The Event's word for machines.
+    pub reason: &'static str,
+    /// A sentence.
+    pub note: String,
 }
 
 /// Why a pod is as it should be without us. The words are values of the metric label `reason`.
@@ -170,7 +179,7 @@ pub fn decide(
         Ok(entry) => match entry.outcome {
             Outcome::Injected => Decision::Inject {
                 pod,
-                ignored: entry.ignored,
+                warnings: warnings(&entry),
             },
             Outcome::HostNetwork => Decision::NotMeshed(NotMeshed::HostNetwork),
             Outcome::KnownSidecar => Decision::NotMeshed(NotMeshed::OtherProxy),
@@ -181,6 +190,40 @@ pub fn decide(
             }
         },
     }
+}
+
+/// What `linkerd inject` warns of as well.
+fn warnings(entry: &Entry) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if !entry.ignored.is_empty() {
+        let note = format!(
+            "unknown annotations have no effect: {}",
+            entry.ignored.join(", ")
+        );
+        warnings.push(Warning {
+            reason: UNKNOWN_ANNOTATION,
+            note,
+        });
+    }
+    if entry.endless {
+        let note = format!(
+            "pods of {} never complete, because a plain sidecar does not end with the containers: annotate \
+             the pod template with {}: \"true\"",
+            entry.object,
+            annotations::PROXY_ENABLE_NATIVE_SIDECAR
+        );
+        let reason = "NeverCompletes";
+        warnings.push(Warning { reason, note });
+    }
+    if !entry.unknown_ports.is_empty() {
+        let note = format!(
+            "tcpSocket probes of ports that are not there: {}",
+            entry.unknown_ports.join(", ")
+        );
+        let reason = "UnknownProbePort";
+        warnings.push(Warning { reason, note });
+    }
+    warnings
 }
 
 #[cfg(test)]
@@ -284,5 +327,41 @@ mod tests {
         ] {
             assert_eq!(reason(&decided(change)), expected);
         }
+    }
+
+    #[test]
+    fn what_will_not_be_as_it_is_meant_is_told() {
+        let owner = Owner {
+            namespace: "shop".to_owned(),
+            kind: linkerd_names::OwnerKind::Job,
+            name: "import".to_owned(),
+        };
+        let reasons = |change: fn(&mut Value)| {
+            let mut pod = pod(json!({}));
+            change(&mut pod);
+            let options = Options::default();
+            match decide(pod, "shop", &BTreeMap::new(), Some(&owner), &options) {
+                Decision::Inject { warnings, .. } => warnings
+                    .into_iter()
+                    .map(|warning| (warning.reason, warning.note))
+                    .unzip::<_, _, Vec<_>, Vec<_>>(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(reasons(|_| ()).0, Vec::<&str>::new());
+        let (reasons, notes) = reasons(|pod| {
+            pod["metadata"]["annotations"] = json!({
+                "config.linkerd.io/proxy-enable-native-sidecar": "false",
+                "config.linkerd.io/access-log": "apache",
+            });
+            pod["spec"]["containers"][0]["readinessProbe"] = json!({"tcpSocket": {"port": "sql"}});
+        });
+        assert_eq!(
+            reasons,
+            ["UnknownAnnotation", "NeverCompletes", "UnknownProbePort"]
+        );
+        assert!(notes[0].contains("access-log"), "{notes:?}");
+        assert!(notes[1].contains("job/import"), "{notes:?}");
+        assert!(notes[2].contains("\"sql\""), "{notes:?}");
     }
 }

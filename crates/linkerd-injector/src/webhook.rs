@@ -12,8 +12,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     cluster::FoundOwner,
-    decision::Decision,
-    events::{self, NOT_MESHED, Report, UNKNOWN_ANNOTATION},
+    decision::{Decision, Warning},
+    events::{self, NOT_MESHED, Report},
     judge::Judge,
     metrics::Metrics,
 };
@@ -146,7 +146,7 @@ impl Webhook {
             }
             Decision::Inject {
                 pod: injected,
-                ignored,
+                warnings,
             } => {
                 let patch = json_patch::diff(pod, &injected);
                 response = match response.with_patch(patch) {
@@ -159,15 +159,16 @@ impl Webhook {
                 };
                 info!(namespace, pod = shown, "injected");
                 self.count(dry_run, Metrics::injected);
-                if !ignored.is_empty() {
-                    let note =
-                        format!("unknown annotations have no effect: {}", ignored.join(", "));
-                    response.warnings = Some(vec![warning(&note)]);
+                if !warnings.is_empty() {
+                    let texts = warnings.iter().map(|told| warning(&told.note));
+                    response.warnings = Some(texts.collect());
+                }
+                for Warning { reason, note } in warnings {
                     self.tell(
                         dry_run,
                         Report {
-                            regarding,
-                            reason: UNKNOWN_ANNOTATION,
+                            regarding: regarding.clone(),
+                            reason,
                             cause: note.clone(),
                             note,
                         },
