@@ -4,6 +4,7 @@
 
 mod findings;
 mod inherited;
+mod limits;
 mod network_policies;
 mod pod;
 mod ports;

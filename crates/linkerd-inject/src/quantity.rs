@@ -18,7 +18,8 @@ const UNITS: [(&str, u128); 14] = [
     ("Ei", BILLION << 60),
 ];
 
-const BILLION: u128 = 1_000_000_000;
+/// One, in billionths.
+pub(crate) const BILLION: u128 = 1_000_000_000;
 
 /// The amount in billionths; none when `text` is not digits, perhaps with a point, and a unit. Of an amount
 /// beyond all machines no more is known than that.

@@ -149,6 +149,117 @@ fn a_quota_of_limits_refuses_the_pods_unless_there_is_a_default() {
     assert_eq!(finding(&(deployment(APP) + &requests)), None);
 }
 
+/// What is found about a pod with these lines in its spec, in a namespace with these objects.
+fn refusal(spec: &str, objects: &[(&str, &str)]) -> Option<String> {
+    let objects: String = objects
+        .iter()
+        .map(|(kind, spec)| {
+            format!("kind: {kind}\nmetadata: {{name: it, namespace: shop}}\nspec: {spec}\n---\n")
+        })
+        .collect();
+    let (severity, what) = finding(&(deployment(&format!("{spec}\n{APP}")) + &objects))?;
+    assert_eq!(severity, Severity::Breaks, "{what}");
+    Some(what)
+}
+
+/// The proxy requests 10m and 20Mi by default, and has no limits.
+#[test]
+fn limit_ranges_that_refuse_the_proxy_are_found_and_others_are_not() {
+    for (limits, expected) in [
+        ("min: {memory: 32Mi}", Some("wants at least 32Mi of memory")),
+        ("min: {memory: 16Mi, cpu: 5m}", None),
+        ("max: {memory: 16Mi}", Some("allows at most 16Mi of memory")),
+        ("max: {memory: 1Gi, cpu: 2}", None),
+        ("max: {cpu: 0.001}", Some("allows at most 0.001 of cpu")),
+        // A limit by default, and 50 times the request.
+        (
+            "default: {cpu: 500m}, maxLimitRequestRatio: {cpu: 10}",
+            Some("a limit of 10 times the request of cpu"),
+        ),
+        (
+            "max: {cpu: 500m}, maxLimitRequestRatio: {cpu: 10}",
+            Some("its limit is 500m"),
+        ),
+        (
+            "default: {cpu: 100m}, maxLimitRequestRatio: {cpu: 10}",
+            None,
+        ),
+        (
+            "maxLimitRequestRatio: {memory: 2}",
+            Some("its limit is none"),
+        ),
+        (
+            "default: {memory: 10Mi}",
+            Some("gives the proxy a limit of 10Mi of memory"),
+        ),
+    ] {
+        let range = format!("{{limits: [{{type: Container, {limits}}}]}}");
+        let found = refusal("", &[("LimitRange", &range)]);
+        match expected {
+            Some(part) => assert!(
+                found.as_ref().is_some_and(|what| what.contains(part)),
+                "{limits}: {found:?}"
+            ),
+            None => assert_eq!(found, None, "{limits}"),
+        }
+        let of_claims = range.replace("Container", "PersistentVolumeClaim");
+        assert_eq!(refusal("", &[("LimitRange", &of_claims)]), None);
+    }
+}
+
+#[test]
+fn a_limit_range_with_a_maximum_gives_the_limit_that_a_quota_wants() {
+    let quota = ("ResourceQuota", "{hard: {limits.memory: 1Gi}}");
+    let range = (
+        "LimitRange",
+        "{limits: [{type: Container, max: {memory: 1Gi}}]}",
+    );
+    assert!(refusal("", &[quota]).is_some());
+    assert_eq!(refusal("", &[quota, range]), None);
+}
+
+#[test]
+fn the_proxys_own_limit_is_enough_for_a_quota() {
+    let quota = "kind: ResourceQuota\nmetadata: {name: q, namespace: shop}\n\
+                 spec: {hard: {limits.memory: 1Gi}}\n---\n";
+    let limited = deployment(APP).replace(
+        "labels: {app: web}",
+        "annotations: {config.linkerd.io/proxy-memory-limit: 64Mi}",
+    );
+    assert_eq!(finding(&(limited + quota)), None);
+}
+
+#[test]
+fn quotas_count_in_their_scopes_alone() {
+    let deadline = "activeDeadlineSeconds: 60";
+    let urgent = "priorityClassName: urgent";
+    let class = |operator: &str| {
+        format!(
+            "scopeSelector: {{matchExpressions: [{{scopeName: PriorityClass, operator: {operator}, \
+             values: [urgent]}}]}}"
+        )
+    };
+    for (spec, scope, applies) in [
+        ("", "scopes: [NotBestEffort]".to_owned(), true),
+        ("", "scopes: [BestEffort]".to_owned(), false),
+        ("", "scopes: [Terminating]".to_owned(), false),
+        (deadline, "scopes: [Terminating]".to_owned(), true),
+        (deadline, "scopes: [NotTerminating]".to_owned(), false),
+        (
+            "",
+            "scopes: [NotTerminating, NotBestEffort]".to_owned(),
+            true,
+        ),
+        ("", class("In"), false),
+        (urgent, class("In"), true),
+        (urgent, class("NotIn"), false),
+    ] {
+        let quota = format!("{{hard: {{limits.cpu: 4}}, {scope}}}");
+        let found = refusal(spec, &[("ResourceQuota", &quota)]);
+        assert_eq!(found.is_some(), applies, "{spec} {scope}: {found:?}");
+    }
+}
+
 /// The ports on which policies with these specs keep the pod from its control plane.
 fn blocked(policies: &[&str]) -> Vec<String> {
     let policies: String = policies
@@ -200,6 +311,9 @@ fn policies_that_may_let_the_control_plane_pass_are_no_findings() {
         "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}",
         "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: mesh}}}]}]}",
         "{podSelector: {}, ingress: [{}]}",
+        // Names of ports that other pods have.
+        "{podSelector: {}, policyTypes: [Egress], egress: [{ports: [{port: dns, protocol: UDP}, \
+         {port: grpc}]}]}",
     ] {
         assert_eq!(blocked(&[other]), Vec::<String>::new(), "{other}");
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     Fate, Finding, Severity,
     inherited::Inherited,
+    limits,
     network_policies::blocked,
     pod::{Pod, items, text},
     ports::{Handling, PortPlan},
@@ -32,7 +33,8 @@ pub(super) fn find(
     }
     let mut findings = Vec::new();
     findings.extend(pod_security(pod, surroundings));
-    findings.extend(quota(pod, surroundings));
+    let refusals = limits::refusals(pod, surroundings).into_iter();
+    findings.extend(refusals.map(|refusal| breaks(refusal.what, refusal.fix)));
     findings.extend(taken_ports(pod));
     findings.extend(endless(pod));
     findings.extend(dns(pod));
@@ -77,17 +79,6 @@ fn pod_security(pod: &Pod<'_>, surroundings: &Surroundings) -> Option<Finding> {
             ),
         )
     })
-}
-
-fn quota(pod: &Pod<'_>, surroundings: &Surroundings) -> Option<Finding> {
-    let (name, resource) = surroundings.quota_of_limits(pod)?;
-    Some(breaks(
-        format!(
-            "ResourceQuota {name} has limits.{resource}, and {} has no limit: no pod is made",
-            component::INIT_CONTAINER
-        ),
-        format!("add a LimitRange with a default of {resource} for containers"),
-    ))
 }
 
 /// Two processes of one pod cannot listen on one port.

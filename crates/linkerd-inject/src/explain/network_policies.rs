@@ -82,8 +82,9 @@ pub(super) fn blocked<'a>(pod: &Pod<'_>, surroundings: &'a Surroundings) -> Vec<
             ("egress", "to")
         };
         let allowed = isolating.any(|policy| {
-            items(&policy["spec"][rules])
-                .any(|rule| has_port(rule, port, pod) && may_be(&rule[peers], other_namespace, pod))
+            items(&policy["spec"][rules]).any(|rule| {
+                has_port(rule, port, pod, direction) && may_be(&rule[peers], other_namespace, pod)
+            })
         });
         if !allowed {
             blocked.push(Blocked {
@@ -126,12 +127,15 @@ fn applies(policy: &Value, direction: &str) -> bool {
     }
 }
 
-fn has_port(rule: &Value, wanted: u16, pod: &Pod<'_>) -> bool {
+/// Whether a rule is about a port. Names are those of the ports of whoever is connected to: what they are of
+/// another pod is in doubt, which is a yes.
+fn has_port(rule: &Value, wanted: u16, pod: &Pod<'_>, direction: &str) -> bool {
     let Some(ports) = rule["ports"].as_array().filter(|ports| !ports.is_empty()) else {
         return true;
     };
     ports.iter().any(|port| match &port["port"] {
         Value::Null => true,
+        Value::String(_) if direction == "egress" => true,
         first => {
             let first = pod.port_number(first);
             let last = pod.port_number(&port["endPort"]).or(first);

@@ -14,8 +14,8 @@ pub(super) struct Surroundings {
     services: Vec<Service>,
     namespaces: Vec<Value>,
     pub(super) network_policies: Vec<Value>,
-    quotas: Vec<Value>,
-    limit_ranges: Vec<Value>,
+    pub(super) quotas: Vec<Value>,
+    pub(super) limit_ranges: Vec<Value>,
 }
 
 /// A Service of the manifests.
@@ -95,25 +95,6 @@ impl Surroundings {
     pub(super) fn enforced_level(&self, pod: &Pod<'_>) -> Option<&str> {
         let namespace = self.namespace_of(pod.workload)?;
         namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"].as_str()
-    }
-
-    /// A ResourceQuota that refuses containers without limits, which the proxy's are, and the limited
-    /// resource. None when a LimitRange gives them one.
-    pub(super) fn quota_of_limits(&self, pod: &Pod<'_>) -> Option<(&str, &'static str)> {
-        let beside = |object: &&Value| is_beside(object, pod);
-        let given = |resource: &str| {
-            let ranges = self.limit_ranges.iter().filter(beside);
-            let mut limits = ranges.flat_map(|range| items(&range["spec"]["limits"]));
-            limits.any(|it| it["type"] == "Container" && !it["default"][resource].is_null())
-        };
-        self.quotas.iter().filter(beside).find_map(|quota| {
-            let hard = &quota["spec"]["hard"];
-            let mut resources = ["cpu", "memory"].into_iter();
-            let resource = resources.find(|resource| {
-                !hard[format!("limits.{resource}")].is_null() && !given(resource)
-            })?;
-            Some((text(&quota["metadata"]["name"]), resource))
-        })
     }
 }
 
