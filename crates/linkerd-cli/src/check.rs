@@ -75,7 +75,7 @@ pub(crate) struct Args {
 /// # Errors
 /// None: what fails is a line.
 pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
-    let mut report = Report::new(args.output);
+    let mut report = Report::new(args.output, &global.linkerd_namespace);
     // A check that stops the others has said so in the report.
     let (Ok(()) | Err(Stop)) = checks(global, args, &mut report).await;
     Ok(if report.finish() {

@@ -1,7 +1,10 @@
 //! Checks of the categories linkerd-existence, linkerd-api and linkerd-version: whether the control
 //! plane runs, answers, and is of our version.
 
-use std::collections::BTreeSet;
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -56,11 +59,52 @@ pub(super) async fn check_pods(
     if stop {
         return Err(Stop);
     }
-    let ready = retry.run(|| pods_ready(kubernetes, namespace)).await;
-    report.require(Row::ExistencePods, ready)
+    let state = retry
+        .look(|| state(kubernetes, namespace), State::missing)
+        .await;
+    let state = match state {
+        Ok(state) => state,
+        Err(error) => return report.require(Row::ExistencePods, Err(error)),
+    };
+    let away: Vec<String> = state.away.values().cloned().collect();
+    report.add(
+        Row::ExistencePods,
+        match (list(&away), list(&state.behind)) {
+            (Err(away), _) => Finding::Error(away),
+            (Ok(()), Err(behind)) => Finding::Warning(behind),
+            (Ok(()), Ok(())) => Finding::Success(None),
+        },
+    );
+    // Without one of the others there is still something to ask, and to look at.
+    if REQUIRED.iter().any(|it| state.away.contains_key(*it)) {
+        return Err(Stop);
+    }
+    Ok(())
 }
 
-async fn pods_ready(kubernetes: &Kubernetes, namespace: &str) -> Result<(), String> {
+/// What is wrong with the control plane's pods.
+#[derive(Debug, Default)]
+struct State {
+    /// Components without a ready pod, and why.
+    away: BTreeMap<String, String>,
+    /// Components of which the ready pods are not of the last rollout.
+    behind: Vec<String>,
+}
+
+impl State {
+    /// What `--wait` waits for.
+    fn missing(found: &Result<Self, String>) -> Option<String> {
+        match found {
+            Ok(state) => {
+                let all: Vec<String> = state.away.values().chain(&state.behind).cloned().collect();
+                list(&all).err()
+            }
+            Err(error) => Some(error.clone()),
+        }
+    }
+}
+
+async fn state(kubernetes: &Kubernetes, namespace: &str) -> Result<State, String> {
     let ours = ListParams::default().labels(labels::CONTROL_PLANE_COMPONENT);
     let explain = |resource| {
         move |error: CallError| {
@@ -81,21 +125,42 @@ async fn pods_ready(kubernetes: &Kubernetes, namespace: &str) -> Result<(), Stri
         .iter()
         .filter_map(|it| component_of(&it.metadata.labels));
     let components: BTreeSet<&str> = installed.chain(REQUIRED).collect();
-    let problems: Vec<String> = components
-        .into_iter()
-        .filter_map(|component| {
-            let own: Vec<&Pod> = pods
-                .items
-                .iter()
-                .filter(|pod| component_of(&pod.metadata.labels) == Some(component))
-                .collect();
-            problem(component, &own)
-        })
-        .collect();
-    list(&problems)
+    let mut state = State::default();
+    for component in components {
+        let is_own = |labels: &Labels| component_of(labels) == Some(component);
+        let own = pods.items.iter().filter(|pod| is_own(&pod.metadata.labels));
+        let own: Vec<&Pod> = own.collect();
+        let deployment = deployments
+            .items
+            .iter()
+            .find(|it| is_own(&it.metadata.labels));
+        if let Some(problem) = problem(component, &own) {
+            state.away.insert(component.to_owned(), problem);
+        } else if let Some(behind) = deployment.and_then(|it| behind(component, it, &own)) {
+            state.behind.push(behind);
+        }
+    }
+    Ok(state)
 }
 
-type Labels = Option<std::collections::BTreeMap<String, String>>;
+/// How far the last rollout of a component that works has come; none when it is over.
+fn behind(component: &str, deployment: &Deployment, pods: &[&Pod]) -> Option<String> {
+    let wanted = deployment.spec.as_ref()?.replicas.unwrap_or(1);
+    let status = deployment.status.as_ref()?;
+    let updated = status.updated_replicas.unwrap_or(0);
+    let seen = status.observed_generation >= deployment.metadata.generation;
+    if seen && updated >= wanted && status.replicas.unwrap_or(0) <= updated {
+        return None;
+    }
+    let waiting: Vec<&Pod> = pods.iter().copied().filter(|pod| !is_ready(pod)).collect();
+    let why = problem(component, &waiting).filter(|_| !waiting.is_empty());
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    Some(format!(
+        "The last rollout of {component:?} is not over{why}"
+    ))
+}
+
+type Labels = Option<BTreeMap<String, String>>;
 
 fn component_of(labels: &Labels) -> Option<&str> {
     labels
@@ -148,18 +213,28 @@ pub(super) async fn check_api(
     retry: &Retry,
 ) -> Result<(), Stop> {
     report.category("linkerd-api");
-    let client = retry.run(|| async {
+    let connect = || async {
         let client = match global.api_addr {
             Some(_) => api_client(global).await,
             None => forwarded(kubernetes, &global.linkerd_namespace).await,
         };
         client.map_err(|error| error.reason().to_owned())
-    });
-    let client = report.require(Row::ApiClient, client.await)?;
+    };
+    let client = report.require(Row::ApiClient, retry.run(connect).await)?;
+    // The pod that was asked first may be replaced while it is waited for.
+    let kept = Cell::new(Some(client));
+    let connected = || async {
+        match kept.take() {
+            Some(client) => Ok(client),
+            None => connect().await,
+        }
+    };
     // Right after an install Prometheus may be ready some moments before it is reached.
-    let self_check = || {
-        let mut client = client.clone();
-        async move { answer(client.self_check(SelfCheckRequest {})).await }
+    let self_check = || async {
+        let mut client = connected().await?;
+        let results = answer(client.self_check(SelfCheckRequest {})).await?;
+        kept.set(Some(client));
+        Ok::<_, String>(results)
     };
     let results = retry.look(self_check, |outcome| match outcome {
         Err(error) => Some(error.clone()),
@@ -188,8 +263,11 @@ pub(super) async fn check_api(
         Row::VersionCli,
         same("cli", linkerd_names::VERSION, expected_version),
     );
-    let mut client = client;
-    let finding = match answer(client.version(Empty {})).await {
+    let version = async {
+        let mut client = connected().await?;
+        answer(client.version(Empty {})).await
+    };
+    let finding = match version.await {
         Ok(info) => same("control plane", &info.release_version, expected_version),
         Err(error) => Finding::Error(error),
     };

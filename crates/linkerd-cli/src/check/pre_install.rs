@@ -27,11 +27,16 @@ pub(super) async fn check(report: &mut Report, kubernetes: &Kubernetes, namespac
     report.category("linkerd-ns");
     let namespaces: Api<Namespace> = Api::all(kubernetes.client.clone());
     let free = match within(namespaces.get_opt(namespace)).await {
-        Ok(None) => Ok(()),
-        Ok(Some(_)) => Err(format!("The {namespace:?} namespace already exists")),
-        Err(error) => Err(kubernetes.explain(&error)),
+        Ok(None) => Finding::Success(None),
+        Ok(Some(_)) => Finding::Error(format!("The {namespace:?} namespace already exists")),
+        // Who may install is another question, and the next row.
+        Err(error) if error.is_forbidden() => {
+            let asked = format!("the namespace {namespace:?}");
+            Finding::Warning(no_permission("get", &asked, None))
+        }
+        Err(error) => Finding::Error(kubernetes.explain(&error)),
     };
-    report.add(Row::PreNamespace, Finding::from(free));
+    report.add(Row::PreNamespace, free);
     let rights = match created(namespace, ha) {
         Ok(created) => {
             let asked = created

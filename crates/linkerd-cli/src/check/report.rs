@@ -39,6 +39,8 @@ pub(super) struct Stop;
 #[derive(Debug)]
 pub(super) struct Report {
     output: Output,
+    /// Of the control plane.
+    namespace: String,
     colour: bool,
     categories: Vec<Category>,
     printed: usize,
@@ -55,7 +57,7 @@ struct Category {
 struct Check {
     description: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'static str>,
+    hint: Option<String>,
     /// Where there is more about it, with [`Self::hint`].
     #[serde(skip_serializing_if = "Option::is_none")]
     see: Option<String>,
@@ -80,13 +82,14 @@ impl From<Result<(), String>> for Finding {
 }
 
 impl Report {
-    pub(super) fn new(output: Output) -> Self {
+    pub(super) fn new(output: Output, namespace: &str) -> Self {
         let colour = !matches!(
             anstream::AutoStream::choice(&std_stdout()),
             anstream::ColorChoice::Never
         );
         Self {
             output,
+            namespace: namespace.to_owned(),
             colour,
             categories: Vec::new(),
             printed: 0,
@@ -125,7 +128,7 @@ impl Report {
         };
         let check = Check {
             description: description.into(),
-            hint: (!well).then_some(hint),
+            hint: (!well).then(|| hint.replace("<namespace>", &self.namespace)),
             see: (!well).then(|| format!("{PAGE}#{anchor}")),
             error,
             result,
@@ -189,7 +192,7 @@ impl Report {
         for line in check.error.iter().flat_map(|error| error.lines()) {
             text.push_str(&format!("    {line}\n"));
         }
-        if let Some(hint) = check.hint {
+        if let Some(hint) = &check.hint {
             text.push_str(&format!("    hint: {hint}\n"));
         }
         if let Some(see) = &check.see {

@@ -50,13 +50,12 @@ pub(super) struct Words {
     pub(super) anchor: &'static str,
     /// What is checked, as a claim.
     pub(super) description: &'static str,
-    /// What to do when the claim is wrong.
+    /// What to do when the claim is wrong; `<namespace>` is the control plane's.
     pub(super) hint: &'static str,
 }
 
 /// What to do when certificates are missing or bad.
-const CA_HINT: &str =
-    "is linkerd-ca running? `kubectl -n <namespace> logs deploy/linkerd-ca linkerd-ca`";
+const CA_HINT: &str = "is linkerd-ca running? `kubectl -n <namespace> logs deploy/linkerd-ca ca`";
 
 impl Row {
     /// What is printed of it.
@@ -95,13 +94,13 @@ impl Row {
             Self::ExistenceNamespace => (
                 "l5d-existence-ns",
                 "control plane namespace exists",
-                "install with `linkerd install | kubectl apply -f -`, or name it with \
-                 --linkerd-namespace",
+                "install with `linkerd install | kubectl apply -f -`, name it with \
+                 --linkerd-namespace, or ask for the right to see it",
             ),
             Self::ExistencePods => (
                 "l5d-existence-pods",
                 "control plane pods are ready",
-                "look at `kubectl -n <namespace> describe pods`; after an install use --wait",
+                "look at `kubectl -n <namespace> describe pods`; --wait waits for what only needs time",
             ),
             Self::HaReady => (
                 "l5d-ha-ready",
@@ -126,7 +125,7 @@ impl Row {
             Self::ApiQuery => (
                 "l5d-api-query",
                 "can query the control plane API",
-                "look at the log: `kubectl -n <namespace> logs deploy/linkerd-api linkerd-api`",
+                "look at the log: `kubectl -n <namespace> logs deploy/linkerd-api api`",
             ),
             Self::ApiSelfCheck => (
                 "l5d-api-self-check",
