@@ -140,7 +140,7 @@ impl Row {
             Self::VersionControlPlane => (
                 "l5d-version-control",
                 "control plane is up-to-date",
-                "install the expected version",
+                "`linkerd upgrade | kubectl apply -f -` brings it to the version of this program",
             ),
             Self::CaWorkloads => (
                 "l5d-ca-workloads",
