@@ -21,6 +21,7 @@ mod man;
 mod manifests;
 mod objects;
 mod other_version;
+mod others;
 mod plugin;
 mod proof;
 mod proxy_flags;

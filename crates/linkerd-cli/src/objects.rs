@@ -237,6 +237,19 @@ impl Object {
         }
     }
 
+    /// Whether it is the object of this kind and name.
+    pub(crate) fn is(&self, kind: &ApiResource, namespace: &str, name: &str) -> bool {
+        self.kind == kind.kind
+            && self.api_version == kind.api_version
+            && self.namespace.as_deref() == Some(namespace)
+            && self.name == name
+    }
+
+    /// Whether it is a namespace, with which goes all that is in it.
+    pub(crate) fn is_namespace(&self) -> bool {
+        self.kind == "Namespace"
+    }
+
     /// Reads who an object is from its manifest; none when it is no object.
     fn of_manifest(manifest: &Value) -> Option<Self> {
         let text = |value: &Value| value.as_str().map(str::to_owned);

@@ -12,6 +12,7 @@ use crate::{
     control_plane::{self, ConnectError, Kubernetes, within},
     global::Global,
     objects::{self, Object, Scope},
+    others,
     release::{self, Release},
     stdout,
 };
@@ -45,7 +46,12 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         Ok(kubernetes) => look(&kubernetes, namespace).await,
         Err(error) => Err(error),
     };
-    let (release, pods, objects) = match found {
+    let Found {
+        release,
+        pods,
+        mut objects,
+        kept,
+    } = match found {
         Ok(found) => found,
         Err(error) => return Ok(control_plane::report(global, &error)),
     };
@@ -68,18 +74,66 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         }
         crate::stderr::tell!("Warning: {text}");
     }
+    if let Some(why) = kept {
+        objects.retain(|object| !object.is_namespace());
+        crate::stderr::tell!(
+            "Namespace {namespace:?} stays, for {why}. If nobody needs it: kubectl delete namespace {namespace}"
+        );
+    }
     stdout::print(&objects::documents(&objects));
     Ok(ExitCode::SUCCESS)
 }
 
-async fn look(
-    kubernetes: &Kubernetes,
-    namespace: &str,
-) -> Result<(Release, Vec<String>, Vec<Object>), ConnectError> {
+/// Why the namespace is not to be deleted; none when nothing else goes with it.
+async fn kept(kubernetes: &Kubernetes, namespace: &str, objects: &[Object]) -> Option<String> {
+    /// More than these say nothing new.
+    const SHOWN: usize = 5;
+    if !objects.iter().any(Object::is_namespace) {
+        return None;
+    }
+    match others::find(kubernetes, namespace, objects).await {
+        Ok(others) if others.is_empty() => None,
+        Ok(others) => {
+            let more = others.len().saturating_sub(SHOWN);
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            let shown: Vec<&str> = others.iter().take(SHOWN).map(String::as_str).collect();
+            Some(format!(
+                "others have something in it: {}{more}",
+                shown.join(", ")
+            ))
+        }
+        Err(error) => Some(format!(
+            "nobody knows what others have in it: {}",
+            kubernetes.explain(&error)
+        )),
+    }
+}
+
+/// What is in the cluster.
+struct Found {
+    release: Release,
+    /// Pods in the mesh.
+    pods: Vec<String>,
+    objects: Vec<Object>,
+    /// Why the namespace is not to be deleted, when it is not.
+    kept: Option<String>,
+}
+
+async fn look(kubernetes: &Kubernetes, namespace: &str) -> Result<Found, ConnectError> {
     let release = release::read(kubernetes, namespace).await?;
     let pods = meshed_pods(kubernetes, namespace).await?;
     let objects = objects::installed(kubernetes, namespace, Scope::Everything).await?;
-    Ok((release, pods, objects))
+    let kept = kept(kubernetes, namespace, &objects).await;
+    Ok(Found {
+        release,
+        pods,
+        objects,
+        kept,
+    })
 }
 
 /// The pods with a proxy of this control plane, `namespace/name`, other than its own. What has ended

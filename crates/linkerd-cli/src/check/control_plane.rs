@@ -316,4 +316,23 @@ mod tests {
         let none = problem("linkerd-ca", &[]);
         assert_eq!(none.as_deref(), Some("No running pods for \"linkerd-ca\""));
     }
+
+    #[test]
+    fn a_rollout_is_over_when_all_pods_are_of_it() {
+        let behind = |spec: serde_json::Value, status: serde_json::Value| {
+            let deployment = json!({
+                "metadata": {"generation": 3}, "spec": spec, "status": status,
+            });
+            let deployment = serde_json::from_value(deployment).expect("a Deployment");
+            behind("linkerd-ca", &deployment, &[])
+        };
+        let spec = |replicas: u32| json!({"replicas": replicas, "selector": {}, "template": {}});
+        let status = |seen: u32, replicas: u32, updated: u32| json!({"observedGeneration": seen, "replicas": replicas, "updatedReplicas": updated});
+        assert_eq!(behind(spec(2), status(3, 2, 2)), None);
+        assert_eq!(behind(spec(0), json!({"observedGeneration": 3})), None);
+        for unfinished in [status(2, 2, 2), status(3, 2, 1), status(3, 3, 2)] {
+            let told = behind(spec(2), unfinished).expect("it is not over");
+            assert_eq!(told, "The last rollout of \"linkerd-ca\" is not over");
+        }
+    }
 }

@@ -17,6 +17,7 @@ const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 const COMPONENTS: &str = "/api/v1/namespaces/linkerd/pods";
 const BUDGETS: &str = "/apis/policy/v1/namespaces/linkerd/poddisruptionbudgets";
 const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
+const OWN_DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/linkerd/deployments";
 const BUNDLE: &str = "/api/v1/namespaces/shop/configmaps/linkerd-ca-bundle";
 const SECRET: &str = "/api/v1/namespaces/shop/secrets/web-deployment-tls-linkerd-io";
 const PODS: &str = "/api/v1/pods";
@@ -189,7 +190,7 @@ fn people_read_a_line_for_each_row_and_where_there_is_more() {
         √ control plane namespace exists
         × control plane pods are ready
             No running pods for "linkerd-destination"
-            hint: look at `kubectl -n <namespace> describe pods`; after an install use --wait
+            hint: look at `kubectl -n linkerd describe pods`; --wait waits for what only needs time
             see docs/checks.md#l5d-existence-pods for more
 
         Status check results are ×
@@ -295,6 +296,32 @@ fn rows_about_the_control_plane() {
     cluster.forbids(COMPONENTS);
     only_bad(cluster, &[], "l5d-existence-pods", "error", "no permission");
 
+    // The rows after it are there, and well.
+    let mut cluster = well();
+    let prometheus = deployment("linkerd-prometheus", json!({}));
+    cluster.lists(OWN_DEPLOYMENTS, vec![prometheus]);
+    let rows_at_all = |(bad, well): (Vec<Row>, usize)| bad.len() + well;
+    let all = rows_at_all(rows(&well().run(&["check", "-o", "json"])));
+    let run = cluster.clone().run(&["check", "-o", "json"]);
+    assert_eq!(rows_at_all(rows(&run)), all);
+    let away = "No running pods for \"linkerd-prometheus\"";
+    only_bad(cluster, &[], "l5d-existence-pods", "error", away);
+
+    let mut cluster = well();
+    let status = json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1});
+    cluster.lists(OWN_DEPLOYMENTS, vec![deployment("linkerd-ca", status)]);
+    let waiting = pod(
+        "linkerd-ca-2",
+        json!({"linkerd.io/control-plane-component": "linkerd-ca"}),
+        "ca",
+        false,
+    );
+    let pods = ["linkerd-api", "linkerd-ca", "linkerd-destination"].map(component);
+    cluster.lists(COMPONENTS, [&pods[..], &[waiting]].concat());
+    let behind = "The last rollout of \"linkerd-ca\" is not over: The \"linkerd-ca\" pod's \"ca\" container is \
+                  not ready: ErrImagePull";
+    only_bad(cluster, &[], "l5d-existence-pods", "warning", behind);
+
     let mut cluster = well();
     cluster.self_check = None;
     only_bad(cluster, &[], "l5d-api-client", "error", "linkerd-api");
@@ -326,12 +353,24 @@ fn rows_about_the_control_plane() {
     );
 }
 
+/// A Deployment of the control plane in its second generation.
+fn deployment(component: &str, status: Value) -> Value {
+    json!({
+        "metadata": {
+            "name": component, "generation": 2,
+            "labels": {"linkerd.io/control-plane-component": component},
+        },
+        "spec": {"replicas": 1, "selector": {}, "template": {}},
+        "status": status,
+    })
+}
+
 /// The control plane with three pods of `linkerd-ca`, on these nodes, and a budget for them.
 fn highly_available(nodes: [&str; 3]) -> Cluster {
     let mut cluster = well();
     let label = json!({"linkerd.io/control-plane-component": "linkerd-ca"});
     cluster.lists(
-        "/apis/apps/v1/namespaces/linkerd/deployments",
+        OWN_DEPLOYMENTS,
         vec![json!({"metadata": {"name": "linkerd-ca", "labels": label},
                     "spec": {"replicas": 3, "selector": {}, "template": {}}})],
     );

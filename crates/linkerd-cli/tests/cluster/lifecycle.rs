@@ -60,6 +60,7 @@ metadata:
   name: linkerd-api-0
   namespace: linkerd
   labels: {linkerd.io/control-plane-ns: linkerd}
+  ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: linkerd-api-5d4f, uid: of-linkerd-api-5d4f}]
 ---
 apiVersion: v1
 kind: Pod
@@ -318,6 +319,28 @@ fn uninstall_prints_everything_in_the_order_of_deletion() {
         Namespace linkerd
     "#]]
     .assert_eq(&lines);
+}
+
+#[test]
+fn uninstall_leaves_a_namespace_in_which_others_have_something() {
+    let installed = install(&["--tls=optional"]) + LATER;
+    let run = Running::with(&installed).linkerd(&["uninstall"]);
+    assert!(run.stdout.contains("kind: Namespace"), "{}", run.stdout);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+
+    let mine = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: mine, namespace: linkerd}\n---\n\
+                apiVersion: cert.test/v1\nkind: Issuer\nmetadata: {name: root, namespace: linkerd}\n---\n";
+    let run = Running::with(&(installed + mine)).linkerd(&["uninstall"]);
+    assert!(!run.stdout.contains("kind: Namespace"), "{}", run.stdout);
+    assert!(run.stdout.contains("kind: Deployment"), "{}", run.stdout);
+    assert_eq!(
+        (run.code, run.stderr.as_str()),
+        (
+            Some(0),
+            "Namespace \"linkerd\" stays, for others have something in it: configmap/mine, issuer/root. If \
+             nobody needs it: kubectl delete namespace linkerd\n"
+        )
+    );
 }
 
 #[test]
