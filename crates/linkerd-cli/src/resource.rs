@@ -118,7 +118,7 @@ pub(crate) fn parse(words: &[&str]) -> Result<(ResourceType, String), InvalidRes
                 let kind = parse_type(kind).map_err(|error| error.of_names(words))?;
                 return Ok((kind, String::new()));
             }
-            [kind, name] => (kind, name),
+            [kind, name] if !name.is_empty() => (kind, name),
             _ => return Err(InvalidResource::Form((*word).to_owned())),
         },
         [kind, name] => (*kind, *name),
@@ -166,18 +166,33 @@ pub(crate) fn parse_several(
     Ok(found)
 }
 
-/// Reads a word for a type.
+/// Reads a word for a type, as kubectl does: in any case, and with the group of its API (`deployments.apps`).
 ///
 /// # Errors
 /// [`InvalidResource::UnknownType`].
 pub(crate) fn parse_type(word: &str) -> Result<ResourceType, InvalidResource> {
-    let known = WORDS.iter().find(|(_, words, _)| words.contains(&word));
+    let lower = word.to_ascii_lowercase();
+    let known = WORDS
+        .iter()
+        .find(|(kind, words, _)| match lower.split_once('.') {
+            Some((plain, group)) => words.contains(&plain) && group_of(*kind) == Some(group),
+            None => words.contains(&lower.as_str()),
+        });
     known
         .map(|(kind, _, _)| *kind)
         .ok_or_else(|| InvalidResource::UnknownType {
             word: word.to_owned(),
             meant: meant::kind(word).map(str::to_owned),
         })
+}
+
+/// The API group of a type that has one.
+fn group_of(kind: ResourceType) -> Option<&'static str> {
+    let ResourceType::Workload(kind) = kind else {
+        return None;
+    };
+    let (group, _) = kind.api_version().split_once('/')?;
+    Some(group)
 }
 
 /// All types, by the word that people complete.
@@ -223,6 +238,28 @@ mod tests {
                 assert_eq!(parse(&[word]), Ok((kind, String::new())));
             }
         }
+    }
+
+    #[test]
+    fn types_are_spelt_as_kubectl_has_them() {
+        for (word, kind) in [
+            ("DEPLOYMENT", OwnerKind::Deployment),
+            ("Deployment", OwnerKind::Deployment),
+            ("deployments.apps", OwnerKind::Deployment),
+            ("cronjobs.batch", OwnerKind::CronJob),
+        ] {
+            assert_eq!(parse_type(word), Ok(ResourceType::Workload(kind)));
+        }
+        for other in [
+            "statefulsets.apps.kruise.io",
+            "jobs.apps",
+            "pods.apps",
+            "deployments.",
+        ] {
+            assert!(parse_type(other).is_err(), "{other}");
+        }
+        let error = parse(&["deploy/"]).expect_err("no name");
+        assert_eq!(error.to_string(), "Invalid resource string: deploy/");
     }
 
     #[test]

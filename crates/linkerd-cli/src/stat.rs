@@ -5,7 +5,7 @@ mod output;
 mod request;
 mod rows;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{anyhow, bail};
 use clap::ValueEnum;
@@ -88,6 +88,9 @@ enum Output {
     Json,
 }
 
+/// In every window of this length each proxy has told its counters twice.
+const WINDOW_MIN: Duration = Duration::from_secs(20);
+
 /// Asks the control plane and prints the rows. Nothing to print is no failure.
 ///
 /// # Errors
@@ -98,6 +101,13 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         anyhow!("error creating metrics request while making stats request: {error}")
     })?;
     debug!(?requests, "the questions");
+    if window < WINDOW_MIN {
+        crate::stderr::tell!(
+            "Warning: proxies say what they have counted every ten seconds; in a window of less than {} s there is \
+             mostly nothing to compare",
+            WINDOW_MIN.as_secs()
+        );
+    }
     let selector = requests.first().and_then(|it| it.selector.as_ref());
     let place = kubeconfig::place(resource::namespace(selector));
     let client = match control_plane::api_client(global).await {
