@@ -35,8 +35,8 @@ impl Cluster {
     /// Returns the objects with a row of their own: one when `name` is not empty, else all of the
     /// namespace (empty: of all namespaces), sorted.
     ///
-    /// Left out are pods that have ended or are ending, and, unless named, workloads that another
-    /// one manages: their traffic is counted with the manager's. Authorities are no objects.
+    /// Left out are pods that have ended or are ending, and, unless named, workloads that are a part of
+    /// another one: their traffic is counted with that one's. Authorities are no objects.
     ///
     /// # Errors
     /// [`NotFound`] when the named object does not exist.
@@ -61,7 +61,7 @@ impl Cluster {
         let found = select(table, kind, namespace, name)?;
         Ok(found
             .into_iter()
-            .filter(|(_, workload)| !name.is_empty() || workload.controller.is_none())
+            .filter(|(_, workload)| !name.is_empty() || !is_part(kind, workload))
             .map(|((namespace, name), workload)| Object {
                 namespace,
                 name,
@@ -174,6 +174,15 @@ impl Cluster {
     }
 }
 
+/// Whether a workload is counted with the one that made it. What operators make is not.
+fn is_part(kind: ResourceType, workload: &Workload) -> bool {
+    let ResourceType::Workload(kind) = kind else {
+        return false;
+    };
+    let controller = workload.controller.as_ref();
+    controller.is_some_and(|it| kind.part_of(&it.api_version, &it.kind).is_some())
+}
+
 fn select<T>(
     table: &Table<T>,
     kind: ResourceType,
@@ -218,6 +227,8 @@ mod tests {
     const CRON_JOB: ResourceType = ResourceType::Workload(OwnerKind::CronJob);
     const DEPLOYMENT: ResourceType = ResourceType::Workload(OwnerKind::Deployment);
     const REPLICA_SET: ResourceType = ResourceType::Workload(OwnerKind::ReplicaSet);
+    const JOB: ResourceType = ResourceType::Workload(OwnerKind::Job);
+    const STATEFUL_SET: ResourceType = ResourceType::Workload(OwnerKind::StatefulSet);
     const POD: ResourceType = ResourceType::Workload(OwnerKind::Pod);
 
     fn key(name: &str) -> Key {
@@ -322,23 +333,36 @@ mod tests {
     }
 
     #[test]
-    fn a_managed_workload_is_listed_only_by_name() {
-        let cluster = Cluster::default();
-        let managed = Workload {
-            controller: managed_by("d"),
-            ..Workload::default()
-        };
-        cluster.replica_sets.insert(key("web-1"), managed);
-        cluster.replica_sets.insert(key("own"), Workload::default());
-        let listed = |name| cluster.objects(REPLICA_SET, "ns", name).expect("found");
-        assert_eq!(
-            listed("")
-                .iter()
-                .map(|object| object.name.as_str())
-                .collect::<Vec<_>>(),
-            ["own"]
-        );
-        assert_eq!(listed("web-1").len(), 1);
+    fn what_is_a_part_of_another_workload_is_listed_only_by_name() {
+        let service = ResourceType::Service;
+        for (kind, api_version, controller, has_row) in [
+            (REPLICA_SET, "apps/v1", "Deployment", false),
+            (REPLICA_SET, "argoproj.io/v1alpha1", "Rollout", true),
+            (JOB, "batch/v1", "CronJob", false),
+            (JOB, "argoproj.io/v1alpha1", "Workflow", true),
+            (STATEFUL_SET, "monitoring.coreos.com/v1", "Prometheus", true),
+            (DEPLOYMENT, "serving.knative.dev/v1", "Revision", true),
+            (service, "serving.knative.dev/v1", "Route", true),
+        ] {
+            let cluster = Cluster::default();
+            let made = Workload {
+                controller: Some(Controller {
+                    api_version: api_version.into(),
+                    kind: controller.into(),
+                    name: "above".into(),
+                    uid: String::new(),
+                }),
+                ..Workload::default()
+            };
+            let table = cluster.table(kind).expect("a table");
+            table.insert(key("made"), made);
+            table.insert(key("own"), Workload::default());
+            let listed = |name| cluster.objects(kind, "ns", name).expect("found");
+            let names: Vec<_> = listed("").into_iter().map(|it| it.name).collect();
+            let expected: &[&str] = if has_row { &["made", "own"] } else { &["own"] };
+            assert_eq!(names, expected, "{kind} of {controller}");
+            assert_eq!(listed("made").len(), 1, "{kind} of {controller}");
+        }
     }
 
     #[test]
