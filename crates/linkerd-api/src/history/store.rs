@@ -92,9 +92,10 @@ impl Store {
         let share = (self.series_max / PARTS_OF_A_TARGET).max(1);
         let record = self.records.entry(target.clone()).or_default();
         let room = room.min(share.saturating_sub(record.series));
-        dropped += fresh.len().saturating_sub(room);
-        for line in fresh.into_iter().take(room) {
+        dropped += fresh.len();
+        for line in fitting(fresh, room) {
             record.insert(scrape, line);
+            dropped -= 1;
         }
         dropped
     }
@@ -272,6 +273,35 @@ fn oldest(now: u64) -> u64 {
     now.saturating_sub(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The lines for which there is room: first those of metrics with few lines, and of a histogram all or none,
+/// for a part of it says something wrong.
+fn fitting(lines: Vec<Line<'_>>, room: usize) -> Vec<Line<'_>> {
+    if lines.len() <= room {
+        return lines;
+    }
+    if room == 0 {
+        return Vec::new();
+    }
+    let mut sizes: BTreeMap<Metric, usize> = BTreeMap::new();
+    for line in &lines {
+        *sizes.entry(line.metric).or_default() += 1;
+    }
+    let mut groups: BTreeMap<_, Vec<Line<'_>>> = BTreeMap::new();
+    for line in lines {
+        let order = (sizes[&line.metric], line.metric, line.labels.clone());
+        groups.entry(order).or_default().push(line);
+    }
+    let mut left = room;
+    let fits = |group: &Vec<Line<'_>>| {
+        let fits = group.len() <= left;
+        if fits {
+            left -= group.len();
+        }
+        fits
+    };
+    groups.into_values().filter(fits).flatten().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,6 +377,33 @@ mod tests {
         let mut store = Store::new(40);
         assert_eq!(store.record(&target("greedy"), 0, &text(0, 25)), 15);
         assert_eq!(store.series(), 10);
+    }
+
+    /// Histograms of `count` routes of two buckets each, and what little a proxy says besides.
+    fn routes(first: usize, count: usize) -> String {
+        let routes = first..first + count;
+        let mut text: String = routes
+            .flat_map(|n| {
+                ["1", "+Inf"]
+                    .map(|le| format!("response_latency_ms_bucket{{n=\"{n}\",le=\"{le}\"}} 1\n"))
+            })
+            .collect();
+        text.push_str("process_start_time_seconds 1\n");
+        text
+    }
+
+    #[test]
+    fn what_is_kept_at_the_limit_are_small_metrics_and_whole_histograms() {
+        let mut store = Store::new(24);
+        // Six of eleven may be kept: the small metric and two histograms are five, and half a one is none.
+        assert_eq!(store.record(&target("a"), 0, &routes(0, 5)), 6);
+        let record = &store.records[&target("a")];
+        assert_eq!(record.groups(Metric::StartTime).count(), 1);
+        let histograms: Vec<usize> = record
+            .groups(Metric::LatencyBuckets)
+            .map(|(_, group)| group.len())
+            .collect();
+        assert_eq!(histograms, [2, 2]);
     }
 
     #[test]
