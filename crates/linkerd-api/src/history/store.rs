@@ -1,7 +1,10 @@
 //! What the proxies said at their scrapes. Entries: [`Store::record`], [`Store::miss`]. Pure: times are
 //! parameters, milliseconds since 1970.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
 
 use super::{
     HISTORY_LENGTH, INTERVAL,
@@ -20,6 +23,8 @@ const PARTS_FREED: usize = 20;
 pub(super) struct Store {
     records: BTreeMap<Target, Record>,
     series_max: usize,
+    /// Before this time nobody looks for room: there was none.
+    room_sought_at: u64,
 }
 
 /// What one target said.
@@ -53,6 +58,7 @@ impl Store {
         Self {
             records: BTreeMap::new(),
             series_max,
+            room_sought_at: 0,
         }
     }
 
@@ -85,8 +91,11 @@ impl Store {
         }
         let mut dropped = 0;
         let wanted = self.series() + fresh.len();
-        if wanted > self.series_max {
+        if wanted > self.series_max && at >= self.room_sought_at {
             dropped += self.make_room(wanted - self.series_max);
+            if dropped == 0 {
+                self.room_sought_at = at + millis(INTERVAL);
+            }
         }
         let room = self.series_max.saturating_sub(self.series());
         let share = (self.series_max / PARTS_OF_A_TARGET).max(1);
@@ -269,8 +278,11 @@ impl Record {
 
 /// The oldest time of interest at `now`: a window of an hour begins at a scrape.
 fn oldest(now: u64) -> u64 {
-    let length = HISTORY_LENGTH + INTERVAL;
-    now.saturating_sub(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
+    now.saturating_sub(millis(HISTORY_LENGTH + INTERVAL))
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The lines for which there is room: first those of metrics with few lines, and of a histogram all or none,
@@ -404,6 +416,23 @@ mod tests {
             .map(|(_, group)| group.len())
             .collect();
         assert_eq!(histograms, [2, 2]);
+    }
+
+    #[test]
+    fn room_is_not_looked_for_again_right_after_there_was_none() {
+        let mut store = Store::new(8);
+        for pod in ["a", "b", "c", "d"] {
+            store.record(&target(pod), 0, &text(0, 2));
+        }
+        assert_eq!(store.record(&target("e"), 1, &text(0, 1)), 1);
+        // "a" has ended, but nobody looks before an interval is over.
+        let left = ["b", "c", "d", "e"].map(target);
+        store.set_targets(&left.into(), 2);
+        assert_eq!(store.record(&target("e"), 3, &text(0, 1)), 1);
+        assert_eq!(store.series(), 8);
+        let later = 1 + 10 * SECOND;
+        assert_eq!(store.record(&target("e"), later, &text(0, 1)), 2);
+        assert_eq!(store.series(), 7);
     }
 
     #[test]
