@@ -1,5 +1,5 @@
 //! What the cluster consists of, as far as people ask: one table a kind.
-//! Entry: [`Cluster::follow`] fills it; `selection.rs` asks it.
+//! Entry: [`Cluster::follow`] fills it; `selection.rs` and `pod_index.rs` ask it.
 
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use k8s_openapi::api::{

@@ -12,6 +12,7 @@ mod list_pods;
 mod metrics;
 mod owner;
 mod pod;
+mod pod_index;
 mod pod_status;
 mod prometheus;
 mod promql;

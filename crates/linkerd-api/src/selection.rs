@@ -1,14 +1,13 @@
-//! Which objects a request means, and which pods belong to an object.
-//! Entries: [`Cluster::objects`], [`Cluster::pods_of`]. Pure: reads the tables, asks nobody.
+//! Which objects a request means. Entry: [`Cluster::objects`]; `pod_index.rs` knows their pods.
+//! Pure: reads the tables, asks nobody.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use kube::core::{Selector, SelectorExt as _};
 use linkerd_names::{OwnerKind, ResourceType};
 
 use crate::{
     cluster::Cluster,
-    pod::Pod,
     table::{Key, Table},
     workload::Workload,
 };
@@ -28,7 +27,7 @@ pub(crate) struct Object {
     pub(crate) namespace: String,
     pub(crate) name: String,
     /// None for a pod.
-    workload: Option<Arc<Workload>>,
+    pub(crate) workload: Option<Arc<Workload>>,
 }
 
 impl Cluster {
@@ -70,42 +69,6 @@ impl Cluster {
             .collect())
     }
 
-    /// Returns the pods of an object, with their names, sorted.
-    pub(crate) fn pods_of(&self, kind: ResourceType, object: &Object) -> Vec<(String, Arc<Pod>)> {
-        let Some(workload) = &object.workload else {
-            let pod = self.pods.get(&object.namespace, &object.name);
-            return pod
-                .into_iter()
-                .map(|pod| (object.name.clone(), pod))
-                .collect();
-        };
-        let (namespace, jobs) = match kind {
-            ResourceType::Namespace => (object.name.as_str(), BTreeSet::new()),
-            ResourceType::Workload(OwnerKind::CronJob) => (
-                object.namespace.as_str(),
-                self.job_uids(&object.namespace, workload),
-            ),
-            _ => (object.namespace.as_str(), BTreeSet::new()),
-        };
-        let belongs = |pod: &Pod| match kind {
-            ResourceType::Namespace => true,
-            ResourceType::Workload(OwnerKind::CronJob) => pod
-                .controller
-                .as_ref()
-                .is_some_and(|job| jobs.contains(&job.uid)),
-            _ => workload
-                .selector
-                .as_ref()
-                .is_some_and(|selector| selector.matches(&pod.labels)),
-        };
-        self.pods
-            .list(namespace)
-            .into_iter()
-            .filter(|(_, pod)| belongs(pod))
-            .map(|((_, name), pod)| (name, pod))
-            .collect()
-    }
-
     /// Whether there is such an object, and its labels are those that `selector` wants.
     pub(crate) fn has_labels(
         &self,
@@ -140,18 +103,6 @@ impl Cluster {
                 workload: None,
             })
             .collect())
-    }
-
-    fn job_uids(&self, namespace: &str, cron_job: &Workload) -> BTreeSet<String> {
-        let managed = |job: &Workload| {
-            job.controller
-                .as_ref()
-                .is_some_and(|controller| controller.uid == cron_job.uid)
-        };
-        let jobs = self.jobs.list(namespace).into_iter();
-        jobs.filter(|(_, job)| managed(job))
-            .map(|(_, job)| job.uid.clone())
-            .collect()
     }
 
     fn table(&self, kind: ResourceType) -> Option<&Table<Workload>> {
@@ -216,15 +167,9 @@ fn api_resource(kind: ResourceType) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-    use serde_json::{Value, json};
-
     use super::*;
-    use crate::workload::Controller;
+    use crate::{pod::Pod, workload::Controller};
 
-    const CRON_JOB: ResourceType = ResourceType::Workload(OwnerKind::CronJob);
     const DEPLOYMENT: ResourceType = ResourceType::Workload(OwnerKind::Deployment);
     const REPLICA_SET: ResourceType = ResourceType::Workload(OwnerKind::ReplicaSet);
     const JOB: ResourceType = ResourceType::Workload(OwnerKind::Job);
@@ -235,101 +180,11 @@ mod tests {
         ("ns".to_owned(), name.to_owned())
     }
 
-    fn pod(labels: &[(&str, &str)]) -> Pod {
-        let labels = labels
-            .iter()
-            .map(|(key, value)| (key.to_string(), value.to_string()));
+    fn pod(phase: &str) -> Pod {
         Pod {
-            labels: labels.collect(),
-            phase: "Running".into(),
+            phase: phase.into(),
             ..Pod::default()
         }
-    }
-
-    fn by_selector(selector: Value) -> Workload {
-        let selector: LabelSelector = serde_json::from_value(selector).expect("a selector");
-        Workload::by_selector(ObjectMeta::default(), Some(selector))
-    }
-
-    fn managed_by(uid: &str) -> Option<Controller> {
-        Some(Controller {
-            api_version: "example.com/v1".into(),
-            kind: "Any".into(),
-            name: "any".into(),
-            uid: uid.into(),
-        })
-    }
-
-    fn pods_of(cluster: &Cluster, kind: ResourceType, name: &str) -> Vec<String> {
-        let objects = cluster.objects(kind, "ns", name).expect("found");
-        let pods = objects
-            .iter()
-            .flat_map(|object| cluster.pods_of(kind, object));
-        pods.map(|(name, _)| name).collect()
-    }
-
-    #[test]
-    fn expressions_of_a_selector_are_honoured() {
-        let cluster = Cluster::default();
-        cluster
-            .pods
-            .insert(key("blue"), pod(&[("app", "web"), ("track", "blue")]));
-        cluster
-            .pods
-            .insert(key("green"), pod(&[("app", "web"), ("track", "green")]));
-        let selector = json!({
-            "matchLabels": {"app": "web"},
-            "matchExpressions": [{"key": "track", "operator": "NotIn", "values": ["green"]}],
-        });
-        cluster
-            .deployments
-            .insert(key("web"), by_selector(selector));
-        assert_eq!(pods_of(&cluster, DEPLOYMENT, "web"), ["blue"]);
-    }
-
-    #[test]
-    fn a_service_without_selector_has_no_pods() {
-        let cluster = Cluster::default();
-        cluster.pods.insert(key("web"), pod(&[("app", "web")]));
-        for labels in [None, Some(BTreeMap::new())] {
-            let service = Workload::by_labels(ObjectMeta::default(), labels);
-            cluster.services.insert(key("svc"), service);
-            assert_eq!(pods_of(&cluster, ResourceType::Service, "svc"), [""; 0]);
-        }
-    }
-
-    #[test]
-    fn a_cron_job_has_the_pods_of_its_jobs() {
-        let cluster = Cluster::default();
-        let cron_job = Workload {
-            uid: "c".into(),
-            ..Workload::default()
-        };
-        cluster.cron_jobs.insert(key("tick"), cron_job);
-        let job = |uid: &str, of| Workload {
-            uid: uid.into(),
-            controller: of,
-            ..Workload::default()
-        };
-        cluster
-            .jobs
-            .insert(key("tick-1"), job("j1", managed_by("c")));
-        cluster.jobs.insert(key("lone"), job("j2", None));
-        cluster.pods.insert(
-            key("a"),
-            Pod {
-                controller: managed_by("j1"),
-                ..pod(&[])
-            },
-        );
-        cluster.pods.insert(
-            key("b"),
-            Pod {
-                controller: managed_by("j2"),
-                ..pod(&[])
-            },
-        );
-        assert_eq!(pods_of(&cluster, CRON_JOB, "tick"), ["a"]);
     }
 
     #[test]
@@ -368,29 +223,16 @@ mod tests {
     #[test]
     fn pods_that_end_have_no_row() {
         let cluster = Cluster::default();
-        cluster.pods.insert(
-            key("done"),
-            Pod {
-                phase: "Succeeded".into(),
-                ..pod(&[])
-            },
-        );
-        cluster.pods.insert(
-            key("ending"),
-            Pod {
-                terminating: true,
-                ..pod(&[])
-            },
-        );
-        cluster.pods.insert(key("runs"), pod(&[]));
+        cluster.pods.insert(key("done"), pod("Succeeded"));
+        let ending = Pod {
+            terminating: true,
+            ..pod("Running")
+        };
+        cluster.pods.insert(key("ending"), ending);
+        cluster.pods.insert(key("runs"), pod("Running"));
         let objects = cluster.objects(POD, "", "").expect("all");
-        assert_eq!(
-            objects
-                .iter()
-                .map(|pod| pod.name.as_str())
-                .collect::<Vec<_>>(),
-            ["runs"]
-        );
+        let names: Vec<_> = objects.into_iter().map(|pod| pod.name).collect();
+        assert_eq!(names, ["runs"]);
     }
 
     #[test]

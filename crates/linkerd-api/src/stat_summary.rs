@@ -1,6 +1,8 @@
 //! Traffic of objects: joins what was counted with what Kubernetes has.
 //! Entry: [`stat_summary`].
 
+use std::collections::BTreeMap;
+
 use futures::future::try_join_all;
 use linkerd_names::{OwnerKind, ResourceType};
 use linkerd_proto::public::{
@@ -13,8 +15,10 @@ use crate::{
     figures::{Figures, ask},
     metrics::{Metrics, MetricsError},
     pod::Pod,
+    pod_index::PodIndex,
     selection::{NotFound, Object},
-    stat_request::{Outbound, StatRequest},
+    stat_request::{Outbound, StatRequest, Target},
+    table::Key,
 };
 
 /// Why there is no summary.
@@ -40,23 +44,39 @@ pub(crate) async fn stat_summary(
         ResourceType::All => ResourceType::IN_ALL.to_vec(),
         kind => vec![kind],
     };
-    try_join_all(kinds.into_iter().map(|kind| async move {
+    let asked = try_join_all(kinds.into_iter().map(|kind| async move {
         let mut request = request.clone();
         request.target.kind = kind;
-        let rows = rows(cluster, metrics, control_plane_namespace, &request).await?;
-        Ok(StatTable {
-            table: Some(Table::PodGroup(PodGroup { rows })),
-        })
+        let Target {
+            kind,
+            namespace,
+            name,
+        } = &request.target;
+        let objects = cluster.objects(*kind, namespace, name)?;
+        let figures = ask(metrics, &request).await?;
+        Ok::<_, StatError>((request, objects, figures))
     }))
-    .await
+    .await?;
+    let mut pods = Pods {
+        cluster,
+        control_plane_namespace,
+        index: PodIndex::new(cluster),
+    };
+    let tables = asked.into_iter().map(|(request, objects, figures)| {
+        let rows = rows(&mut pods, &request, objects, figures);
+        StatTable {
+            table: Some(Table::PodGroup(PodGroup { rows })),
+        }
+    });
+    Ok(tables.collect())
 }
 
-async fn rows(
-    cluster: &Cluster,
-    metrics: &Metrics,
-    control_plane_namespace: &str,
+fn rows(
+    pods: &mut Pods<'_>,
     request: &StatRequest,
-) -> Result<Vec<Row>, StatError> {
+    objects: Vec<Object>,
+    mut figures: BTreeMap<Key, Figures>,
+) -> Vec<Row> {
     let StatRequest {
         target,
         selector,
@@ -64,8 +84,6 @@ async fn rows(
         window,
         tcp_stats: _,
     } = request;
-    let objects = cluster.objects(target.kind, &target.namespace, &target.name)?;
-    let mut figures = ask(metrics, request).await?;
     let row = |namespace: String, name: String, figures: Option<Figures>| {
         let Figures { basic, tcp } = figures.unwrap_or_default();
         Row {
@@ -82,17 +100,20 @@ async fn rows(
     };
     if target.kind == ResourceType::Authority {
         if !selector.selects_all() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let wanted = |name: &str| target.name.is_empty() || target.name == name;
         let figures = figures.into_iter().filter(|((_, name), _)| wanted(name));
-        return Ok(figures
+        return figures
             .map(|((namespace, name), figures)| row(namespace, name, Some(figures)))
-            .collect());
+            .collect();
     }
     let mut rows = Vec::new();
     for object in objects {
-        if !cluster.has_labels(target.kind, &object.namespace, &object.name, selector) {
+        if !pods
+            .cluster
+            .has_labels(target.kind, &object.namespace, &object.name, selector)
+        {
             continue;
         }
         let figures = figures.remove(&(object.namespace.clone(), object.name.clone()));
@@ -101,41 +122,38 @@ async fn rows(
             continue;
         }
         let mut row = row(object.namespace.clone(), object.name.clone(), figures);
-        count_pods(
-            cluster,
-            control_plane_namespace,
-            target.kind,
-            &object,
-            &mut row,
-        );
+        pods.count(target.kind, &object, &mut row);
         rows.push(row);
     }
-    Ok(rows)
+    rows
 }
 
-/// Fills in how many pods the object has, how many of them are meshed, and what is wrong with them; of a pod its status.
-fn count_pods(
-    cluster: &Cluster,
-    control_plane_namespace: &str,
-    kind: ResourceType,
-    object: &Object,
-    row: &mut Row,
-) {
-    for (name, pod) in cluster.pods_of(kind, object) {
-        if kind == ResourceType::Workload(OwnerKind::Pod) {
-            row.status.clone_from(&pod.status);
-        }
-        if pod.phase == "Failed" {
-            row.failed_pod_count += 1;
-        } else if pod.is_alive() {
-            row.running_pod_count += 1;
-            let meshed = pod.control_plane_namespace() == Some(control_plane_namespace);
-            row.meshed_pod_count += u64::from(meshed);
-        } else {
-            continue;
-        }
-        if !pod.errors.is_empty() {
-            row.errors_by_pod.insert(name, errors(&pod));
+/// What counts the pods of objects.
+struct Pods<'a> {
+    cluster: &'a Cluster,
+    control_plane_namespace: &'a str,
+    index: PodIndex<'a>,
+}
+
+impl Pods<'_> {
+    /// Fills in how many pods the object has, how many of them are meshed, and what is wrong with them; of a pod its status.
+    fn count(&mut self, kind: ResourceType, object: &Object, row: &mut Row) {
+        for (name, pod) in self.index.pods_of(kind, object) {
+            if kind == ResourceType::Workload(OwnerKind::Pod) {
+                row.status.clone_from(&pod.status);
+            }
+            if pod.phase == "Failed" {
+                row.failed_pod_count += 1;
+            } else if pod.is_alive() {
+                row.running_pod_count += 1;
+                let meshed = pod.control_plane_namespace() == Some(self.control_plane_namespace);
+                row.meshed_pod_count += u64::from(meshed);
+            } else {
+                continue;
+            }
+            if !pod.errors.is_empty() {
+                row.errors_by_pod.insert(name, errors(&pod));
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{addresses::Addresses, observe::Observer, question::Question};
-use crate::{cluster::Cluster, selected::Selected, selection::NotFound};
+use crate::{cluster::Cluster, pod_index::PodIndex, selected::Selected, selection::NotFound};
 
 /// In a large cluster pods change all the time; nobody sees a new one sooner.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
@@ -45,8 +45,9 @@ impl Follower {
     /// [`NotFound`] when a target was named and does not exist.
     pub(super) fn pods(&self) -> Result<BTreeSet<Watched>, NotFound> {
         let mut watched = BTreeSet::new();
+        let mut index = PodIndex::new(&self.cluster);
         for selected in &self.question.targets {
-            self.add_pods_of(selected, &mut watched)?;
+            self.add_pods_of(selected, &mut index, &mut watched)?;
         }
         Ok(watched)
     }
@@ -54,8 +55,9 @@ impl Follower {
     /// As [`Self::pods`], of those targets that exist.
     fn pods_left(&self) -> BTreeSet<Watched> {
         let mut watched = BTreeSet::new();
+        let mut index = PodIndex::new(&self.cluster);
         for selected in &self.question.targets {
-            if let Err(error) = self.add_pods_of(selected, &mut watched) {
+            if let Err(error) = self.add_pods_of(selected, &mut index, &mut watched) {
                 debug!(%error, "a target is not there any more");
             }
         }
@@ -65,6 +67,7 @@ impl Follower {
     fn add_pods_of(
         &self,
         selected: &Selected,
+        index: &mut PodIndex<'_>,
         watched: &mut BTreeSet<Watched>,
     ) -> Result<(), NotFound> {
         let target = &selected.target;
@@ -79,7 +82,7 @@ impl Follower {
                 ResourceType::Namespace => &object.name,
                 _ => &object.namespace,
             };
-            for (name, pod) in self.cluster.pods_of(target.kind, object) {
+            for (name, pod) in index.pods_of(target.kind, object) {
                 let ours =
                     pod.control_plane_namespace() == Some(self.control_plane_namespace.as_str());
                 let runs = pod.is_alive() && pod.phase == "Running";
