@@ -216,40 +216,90 @@ async fn the_overview_has_namespaces_and_workloads_with_their_figures() {
     );
 }
 
+/// The labels of an end such as `deployment/web`.
+fn end_labels(prefix: &str, end: &str) -> [(String, String); 2] {
+    let (kind, name) = end.split_once('/').expect("a kind and a name");
+    [
+        (format!("{prefix}namespace"), "shop".to_owned()),
+        (format!("{prefix}{kind}"), name.to_owned()),
+    ]
+}
+
+/// Source, destination, labels of TLS, and how many responses. An unknown source is empty.
+type Told<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+
 #[tokio::test]
-async fn edges_of_pods_are_added_up_by_workload() {
+async fn edges_are_between_workloads_and_pods_that_stand_for_themselves() {
     let prometheus = FakePrometheus::start(|query| {
-        let one = |src: &str, dst: &str, tls: &[(&str, &str)], value| {
-            let ends = [
-                ("namespace", "shop"),
-                ("pod", src),
-                ("dst_namespace", "shop"),
-                ("dst_pod", dst),
-            ];
-            series(&labels(&[&ends, tls].concat()), value)
-        };
-        if query.contains("direction=\"outbound\"") && query.contains("response_total") {
-            let plain = [("tls", "no_identity"), ("no_tls_reason", "peer_not_meshed")];
-            return vector(&[
-                one("web-1-a", "alone", &[("tls", "true")], "3"),
-                one("web-1-b", "alone", &[("tls", "true")], "4"),
-                one("alone", "web-1-a", &plain, "5"),
-                one("gone", "alone", &[("tls", "true")], "9"),
-            ]);
+        let (_, by) = query.rsplit_once(" by (").expect("a sum");
+        let by: Vec<&str> = by.trim_end_matches(')').split(", ").collect();
+        for prefix in ["", "dst_"] {
+            // There may be thousands of pods: the workloads' are never told apart.
+            let of_pods = by.contains(&format!("{prefix}pod").as_str());
+            let without_owner = query.contains(&format!(" {prefix}daemonset=\"\","));
+            assert_eq!(of_pods, without_owner, "{query}");
         }
-        vector(&[])
+        let plain = [("tls", "no_identity"), ("no_tls_reason", "peer_not_meshed")];
+        let unknown = [
+            ("tls", "no_proxy_tls"),
+            ("no_tls_reason", "peer_sent_plaintext"),
+        ];
+        let secured = [("tls", "true")];
+        let edges: &[Told<'_>] = &[
+            ("deployment/web", "pod/alone", &secured, "7"),
+            ("deployment/gone", "statefulset/db", &secured, "9"),
+            ("pod/alone", "deployment/web", &plain, "5"),
+            ("pod/alone", "pod/other", &secured, "2"),
+            ("", "deployment/web", &unknown, "4"),
+        ];
+        let direction = |src: &str| {
+            if src.is_empty() {
+                "inbound"
+            } else {
+                "outbound"
+            }
+        };
+        let asked = edges.iter().filter(|(src, dst, ..)| {
+            let pods = |end: &str| end.starts_with("pod/");
+            let (src_by, dst_by) = match *src {
+                "" => (false, by.contains(&"pod")),
+                _ => (by.contains(&"pod"), by.contains(&"dst_pod")),
+            };
+            query.contains(&format!("direction=\"{}\"", direction(src)))
+                && !query.contains("\"probe\"")
+                && (pods(src), pods(dst)) == (src_by, dst_by)
+        });
+        if !query.contains("response_total") {
+            return vector(&[]);
+        }
+        let series = asked.map(|(src, dst, tls, value)| {
+            let mut all = labels(tls);
+            match *src {
+                "" => all.extend(end_labels("", dst)),
+                src => {
+                    all.extend(end_labels("", src));
+                    all.extend(end_labels("dst_", dst));
+                }
+            }
+            series(&all, value)
+        });
+        vector(&series.collect::<Vec<_>>())
     })
     .await;
     let answer = ask(&shop(), &prometheus.url(), get("/api/edges")).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let graph = answer.json();
+    assert_eq!(graph["window_seconds"], 600);
     let edges = graph["edges"].as_array().expect("a list").iter();
+    let end = |end: &Value| match end {
+        Value::Null => "unknown".to_owned(),
+        end => format!("{}/{}", end["kind"], end["name"]).replace('"', ""),
+    };
     let edges: Vec<Value> = edges
         .map(|it| {
             json!([
-                it["src"]["kind"],
-                it["src"]["name"],
-                it["dst"]["name"],
+                end(&it["src"]),
+                end(&it["dst"]),
                 it["secured"],
                 it["no_tls_reason"],
                 it["responses"],
@@ -259,11 +309,14 @@ async fn edges_of_pods_are_added_up_by_workload() {
     assert_eq!(
         edges,
         [
-            json!(["deployment", "web", "alone", true, "", 7]),
-            json!(["pod", "alone", "web", false, "peer_not_meshed", 5]),
+            json!(["unknown", "deployment/web", false, "peer_sent_plaintext", 4]),
+            json!(["deployment/gone", "statefulset/db", true, "", 9]),
+            json!(["deployment/web", "pod/alone", true, "", 7]),
+            json!(["pod/alone", "deployment/web", false, "peer_not_meshed", 5]),
+            json!(["pod/alone", "pod/other", true, "", 2]),
         ]
     );
-    let client = graph["edges"][0]["client_id"].as_str().expect("text");
+    let client = graph["edges"][2]["client_id"].as_str().expect("text");
     assert!(client.starts_with("web.deployment.shop."), "{client}");
 }
 

@@ -148,7 +148,7 @@ async fn page(cluster: &Arc<Cluster>, metrics: &Metrics, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn certificates_and_the_past_need_no_prometheus() {
+async fn certificates_edges_and_the_past_need_no_prometheus() {
     let (cluster, metrics) = following(proxy(WEB).await);
     let certificates = eventually(async || {
         let certificates = page(&cluster, &metrics, "/api/certificates/shop").await;
@@ -162,6 +162,13 @@ async fn certificates_and_the_past_need_no_prometheus() {
             "ends_at": 1_795_999_999, "renewal_at": 1_795_950_000, "trust_anchor": anchor,
         }})
     );
+    let graph = page(&cluster, &metrics, "/api/edges").await;
+    let [edge] = graph["edges"].as_array().expect("a list").as_slice() else {
+        panic!("{graph:#}");
+    };
+    let end = |name| json!({"namespace": "shop", "kind": "pod", "name": name});
+    assert_eq!((&edge["src"], &edge["dst"]), (&end("web-1"), &end("db-1")));
+    assert_eq!(edge["responses"], 7);
     // Nothing came in, and the history is some milliseconds long: there is no past yet.
     let past = page(&cluster, &metrics, "/api/history/shop/pod/web-1").await;
     assert_eq!(past, json!({"step_seconds": 60, "rows": []}));

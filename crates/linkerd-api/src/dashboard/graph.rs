@@ -1,21 +1,15 @@
 //! Who connects to whom, between workloads of all kinds. Entry: [`graph`].
-//! `Edges` is about one kind at a time; pods are the kind that all others consist of, so it is asked for
-//! pods, and their edges are added up by owner.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use linkerd_names::OwnerKind;
-use linkerd_proto::public::{
-    EdgesRequest, Resource, ResourceSelection, api_server::Api as _, edges_response,
-};
+use linkerd_proto::public::{Resource, edges_response};
 use serde::Serialize;
-use tonic::{Request, Status};
+use tonic::Status;
 
-use crate::{ApiService, cluster::Cluster};
+use crate::{ApiService, edges::edges_of_owners};
 
 /// How far back connections are looked for, as `linkerd edges` does by default.
-const WINDOW: &str = "10m";
-const WINDOW_SECONDS: u64 = 600;
+const WINDOW: Duration = Duration::from_secs(600);
 
 /// Value of the field `tls` where a mutual handshake has finished.
 const TLS_ON: &str = "true";
@@ -51,7 +45,7 @@ struct Ends {
 #[derive(Serialize, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct End {
     namespace: String,
-    kind: &'static str,
+    kind: String,
     name: String,
 }
 
@@ -65,32 +59,26 @@ struct Counts {
     open_connections: u64,
 }
 
-/// Asks for the edges of all pods and adds them up. Those of pods that are gone are left out: nothing says
-/// any more whose they were.
+/// Asks for the edges between all workloads, and pods that stand for themselves.
 ///
 /// # Errors
-/// That of `Edges`.
+/// When the metrics cannot be asked.
 pub(super) async fn graph(service: &ApiService) -> Result<Graph, Status> {
-    let request = EdgesRequest {
-        selector: Some(ResourceSelection {
-            resource: Some(Resource {
-                namespace: String::new(),
-                r#type: OwnerKind::Pod.as_str().to_owned(),
-                name: String::new(),
-            }),
-            label_selector: String::new(),
-        }),
-        time_window: WINDOW.to_owned(),
-        other_selectors: Vec::new(),
-    };
-    let answer = service.edges(Request::new(request)).await?;
+    let ApiService {
+        cluster,
+        metrics,
+        kubernetes: _,
+        control_plane_namespace,
+    } = service;
+    let edges = edges_of_owners(cluster, metrics, control_plane_namespace, WINDOW).await?;
     Ok(Graph {
-        window_seconds: WINDOW_SECONDS,
-        edges: by_owner(&service.cluster, answer.into_inner().edges),
+        window_seconds: WINDOW.as_secs(),
+        edges: added_up(edges),
     })
 }
 
-fn by_owner(cluster: &Cluster, edges: Vec<edges_response::Edge>) -> Vec<Edge> {
+/// Puts together what differs in nothing that is shown.
+fn added_up(edges: Vec<edges_response::Edge>) -> Vec<Edge> {
     let mut sums: BTreeMap<Ends, Counts> = BTreeMap::new();
     for edge in edges {
         let edges_response::Edge {
@@ -104,17 +92,12 @@ fn by_owner(cluster: &Cluster, edges: Vec<edges_response::Edge>) -> Vec<Edge> {
             connections,
             open_connections,
         } = edge;
-        let src = src.unwrap_or_default();
-        let known = End::of(cluster, &src);
-        if known.is_none() && !src.name.is_empty() {
-            continue;
-        }
-        let Some(dst) = dst.and_then(|dst| End::of(cluster, &dst)) else {
+        let Some(dst) = dst.and_then(End::of) else {
             continue;
         };
         let counts = sums
             .entry(Ends {
-                src: known,
+                src: src.and_then(End::of),
                 dst,
                 secured: tls == TLS_ON,
                 no_tls_reason,
@@ -132,18 +115,16 @@ fn by_owner(cluster: &Cluster, edges: Vec<edges_response::Edge>) -> Vec<Edge> {
 }
 
 impl End {
-    fn of(cluster: &Cluster, pod: &Resource) -> Option<Self> {
+    /// None of an unknown client.
+    fn of(resource: Resource) -> Option<Self> {
         let Resource {
             namespace,
-            r#type: _,
+            r#type: kind,
             name,
-        } = pod;
-        let found = cluster.pods.get(namespace, name)?;
-        let owner = cluster.owner_of(namespace, &found);
-        let (kind, name) = owner.unwrap_or_else(|| (OwnerKind::Pod, name.clone()));
-        Some(Self {
-            namespace: namespace.clone(),
-            kind: kind.as_str(),
+        } = resource;
+        (!name.is_empty()).then_some(Self {
+            namespace,
+            kind,
             name,
         })
     }

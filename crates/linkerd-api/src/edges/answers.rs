@@ -1,0 +1,181 @@
+//! What was counted of each edge. Entry: [`ask`].
+
+use std::collections::BTreeMap;
+
+use futures::future::try_join_all;
+use linkerd_names::{NoTls, ResourceType};
+
+use crate::{
+    metrics::{Metrics, MetricsError},
+    query::{Metric, NO_TLS_REASON, Query, Sample, TLS},
+    selected::Selected,
+};
+
+/// Whether series are those of the client's proxy.
+#[derive(Clone, Copy)]
+enum Client {
+    Meshed,
+    Unknown,
+}
+
+/// One end of an edge. All is empty of an unknown client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct End {
+    /// Empty of a namespace.
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) kind: Option<ResourceType>,
+}
+
+/// What tells one edge from another, in the order of display.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ends {
+    pub(super) src: End,
+    pub(super) dst: End,
+    pub(super) no_tls_reason: String,
+    pub(super) tls: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) responses: u64,
+    pub(super) connections: u64,
+    pub(super) open: u64,
+}
+
+/// What edges may be between.
+#[derive(Clone, Copy)]
+pub(super) struct Between<'a> {
+    /// With several types, an object is of that by which it was named.
+    pub(super) targets: &'a [Selected],
+    /// All types, the most telling first.
+    pub(super) kinds: &'a [ResourceType],
+}
+
+/// Asks, and returns what was counted of each edge. The answers to several questions about one thing are
+/// added up.
+///
+/// # Errors
+/// The first question without an answer.
+pub(super) async fn ask(
+    metrics: &Metrics,
+    between: Between<'_>,
+    meshed: impl Fn(Metric) -> Vec<Query>,
+    unmeshed: impl Fn(Metric, NoTls) -> Vec<Query>,
+) -> Result<BTreeMap<Ends, Counts>, MetricsError> {
+    let all = async |queries: Vec<Query>| -> Result<Vec<Sample>, MetricsError> {
+        let answers = queries.into_iter().map(|query| metrics.query(query));
+        Ok(try_join_all(answers).await?.concat())
+    };
+    let plaintext = NoTls::PeerSentPlaintext;
+    let (responses, connections, open, plain_responses, plain_connections, plain_open, probes) = tokio::try_join!(
+        all(meshed(Metric::Responses)),
+        all(meshed(Metric::Connections)),
+        all(meshed(Metric::OpenConnections)),
+        all(unmeshed(Metric::Responses, plaintext)),
+        all(unmeshed(Metric::Connections, plaintext)),
+        all(unmeshed(Metric::OpenConnections, plaintext)),
+        all(unmeshed(Metric::Responses, NoTls::Probe)),
+    )?;
+    let mut answers = Answers {
+        between,
+        counts: BTreeMap::new(),
+    };
+    answers.add(&responses, Client::Meshed, |counts| &mut counts.responses);
+    answers.add(&connections, Client::Meshed, |counts| {
+        &mut counts.connections
+    });
+    answers.add(&open, Client::Meshed, |counts| &mut counts.open);
+    answers.add(&plain_responses, Client::Unknown, |counts| {
+        &mut counts.responses
+    });
+    answers.add(&plain_connections, Client::Unknown, |counts| {
+        &mut counts.connections
+    });
+    answers.add(&plain_open, Client::Unknown, |counts| &mut counts.open);
+    answers.subtract_probes(&probes);
+    let seen = |counts: &Counts| counts.responses + counts.connections > 0;
+    answers.counts.retain(|_, counts| seen(counts));
+    Ok(answers.counts)
+}
+
+impl Between<'_> {
+    /// An end of which these are the labels: of the type of the first target that it is, or else of the
+    /// first type that it has. None where it is no object of any of the types.
+    fn end(&self, label: impl Fn(&str) -> String) -> Option<End> {
+        let namespace = label("namespace");
+        let of_kind = |kind: ResourceType| match kind {
+            ResourceType::Namespace => (String::new(), namespace.clone()),
+            kind => (namespace.clone(), label(kind.metric_label())),
+        };
+        let targets = self.targets.iter().filter(|it| {
+            let (namespace, name) = of_kind(it.target.kind);
+            it.names(&namespace, &name)
+        });
+        let kinds = targets.map(|it| it.target.kind);
+        kinds.chain(self.kinds.iter().copied()).find_map(|kind| {
+            let (namespace, name) = of_kind(kind);
+            (!name.is_empty()).then_some(End {
+                namespace,
+                name,
+                kind: Some(kind),
+            })
+        })
+    }
+}
+
+struct Answers<'a> {
+    between: Between<'a>,
+    counts: BTreeMap<Ends, Counts>,
+}
+
+impl Answers<'_> {
+    fn add(&mut self, samples: &[Sample], client: Client, field: fn(&mut Counts) -> &mut u64) {
+        for sample in samples {
+            if let Some(ends) = self.ends(sample, client) {
+                *field(self.counts.entry(ends).or_default()) += round(sample.value);
+            }
+        }
+    }
+
+    /// A connection does not say that it is a probe, but kubelet makes one for each probe.
+    fn subtract_probes(&mut self, samples: &[Sample]) {
+        for sample in samples {
+            let Some(mut ends) = self.ends(sample, Client::Unknown) else {
+                continue;
+            };
+            ends.no_tls_reason = NoTls::PeerSentPlaintext.as_str().to_owned();
+            ends.tls = NoTls::PeerSentPlaintext.label().to_owned();
+            if let Some(counts) = self.counts.get_mut(&ends) {
+                counts.connections = counts.connections.saturating_sub(round(sample.value));
+            }
+        }
+    }
+
+    /// None where an end is no object of the type, or the connection was never made.
+    fn ends(&self, sample: &Sample, client: Client) -> Option<Ends> {
+        let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
+        let end = |prefix: &str| self.between.end(|name| label(&format!("{prefix}{name}")));
+        let (src, dst) = match client {
+            Client::Meshed => (end("")?, end("dst_")?),
+            Client::Unknown => (End::default(), end("")?),
+        };
+        let tls = label(TLS);
+        (!tls.is_empty()).then(|| Ends {
+            src,
+            dst,
+            no_tls_reason: label(NO_TLS_REASON),
+            tls,
+        })
+    }
+}
+
+/// To the nearest whole number; Prometheus answers NaN where it knows nothing.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and NaN is 0, as wanted"
+)]
+fn round(value: f64) -> u64 {
+    value.round() as u64
+}

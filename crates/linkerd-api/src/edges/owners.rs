@@ -1,0 +1,92 @@
+//! Edges between the workloads of all kinds, and the pods that stand for themselves. Entry: [`Owners`].
+//! Whoever answers adds up the pods of a workload: there may be thousands, and those that are gone count.
+
+use std::time::Duration;
+
+use linkerd_names::{NoTls, OwnerKind, ResourceType};
+
+use super::question::{counted, sum};
+use crate::query::{Condition, Metric, NO_TLS_REASON, Query, Selector};
+
+/// Kinds of workload. A pod's series have the label of at most one of them.
+const WORKLOADS: [ResourceType; 7] = [
+    ResourceType::Workload(OwnerKind::Deployment),
+    ResourceType::Workload(OwnerKind::DaemonSet),
+    ResourceType::Workload(OwnerKind::StatefulSet),
+    ResourceType::Workload(OwnerKind::ReplicaSet),
+    ResourceType::Workload(OwnerKind::ReplicationController),
+    ResourceType::Workload(OwnerKind::CronJob),
+    ResourceType::Workload(OwnerKind::Job),
+];
+
+const POD: ResourceType = ResourceType::Workload(OwnerKind::Pod);
+
+/// What is asked.
+pub(super) struct Owners {
+    pub(super) window: Duration,
+}
+
+/// What an end of an edge is.
+#[derive(Clone, Copy)]
+enum Side {
+    /// Series of no workload come together in groups without a name, which no end is.
+    Workload,
+    Pod,
+}
+
+impl Owners {
+    /// What ends may be.
+    pub(super) const KINDS: [ResourceType; 8] = {
+        let [a, b, c, d, e, f, g] = WORKLOADS;
+        [a, b, c, d, e, f, g, POD]
+    };
+
+    /// What clients' proxies counted, by both ends.
+    pub(super) fn meshed(&self, metric: Metric) -> Vec<Query> {
+        let pairs = Side::ALL.map(|src| Side::ALL.map(|dst| (src, dst)));
+        let queries = pairs.into_iter().flatten().map(|(src, dst)| {
+            let mut selector = counted("outbound", metric);
+            src.insert(&mut selector, "");
+            dst.insert(&mut selector, "dst_");
+            let ends = [("", src.kinds()), ("dst_", dst.kinds())];
+            sum(self.window, metric, vec![selector], &ends)
+        });
+        queries.collect()
+    }
+
+    /// What servers' proxies counted of clients without TLS, for one reason.
+    pub(super) fn unmeshed(&self, metric: Metric, reason: NoTls) -> Vec<Query> {
+        let queries = Side::ALL.into_iter().map(|dst| {
+            let mut selector = counted("inbound", metric);
+            dst.insert(&mut selector, "");
+            selector.insert(NO_TLS_REASON.to_owned(), Condition::is(reason.as_str()));
+            sum(self.window, metric, vec![selector], &[("", dst.kinds())])
+        });
+        queries.collect()
+    }
+}
+
+impl Side {
+    const ALL: [Self; 2] = [Self::Workload, Self::Pod];
+
+    fn kinds(self) -> &'static [ResourceType] {
+        match self {
+            Self::Workload => &WORKLOADS,
+            Self::Pod => &[POD],
+        }
+    }
+
+    fn insert(self, selector: &mut Selector, prefix: &str) {
+        if matches!(self, Self::Workload) {
+            return;
+        }
+        for kind in WORKLOADS {
+            let label = format!("{prefix}{}", kind.metric_label());
+            selector.insert(label, Condition::is(""));
+        }
+        selector.insert(
+            format!("{prefix}{}", POD.metric_label()),
+            Condition::is_set(),
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! What is asked about edges of which one end is a target. Entry: [`Question`]. Pure.
+
+use std::time::Duration;
+
+use linkerd_names::{NoTls, ResourceType};
+
+use crate::{
+    query::{Aggregate, Condition, Function, Metric, NO_TLS_REASON, Query, Selector, TLS},
+    selected::Selected,
+    stat_request::Target,
+};
+
+/// What is asked.
+pub(super) struct Question<'a> {
+    pub(super) targets: &'a [Selected],
+    /// The types of the targets, each once.
+    pub(super) kinds: &'a [ResourceType],
+    pub(super) window: Duration,
+}
+
+impl Question<'_> {
+    /// What clients' proxies counted, by both ends; either of them may be a target.
+    pub(super) fn meshed(&self, metric: Metric) -> Query {
+        let targets = self.targets.iter();
+        let selectors = targets.flat_map(|it| {
+            ["", "dst_"].map(|prefix| selector(&it.target, "outbound", prefix, metric))
+        });
+        let ends = ["", "dst_"].map(|prefix| (prefix, self.kinds));
+        sum(self.window, metric, selectors.collect(), &ends)
+    }
+
+    /// What servers' proxies counted of clients without TLS, for one reason.
+    pub(super) fn unmeshed(&self, metric: Metric, reason: NoTls) -> Query {
+        let targets = self.targets.iter();
+        let selectors = targets.map(|it| {
+            let mut selector = selector(&it.target, "inbound", "", metric);
+            selector.insert(NO_TLS_REASON.to_owned(), Condition::is(reason.as_str()));
+            selector
+        });
+        sum(
+            self.window,
+            metric,
+            selectors.collect(),
+            &[("", self.kinds)],
+        )
+    }
+}
+
+fn selector(target: &Target, direction: &str, prefix: &str, metric: Metric) -> Selector {
+    let Target {
+        kind,
+        namespace,
+        name,
+    } = target;
+    let mut selector = counted(direction, metric);
+    if *kind != ResourceType::Namespace && !namespace.is_empty() {
+        selector.insert(format!("{prefix}namespace"), Condition::is(namespace));
+    }
+    let name = if name.is_empty() {
+        // Others, such as addresses outside of the cluster, are no objects of this type.
+        Condition::is_set()
+    } else {
+        Condition::is(name)
+    };
+    selector.insert(format!("{prefix}{}", kind.metric_label()), name);
+    selector
+}
+
+/// Selects what proxies counted in one direction, of connections those with the other end.
+pub(super) fn counted(direction: &str, metric: Metric) -> Selector {
+    let mut selector = Selector::new();
+    selector.insert("direction".to_owned(), Condition::is(direction));
+    if metric != Metric::Responses {
+        let peer = if direction == "inbound" { "src" } else { "dst" };
+        selector.insert("peer".to_owned(), Condition::is(peer));
+    }
+    selector
+}
+
+/// Adds up by ends, each by the prefix of its labels and the types that it may have, and by the outcome of TLS.
+pub(super) fn sum(
+    window: Duration,
+    metric: Metric,
+    selectors: Vec<Selector>,
+    ends: &[(&str, &[ResourceType])],
+) -> Query {
+    let function = match metric {
+        Metric::OpenConnections => Function::Latest,
+        _ => Function::Max(window),
+    };
+    let mut by = Vec::new();
+    for (prefix, kinds) in ends {
+        by.push(format!("{prefix}namespace"));
+        for kind in *kinds {
+            if *kind != ResourceType::Namespace {
+                by.push(format!("{prefix}{}", kind.metric_label()));
+            }
+        }
+    }
+    by.extend([TLS, NO_TLS_REASON].map(str::to_owned));
+    Query {
+        aggregate: Aggregate::Sum,
+        function,
+        metric,
+        selectors,
+        by,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linkerd_proto::public::{Resource, ResourceSelection};
+
+    use super::*;
+    use crate::{promql::render, selected};
+
+    fn rendered(
+        resources: &[(&str, &str, &str)],
+        query: impl FnOnce(&Question<'_>) -> Query,
+    ) -> String {
+        let selections = resources
+            .iter()
+            .map(|(kind, namespace, name)| ResourceSelection {
+                resource: Some(Resource {
+                    namespace: (*namespace).into(),
+                    r#type: (*kind).into(),
+                    name: (*name).into(),
+                }),
+                label_selector: String::new(),
+            });
+        let mut selections: Vec<_> = selections.collect();
+        let targets = selected::parse(selections.pop(), selections).expect("fine");
+        let kinds: Vec<_> = targets.iter().map(|it| it.target.kind).collect();
+        let question = Question {
+            targets: &targets,
+            kinds: &kinds,
+            window: Duration::from_secs(600),
+        };
+        render(&query(&question))
+    }
+
+    #[test]
+    fn either_end_may_be_the_one_that_is_asked_for() {
+        assert_eq!(
+            rendered(&[("deployment", "shop", "")], |it| it
+                .meshed(Metric::Responses)),
+            "sum(max_over_time(response_total{deployment!=\"\", direction=\"outbound\", \
+             namespace=\"shop\"}[10m])) by (namespace, deployment, dst_namespace, dst_deployment, \
+             tls, no_tls_reason) or sum(max_over_time(response_total{direction=\"outbound\", \
+             dst_deployment!=\"\", dst_namespace=\"shop\"}[10m])) by (namespace, deployment, \
+             dst_namespace, dst_deployment, tls, no_tls_reason)"
+        );
+    }
+
+    #[test]
+    fn open_connections_are_those_of_now() {
+        let query =
+            |it: &Question<'_>| it.unmeshed(Metric::OpenConnections, NoTls::PeerSentPlaintext);
+        assert_eq!(
+            rendered(&[("namespace", "", "shop")], query),
+            "sum(tcp_open_connections{direction=\"inbound\", namespace=\"shop\", \
+             no_tls_reason=\"peer_sent_plaintext\", peer=\"src\"}) by (namespace, tls, \
+             no_tls_reason)"
+        );
+    }
+
+    #[test]
+    fn several_targets_are_alternatives_and_their_types_all_count() {
+        let query = |it: &Question<'_>| it.unmeshed(Metric::Responses, NoTls::Probe);
+        let targets = [("statefulset", "shop", "db"), ("deployment", "shop", "web")];
+        assert_eq!(
+            rendered(&targets, query),
+            "sum(max_over_time(response_total{deployment=\"web\", direction=\"inbound\", \
+             namespace=\"shop\", no_tls_reason=\"probe\"}[10m])) by (namespace, deployment, \
+             statefulset, tls, no_tls_reason) or sum(max_over_time(response_total{\
+             direction=\"inbound\", namespace=\"shop\", no_tls_reason=\"probe\", \
+             statefulset=\"db\"}[10m])) by (namespace, deployment, statefulset, tls, no_tls_reason)"
+        );
+    }
+}
