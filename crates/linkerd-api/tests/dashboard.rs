@@ -250,6 +250,8 @@ async fn edges_are_between_workloads_and_pods_that_stand_for_themselves() {
             ("deployment/gone", "statefulset/db", &secured, "9"),
             ("pod/alone", "deployment/web", &plain, "5"),
             ("pod/alone", "pod/other", &secured, "2"),
+            // A proxy of 2018 has no other label for it.
+            ("pod/old", "pod/other", &[("tls", "no_identity")], "1"),
             ("", "deployment/web", &unknown, "4"),
         ];
         let direction = |src: &str| {
@@ -314,6 +316,7 @@ async fn edges_are_between_workloads_and_pods_that_stand_for_themselves() {
             json!(["deployment/web", "pod/alone", true, "", 7]),
             json!(["pod/alone", "deployment/web", false, "peer_not_meshed", 5]),
             json!(["pod/alone", "pod/other", true, "", 2]),
+            json!(["pod/old", "pod/other", false, "no_identity", 1]),
         ]
     );
     let client = graph["edges"][2]["client_id"].as_str().expect("text");

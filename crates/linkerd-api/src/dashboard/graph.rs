@@ -95,11 +95,18 @@ fn added_up(edges: Vec<edges_response::Edge>) -> Vec<Edge> {
         let Some(dst) = dst.and_then(End::of) else {
             continue;
         };
+        let secured = tls == TLS_ON;
+        // Proxies of 2018 gave their reason in the label `tls` itself.
+        let no_tls_reason = if no_tls_reason.is_empty() && !secured {
+            tls
+        } else {
+            no_tls_reason
+        };
         let counts = sums
             .entry(Ends {
                 src: src.and_then(End::of),
                 dst,
-                secured: tls == TLS_ON,
+                secured,
                 no_tls_reason,
             })
             .or_default();
