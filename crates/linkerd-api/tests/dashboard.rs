@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use linkerd_api::{Cluster, Controller, Metrics, Pod, Prometheus, Workload, dashboard};
 use serde_json::{Value, json};
 use support::{FakePrometheus, closed_url, kubernetes, matrix, series, service, vector};
+use tokio::{net::TcpListener, sync::Barrier};
 use tower::ServiceExt as _;
 
 /// Status, headers and text of an answer.
@@ -416,6 +417,31 @@ async fn the_past_of_a_workload_is_an_hour_by_the_minute() {
         let text = answer.json()["error"].as_str().expect("text").to_owned();
         assert!(answer.status == 404 && text.contains(error), "{text}");
     }
+}
+
+/// A Prometheus that answers two questions together, and one alone never.
+async fn answers_in_pairs() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let pair = Arc::new(Barrier::new(2));
+    let answer = axum::routing::get(move || {
+        let pair = pair.clone();
+        async move {
+            pair.wait().await;
+            matrix(&[], 120.0, &[]).1
+        }
+    });
+    let router = axum::Router::new().route("/api/v1/query_range", answer);
+    // Ends with the test's runtime.
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+#[tokio::test]
+async fn the_past_of_several_kinds_is_asked_for_together() {
+    // Namespaces and Deployments.
+    let answer = ask(&shop(), &answers_in_pairs().await, get("/api/history")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use axum::{
     Json,
     extract::{Path, State},
 };
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::core::Selector;
 use linkerd_names::{OwnerKind, ResourceType};
 use serde::Serialize;
@@ -30,6 +31,10 @@ const COARSE: Steps = Steps {
     count: 30,
     length: Duration::from_secs(120),
 };
+
+/// There are up to eight, with five questions each, which one after the other take too long, and all at once
+/// have answers that are too large.
+const KINDS_AT_ONCE: usize = 4;
 
 /// What was. The last point of each row is of now.
 #[derive(Serialize)]
@@ -68,17 +73,19 @@ struct Points {
 pub(super) async fn all(State(dashboard): State<Dashboard>) -> Result<Json<Past>, Failure> {
     let service = &dashboard.service;
     let question = async {
-        let mut rows = Vec::new();
         let kinds = overview::kinds(&service.cluster);
-        for kind in [ResourceType::Namespace].into_iter().chain(kinds) {
+        let kinds = [ResourceType::Namespace].into_iter().chain(kinds);
+        let of_kinds = kinds.map(|kind| {
             let target = Target {
                 kind,
                 namespace: String::new(),
                 name: String::new(),
             };
-            rows.extend(ask(service, target, COARSE).await?);
-        }
-        Ok(Past::new(COARSE, rows))
+            ask(service, target, COARSE)
+        });
+        let rows = stream::iter(of_kinds).buffered(KINDS_AT_ONCE);
+        let rows: Vec<Vec<Row>> = rows.try_collect().await?;
+        Ok(Past::new(COARSE, rows.into_iter().flatten().collect()))
     };
     dashboard.answer(question).await
 }
