@@ -30,7 +30,7 @@ pub(crate) struct Figures {
 /// have any.
 ///
 /// # Errors
-/// The first question without an answer.
+/// The first question without an answer, or that all together took too long.
 pub(crate) async fn ask(
     metrics: &Metrics,
     request: &StatRequest,
@@ -39,12 +39,32 @@ pub(crate) async fn ask(
         // A Service sends nothing.
         return Ok(BTreeMap::new());
     }
+    metrics.in_time(ask_in_turns(metrics, request)).await
+}
+
+/// Twice at most: what rare requests are asked for depends on the answers about all.
+async fn ask_in_turns(
+    metrics: &Metrics,
+    request: &StatRequest,
+) -> Result<BTreeMap<Key, Figures>, MetricsError> {
     let question = Question::new(request);
-    let (responses, p50, p95, p99) = tokio::try_join!(
+    let connections = async {
+        if !request.tcp_stats || !question.has_connections() {
+            return Ok(None);
+        }
+        let answers = tokio::try_join!(
+            metrics.query(question.open_connections()),
+            metrics.query(question.bytes(Metric::ReadBytes)),
+            metrics.query(question.bytes(Metric::WrittenBytes)),
+        );
+        answers.map(Some)
+    };
+    let (responses, p50, p95, p99, connections) = tokio::try_join!(
         metrics.query(question.responses()),
         metrics.query(question.latency(0.5)),
         metrics.query(question.latency(0.95)),
         metrics.query(question.latency(0.99)),
+        connections,
     )?;
     let mut answers = Answers {
         group_by: question.group_by(),
@@ -62,12 +82,7 @@ pub(crate) async fn ask(
         )?;
         answers.add_latencies([&p50, &p95, &p99], |key| without_latency.contains(key));
     }
-    if request.tcp_stats && question.has_connections() {
-        let (open, read, written) = tokio::try_join!(
-            metrics.query(question.open_connections()),
-            metrics.query(question.bytes(Metric::ReadBytes)),
-            metrics.query(question.bytes(Metric::WrittenBytes)),
-        )?;
+    if let Some((open, read, written)) = connections {
         answers.add_connections(&open);
         answers.add_tcp(&read, |stats| &mut stats.read_bytes);
         answers.add_tcp(&written, |stats| &mut stats.write_bytes);

@@ -6,7 +6,7 @@ use tonic::Status;
 
 use crate::{
     history::{HISTORY_LENGTH, History},
-    prometheus::{Prometheus, PrometheusError},
+    prometheus::{Prometheus, PrometheusError, QUERY_TIMEOUT},
     promql,
     query::{Course, Query, Sample, Steps},
 };
@@ -53,6 +53,25 @@ impl Metrics {
                 let history = history.clone();
                 look(move || history.answer(&query, SystemTime::now())).await
             }
+        }
+    }
+
+    /// Waits for what is made of several answers no longer than for one answer.
+    ///
+    /// # Errors
+    /// That of `answers`, or that Prometheus did not answer in time.
+    pub(crate) async fn in_time<T>(
+        &self,
+        answers: impl Future<Output = Result<T, MetricsError>>,
+    ) -> Result<T, MetricsError> {
+        match self {
+            Self::Prometheus(prometheus) => {
+                match tokio::time::timeout(QUERY_TIMEOUT, answers).await {
+                    Ok(answers) => answers,
+                    Err(_) => Err(prometheus.too_late().into()),
+                }
+            }
+            Self::History(_) => answers.await,
         }
     }
 

@@ -18,8 +18,8 @@ use crate::query::{Course, Sample, Steps};
 
 /// Prometheus is in the same cluster: a connection takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// People wait at most ten seconds for the CLI.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(7);
+/// People wait at most ten seconds for the CLI: for one query, and for all that an answer is made of.
+pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(7);
 /// An answer of 100 000 series is about this long.
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -152,9 +152,14 @@ impl Prometheus {
     async fn ask(&self, path: &str) -> Result<Data, PrometheusError> {
         match tokio::time::timeout(QUERY_TIMEOUT, self.ask_once(path)).await {
             Ok(answer) => answer,
-            Err(_) => Err(PrometheusError::Timeout {
-                url: self.url.clone(),
-            }),
+            Err(_) => Err(self.too_late()),
+        }
+    }
+
+    /// What is said when [`QUERY_TIMEOUT`] is over.
+    pub(crate) fn too_late(&self) -> PrometheusError {
+        PrometheusError::Timeout {
+            url: self.url.clone(),
         }
     }
 

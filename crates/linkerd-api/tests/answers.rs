@@ -2,8 +2,9 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use axum::{Router, body::Body, http::Request, routing::get};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use linkerd_api::{Cluster, Pod, Workload};
 use linkerd_proto::public::{
@@ -15,6 +16,7 @@ use linkerd_proto::public::{
     stat_table::{Table, pod_group::Row},
 };
 use support::{FakePrometheus, api, series, vector};
+use tokio::net::TcpListener;
 use tonic::{Code, transport::Channel};
 
 const NO_PEER: Outbound = Outbound::None(Empty {});
@@ -356,6 +358,58 @@ async fn an_unknown_object_is_not_found_and_nonsense_is_said_in_the_answer() {
         .await
         .expect_err("no such type");
     assert_eq!(status.message(), "unimplemented resource type: node");
+}
+
+/// A Prometheus that takes so long for each question. Requests are so rare that latencies are asked for twice.
+async fn slow(pause: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let labels = [
+        ("namespace", "emojivoto"),
+        ("deployment", "web"),
+        ("classification", "success"),
+    ];
+    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let (_, one) = vector(&[series(&labels, "7")]);
+    let (_, none) = vector(&[]);
+    let answer = move |request: Request<Body>| {
+        let query = request.uri().query().unwrap_or_default();
+        let is_count = query.contains("increase") && query.contains("response_total");
+        let answer = if is_count { one.clone() } else { none.clone() };
+        async move {
+            tokio::time::sleep(pause).await;
+            answer
+        }
+    };
+    let router = Router::new().route("/api/v1/query", get(answer));
+    // Ends with the test's runtime.
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_questions_together_take_no_longer_than_one_may() {
+    for (seconds, in_time) in [(3, true), (4, false)] {
+        let url = slow(Duration::from_secs(seconds)).await;
+        let mut client = api(cluster(), &url).await;
+        let begin = tokio::time::Instant::now();
+        let mut request = request(resource("deployment", "emojivoto", ""), NO_PEER);
+        request.tcp_stats = true;
+        let answer = client.stat_summary(request).await;
+        let taken = begin.elapsed().as_secs();
+        if in_time {
+            answer.expect("an answer");
+            // Two turns.
+            assert_eq!(taken, 6);
+            continue;
+        }
+        let status = answer.expect_err("too late");
+        let words = format!("Prometheus at {url} did not answer within 7s");
+        assert_eq!(
+            (status.code(), status.message(), taken),
+            (Code::Unavailable, words.as_str(), 7)
+        );
+    }
 }
 
 #[tokio::test]
