@@ -10,7 +10,7 @@ use crate::{
     cluster::Cluster,
     metrics::{Metrics, MetricsError},
     pod::Pod,
-    query::{Aggregate, Function, Metric, Query, Selector},
+    query::{Aggregate, Condition, Function, Metric, Query},
     table::Key,
 };
 
@@ -44,16 +44,20 @@ pub(crate) async fn list_pods(
     }
 }
 
-async fn reported(metrics: &Metrics) -> Result<BTreeSet<Key>, MetricsError> {
-    // A proxy that reports metrics reports when it started.
-    let query = Query {
+/// A proxy that reports metrics reports when it started. So do other programs, but of no control plane.
+fn starts_of_proxies() -> Query {
+    let of_proxy = ("control_plane_ns".to_owned(), Condition::is_set());
+    Query {
         aggregate: Aggregate::Max,
         function: Function::Latest,
         metric: Metric::StartTime,
-        selectors: vec![Selector::new()],
+        selectors: vec![[of_proxy].into()],
         by: vec!["pod".to_owned(), "namespace".to_owned()],
-    };
-    let samples = metrics.query(query).await?;
+    }
+}
+
+async fn reported(metrics: &Metrics) -> Result<BTreeSet<Key>, MetricsError> {
+    let samples = metrics.query(starts_of_proxies()).await?;
     Ok(samples
         .into_iter()
         .filter_map(|mut sample| {
@@ -180,6 +184,14 @@ mod tests {
             ..Pod::default()
         };
         assert_eq!(owner(&Cluster::default(), "ns", &pod), None);
+    }
+
+    #[test]
+    fn only_proxies_are_asked_for() {
+        assert_eq!(
+            crate::promql::render(&starts_of_proxies()),
+            "max(process_start_time_seconds{control_plane_ns!=\"\"}) by (pod, namespace)"
+        );
     }
 
     #[tokio::test]
