@@ -22,6 +22,10 @@ pub struct Pod {
     pub terminating: bool,
     /// Empty until the pod has an address.
     pub ip: String,
+    /// Its addresses of other families.
+    pub other_ips: Vec<String>,
+    /// Whether its addresses are those of its node.
+    pub host_network: bool,
     /// Port with the metrics of the pod's proxy; none when it has no proxy.
     pub metrics_port: Option<u16>,
     /// Port at which the pod's proxy serves tap; none when it has no proxy.
@@ -71,7 +75,11 @@ impl From<core::Pod> for Pod {
             .flatten()
             .chain(spec.containers)
             .collect();
+        let host_network = spec.host_network == Some(true);
         let status = pod.status.unwrap_or_default();
+        let ip = status.pod_ip.unwrap_or_default();
+        let ips = status.pod_ips.into_iter().flatten().map(|it| it.ip);
+        let other_ips = ips.filter(|other| *other != ip).collect();
         let errors = status
             .init_container_statuses
             .iter()
@@ -85,7 +93,9 @@ impl From<core::Pod> for Pod {
             phase: status.phase.unwrap_or_else(|| "Pending".to_owned()),
             status: word,
             terminating: pod.metadata.deletion_timestamp.is_some(),
-            ip: status.pod_ip.unwrap_or_default(),
+            ip,
+            other_ips,
+            host_network,
             metrics_port: containers
                 .iter()
                 .find(|container| container.name == component::PROXY_CONTAINER)
@@ -199,6 +209,20 @@ mod tests {
         let pod = Pod::from(serde_json::from_value::<core::Pod>(pod).expect("a pod"));
         assert_eq!(pod.tap_port, Some(5190));
         assert_eq!(Pod::from(core::Pod::default()).tap_port, None);
+    }
+
+    #[test]
+    fn addresses_of_both_families_and_whose_they_are_are_known() {
+        let pod = json!({
+            "metadata": {},
+            "spec": {"hostNetwork": true, "containers": []},
+            "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]},
+        });
+        let pod = Pod::from(serde_json::from_value::<core::Pod>(pod).expect("a pod"));
+        assert_eq!(
+            (pod.ip.as_str(), pod.other_ips.as_slice(), pod.host_network),
+            ("10.0.0.1", &["fd00::1".to_owned()][..], true)
+        );
     }
 
     #[test]

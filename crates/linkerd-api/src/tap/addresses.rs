@@ -15,7 +15,8 @@ use crate::cluster::Cluster;
 const POD: &str = "pod";
 const NAMESPACE: &str = "namespace";
 
-/// The pods of the cluster by address. Addresses of several pods, which are their node's, are left out.
+/// The pods of the cluster by address. Addresses of nodes are left out, and those that a pod had and another
+/// one has by now, until it is known which.
 #[derive(Debug, Default)]
 pub(super) struct Addresses(HashMap<IpAddr, Option<Labels>>);
 
@@ -25,10 +26,7 @@ impl Addresses {
     pub(super) fn of(cluster: &Cluster) -> Self {
         let mut addresses: HashMap<IpAddr, Option<Labels>> = HashMap::new();
         for ((namespace, name), pod) in cluster.pods.list("") {
-            let Ok(ip) = pod.ip.parse::<IpAddr>() else {
-                continue;
-            };
-            if !pod.is_alive() {
+            if pod.host_network || !pod.is_alive() {
                 continue;
             }
             let mut labels = Labels::from([
@@ -38,10 +36,13 @@ impl Addresses {
             if let Some((kind, owner)) = cluster.owner_of(&namespace, &pod) {
                 labels.insert(kind.metric_label().to_owned(), owner);
             }
-            addresses
-                .entry(ip)
-                .and_modify(|known| *known = None)
-                .or_insert(Some(labels));
+            let ips = std::iter::once(&pod.ip).chain(&pod.other_ips);
+            for ip in ips.filter_map(|ip| ip.parse().ok()) {
+                addresses
+                    .entry(ip)
+                    .and_modify(|known| *known = None)
+                    .or_insert_with(|| Some(labels.clone()));
+            }
         }
         Self(addresses)
     }
@@ -80,6 +81,32 @@ mod tests {
         pod::Pod,
         workload::{Controller, Workload},
     };
+
+    #[test]
+    fn pods_have_addresses_of_both_families_and_nodes_have_none() {
+        let cluster = Cluster::default();
+        let pod = |ip: &str, other: &str, host_network| Pod {
+            ip: ip.into(),
+            other_ips: vec![other.into()],
+            host_network,
+            phase: "Running".into(),
+            ..Pod::default()
+        };
+        for (name, pod) in [
+            ("a", pod("10.0.0.1", "fd00::1", false)),
+            ("on-node", pod("192.0.2.1", "2001:db8::1", true)),
+        ] {
+            cluster.pods.insert(("ns".into(), name.into()), pod);
+        }
+        let Addresses(known) = Addresses::of(&cluster);
+        let name = |ip: &str| {
+            let labels = known.get(&ip.parse().expect("valid"))?;
+            Some(labels.as_ref()?[POD].clone())
+        };
+        assert_eq!(name("10.0.0.1"), Some("a".to_owned()));
+        assert_eq!(name("fd00::1"), Some("a".to_owned()));
+        assert_eq!((name("192.0.2.1"), name("2001:db8::1")), (None, None));
+    }
 
     #[test]
     fn ends_are_named_by_their_address_and_shared_addresses_by_nobody() {
