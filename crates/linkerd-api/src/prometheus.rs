@@ -60,6 +60,14 @@ pub enum PrometheusError {
         /// Prometheus' own words, or the beginning of the body.
         message: String,
     },
+    /// A part of the data could not be read.
+    #[error("Prometheus at {url} has only a part of the answer: {reason}")]
+    Partial {
+        /// The server's URL.
+        url: String,
+        /// Its own words, where it has any.
+        reason: String,
+    },
     /// The answer is not what the HTTP API of Prometheus promises.
     #[error("Prometheus at {url} sent an answer that is none: {reason}")]
     Answer {
@@ -189,7 +197,17 @@ impl Prometheus {
             Err(error) => return Err(unreachable(error.as_ref())),
         };
         match serde_json::from_slice::<Answer>(&body) {
-            Ok(Answer::Success { data }) if status.is_success() => Ok(data),
+            Ok(Answer::Success {
+                data,
+                warnings,
+                is_partial,
+            }) if status.is_success() => match missing(warnings.unwrap_or_default(), is_partial) {
+                None => Ok(data),
+                Some(reason) => Err(PrometheusError::Partial {
+                    url: self.url.clone(),
+                    reason,
+                }),
+            },
             Ok(Answer::Error { error }) => Err(PrometheusError::Refused {
                 url: self.url.clone(),
                 status,
@@ -211,8 +229,16 @@ impl Prometheus {
 #[derive(Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 enum Answer {
-    Success { data: Data },
-    Error { error: String },
+    Success {
+        data: Data,
+        warnings: Option<Vec<String>>,
+        /// What VictoriaMetrics has instead of warnings.
+        #[serde(default, rename = "isPartial")]
+        is_partial: bool,
+    },
+    Error {
+        error: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -270,6 +296,16 @@ impl Row {
             values: course,
         })
     }
+}
+
+/// Why an answer is not whole; none when it is. What PromQL remarks about the question itself is no reason:
+/// before Prometheus 3 even hints, such as about the names of metrics, are among the warnings.
+fn missing(warnings: Vec<String>, is_partial: bool) -> Option<String> {
+    let is_remark =
+        |text: &String| text.starts_with("PromQL ") || text.ends_with(" annotations omitted");
+    let warning = warnings.into_iter().find(|text| !is_remark(text));
+    let silent = || "some of its storage did not answer (isPartial)".to_owned();
+    warning.or_else(|| is_partial.then(silent))
 }
 
 fn number(text: &str) -> Result<f64, String> {

@@ -15,6 +15,7 @@ use linkerd_proto::public::{
     stat_summary_response::Response,
     stat_table::{Table, pod_group::Row},
 };
+use serde_json::{Value, json};
 use support::{FakePrometheus, api, series, vector};
 use tokio::net::TcpListener;
 use tonic::{Code, transport::Channel};
@@ -412,6 +413,35 @@ async fn all_questions_together_take_no_longer_than_one_may() {
     }
 }
 
+/// A Prometheus with fields beside its answers.
+async fn remarking(fields: Value) -> FakePrometheus {
+    FakePrometheus::start(move |_| {
+        let (status, text) = vector(&[]);
+        let mut answer: Value = serde_json::from_str(&text).expect("JSON");
+        let fields = fields.as_object().expect("fields").clone();
+        answer.as_object_mut().expect("an object").extend(fields);
+        (status, answer.to_string())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn remarks_about_a_question_are_no_errors() {
+    let prometheus = remarking(json!({
+        "warnings": [
+            "PromQL info: metric might not be a counter, name does not end in _total",
+            "PromQL warning: quantile value should be between 0 and 1",
+            "12 more warning annotations omitted",
+        ],
+        "infos": ["anything"],
+        "isPartial": false,
+    }))
+    .await;
+    let mut client = api(cluster(), &prometheus.url()).await;
+    let request = request(resource("deployment", "emojivoto", ""), NO_PEER);
+    assert_eq!(rows(&mut client, request).await.len(), 2);
+}
+
 #[tokio::test]
 async fn a_prometheus_that_is_not_there_or_refuses_is_named() {
     let closed = support::closed_url();
@@ -424,7 +454,17 @@ async fn a_prometheus_that_is_not_there_or_refuses_is_named() {
     .await;
     let broken = FakePrometheus::start(|_| (502, "<html>bad gateway".to_owned())).await;
     let foreign = FakePrometheus::start(|_| (200, "{}".to_owned())).await;
+    let thanos = remarking(json!({"warnings": ["receive series from store-1: unavailable"]})).await;
+    let victoria = remarking(json!({"isPartial": true})).await;
     for (url, words) in [
+        (
+            thanos.url(),
+            "has only a part of the answer: receive series from store-1: unavailable",
+        ),
+        (
+            victoria.url(),
+            "has only a part of the answer: some of its storage did not answer (isPartial)",
+        ),
         (closed, "cannot reach Prometheus at "),
         (refusing.url(), "answered 400 Bad Request: parse error"),
         (broken.url(), "answered 502 Bad Gateway: <html>bad gateway"),
