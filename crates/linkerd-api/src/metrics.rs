@@ -56,6 +56,18 @@ impl Metrics {
         }
     }
 
+    /// How much of a window up to now somebody has looked at, in whole seconds and at least one. How old the
+    /// data of a Prometheus are it does not say.
+    pub(crate) fn seen(&self, window: Duration) -> Duration {
+        match self {
+            Self::Prometheus(_) => window,
+            Self::History(history) => {
+                let age = history.age(SystemTime::now()).as_secs().max(1);
+                window.min(Duration::from_secs(age))
+            }
+        }
+    }
+
     /// Waits for what is made of several answers no longer than for one answer.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use crate::{
     metrics::{Metrics, MetricsError},
     pod::Pod,
     pod_index::PodIndex,
+    promql,
     selection::{NotFound, Object},
     stat_request::{Outbound, StatRequest, Target},
     table::Key,
@@ -62,8 +63,14 @@ pub(crate) async fn stat_summary(
         control_plane_namespace,
         index: PodIndex::new(cluster),
     };
+    let seen = metrics.seen(request.window.length);
+    let seen = if seen < request.window.length {
+        promql::duration(seen)
+    } else {
+        request.window.text.clone()
+    };
     let tables = asked.into_iter().map(|(request, objects, figures)| {
-        let rows = rows(&mut pods, &request, objects, figures);
+        let rows = rows(&mut pods, &request, &seen, objects, figures);
         StatTable {
             table: Some(Table::PodGroup(PodGroup { rows })),
         }
@@ -74,6 +81,7 @@ pub(crate) async fn stat_summary(
 fn rows(
     pods: &mut Pods<'_>,
     request: &StatRequest,
+    seen: &str,
     objects: Vec<Object>,
     mut figures: BTreeMap<Key, Figures>,
 ) -> Vec<Row> {
@@ -81,7 +89,7 @@ fn rows(
         target,
         selector,
         outbound,
-        window,
+        window: _,
         tcp_stats: _,
     } = request;
     let row = |namespace: String, name: String, figures: Option<Figures>| {
@@ -92,7 +100,7 @@ fn rows(
                 r#type: target.kind.to_string(),
                 name,
             }),
-            time_window: window.text.clone(),
+            time_window: seen.to_owned(),
             stats: basic,
             tcp_stats: tcp,
             ..Row::default()

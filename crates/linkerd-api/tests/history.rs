@@ -9,7 +9,8 @@ use http_body_util::BodyExt as _;
 use linkerd_api::{Cluster, History, Metrics, Pod, SERIES_MAX_DEFAULT, Workload, dashboard};
 use linkerd_proto::public::{
     CheckResult, CheckStatus, EdgesRequest, ListPodsRequest, Resource, ResourceSelection,
-    SelfCheckRequest, StatSummaryRequest, api_client::ApiClient,
+    SelfCheckRequest, StatSummaryRequest, api_client::ApiClient, stat_summary_response::Response,
+    stat_table::Table,
 };
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -195,7 +196,20 @@ async fn longer_windows_need_prometheus_and_the_error_says_so() {
         error.expect_err("too long").code(),
         Code::FailedPrecondition
     );
-    client.stat_summary(stat("1h")).await.expect("an hour");
+    let answer = client.stat_summary(stat("1h")).await.expect("an hour");
+    // The history is as old as this test.
+    let Some(Response::Ok(ok)) = answer.into_inner().response else {
+        panic!("no answer");
+    };
+    let tables = ok.stat_tables.into_iter().filter_map(|it| it.table);
+    let rows = tables.flat_map(|Table::PodGroup(group)| group.rows);
+    let windows: Vec<u64> = rows
+        .map(|row| {
+            let seconds = row.time_window.strip_suffix('s').expect("seconds");
+            seconds.parse().expect("a number")
+        })
+        .collect();
+    assert!(matches!(windows[..], [1..60]), "{windows:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Namespaces and workloads with their figures. Entry: [`overview`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::future::try_join_all;
 use linkerd_names::{OwnerKind, ResourceType};
@@ -19,7 +19,7 @@ use crate::{ApiService, cluster::Cluster};
 
 /// The window of every figure, as `linkerd stat` has it by default.
 const WINDOW: &str = "1m";
-const WINDOW_SECONDS: u64 = 60;
+const WINDOW_LENGTH: Duration = Duration::from_secs(60);
 
 /// Kubernetes' own namespaces, in which nobody meshes anything.
 const NAMESPACES_IGNORED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
@@ -38,6 +38,7 @@ const KINDS: [OwnerKind; 7] = [
 /// Everything that has traffic of its own.
 #[derive(Serialize)]
 pub(super) struct Overview {
+    /// As much of the window as is known.
     window_seconds: u64,
     namespaces: Vec<Row>,
     workloads: Vec<Row>,
@@ -100,7 +101,7 @@ pub(super) async fn overview(service: &ApiService) -> Result<Overview, Status> {
     let namespaces = rows(service, ResourceType::Namespace);
     let (namespaces, workloads) = tokio::try_join!(namespaces, workloads)?;
     Ok(Overview {
-        window_seconds: WINDOW_SECONDS,
+        window_seconds: service.metrics.seen(WINDOW_LENGTH).as_secs(),
         namespaces,
         workloads: workloads.into_iter().flatten().collect(),
     })

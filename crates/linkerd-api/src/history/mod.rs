@@ -97,6 +97,11 @@ impl History {
         answer::courses(&self.store.read(), query, &times)
     }
 
+    /// For how long proxies have been asked.
+    pub(crate) fn age(&self, now: SystemTime) -> Duration {
+        Duration::from_millis(self.store.read().age(millis(now)))
+    }
+
     /// Whether proxies are heard of.
     ///
     /// # Errors

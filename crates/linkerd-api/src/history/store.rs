@@ -23,6 +23,8 @@ const PARTS_FREED: usize = 20;
 pub(super) struct Store {
     records: BTreeMap<Target, Record>,
     series_max: usize,
+    /// Since when proxies are asked.
+    began_at: Option<u64>,
     /// Before this time nobody looks for room: there was none.
     room_sought_at: u64,
 }
@@ -58,6 +60,7 @@ impl Store {
         Self {
             records: BTreeMap::new(),
             series_max,
+            began_at: None,
             room_sought_at: 0,
         }
     }
@@ -65,6 +68,11 @@ impl Store {
     /// Targets with what they said.
     pub(super) fn records(&self) -> impl Iterator<Item = (&Target, &Record)> {
         self.records.iter()
+    }
+
+    /// For how many milliseconds proxies have been asked by `now`.
+    pub(super) fn age(&self, now: u64) -> u64 {
+        self.began_at.map_or(0, |began| now.saturating_sub(began))
     }
 
     /// How many series there are.
@@ -118,6 +126,7 @@ impl Store {
 
     /// Notes which targets there are at `now`. Forgets those that have been gone for longer than the history.
     pub(super) fn set_targets(&mut self, targets: &BTreeSet<Target>, now: u64) {
+        self.began_at.get_or_insert(now);
         let oldest = oldest(now);
         self.records.retain(|target, record| {
             record.ended = !targets.contains(target);
@@ -433,6 +442,16 @@ mod tests {
         let later = 1 + 10 * SECOND;
         assert_eq!(store.record(&target("e"), later, &text(0, 1)), 2);
         assert_eq!(store.series(), 7);
+    }
+
+    #[test]
+    fn it_is_as_old_as_its_first_look_at_the_targets() {
+        let mut store = Store::new(10);
+        assert_eq!(store.age(5), 0);
+        for now in [5, 100] {
+            store.set_targets(&BTreeSet::new(), now);
+        }
+        assert_eq!(store.age(2 * HOUR), 2 * HOUR - 5);
     }
 
     #[test]
