@@ -190,6 +190,12 @@ fn queries() -> Vec<Query> {
             ("dst_pod", Condition::is_set()),
             ("pod", Condition::is("p3")),
         ],
+        // As the dashboard asks for pods that stand for themselves.
+        vec![
+            ("deployment", Condition::is("")),
+            ("dst_pod", Condition::is("")),
+            ("pod", Condition::is_set()),
+        ],
     ];
     let groups: [&[&str]; 4] = [
         &["namespace", "pod", "tls"],
