@@ -33,10 +33,16 @@ pub enum Origin {
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
     /// The Secret has not the two values that it needs.
-    #[error("secret {ROOT_SECRET} has no text under {0}; restore it, or delete it for a new root")]
+    #[error(
+        "secret {ROOT_SECRET} has no text under {0}; restore it, or delete it: the root in use is written back \
+         then, and when there is none, as after a restart, a new one is made"
+    )]
     MissingKey(&'static str),
     /// The Secret's values do not make a root.
-    #[error("secret {ROOT_SECRET} holds no usable root; restore it, or delete it for a new root")]
+    #[error(
+        "secret {ROOT_SECRET} holds no usable root; restore it, or delete it: the root in use is written back \
+         then, and when there is none, as after a restart, a new one is made"
+    )]
     Invalid(#[source] InvalidRoot),
     /// No new root could be made.
     #[error("cannot make a root")]
