@@ -61,7 +61,7 @@ pub(crate) fn map(
                 number,
                 count,
                 line,
-                error,
+                error: Box::new(error),
             })?;
             if entries.iter().any(|entry| entry.outcome.is_change()) {
                 append(&mut output.yaml, &yaml::to_kube_string(&object));

@@ -45,7 +45,7 @@ pub enum DocumentError {
         /// Where the document begins in the source.
         line: usize,
         /// The object and its fault.
-        error: ObjectError,
+        error: Box<ObjectError>,
     },
 }
 
