@@ -219,13 +219,22 @@ fn problem(pod: &Pod, words: &BTreeMap<String, String>, control_plane: &str) -> 
         return None;
     }
     let name = pod.name_any();
-    let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+    let spec = pod.spec.as_ref();
+    let host_network = spec.and_then(|spec| spec.host_network) == Some(true);
+    let os = spec.and_then(|spec| Some(&spec.os.as_ref()?.name));
+    let selector = spec.and_then(|spec| spec.node_selector.as_ref()?.get("kubernetes.io/os"));
+    let windows = [os, selector]
+        .into_iter()
+        .flatten()
+        .any(|os| os == "windows");
     let reason = if word != annotations::INJECT_ENABLED {
         format!(
             ": the annotation linkerd.io/inject is {word:?}, which is neither \"enabled\" nor \"disabled\""
         )
     } else if host_network {
         ": it uses the host's network".to_owned()
+    } else if windows {
+        ": it is for nodes with Windows".to_owned()
     } else {
         String::new()
     };
@@ -294,6 +303,9 @@ mod tests {
         };
         let expected = Some("pod shop/a has no proxy".to_owned());
         assert_eq!(found("shop", &|_| ()), expected);
+        let on_windows = |pod: &mut Value| pod["spec"]["os"] = json!({"name": "windows"});
+        let windows = found("shop", &on_windows);
+        assert!(windows.is_some_and(|what| what.ends_with(": it is for nodes with Windows")));
         assert_eq!(found("other", &|_| ()), None);
         assert_eq!(found("kube-system", &|_| ()), None);
         assert_eq!(found("shop", &says("disabled")), None);
