@@ -15,24 +15,30 @@ export function EdgesTable({ caption, edges }: { caption: string; edges: Edge[] 
     );
   }
   return (
-    <Table caption={caption} columns={['Client', 'Server', 'Secured', 'Connections', 'Open', 'Responses']}>
-      {edges.map((edge) => (
-        <tr key={`${edge.src && key(edge.src)} ${key(edge.dst)} ${edge.no_tls_reason}`}>
-          <td>
-            <EndName end={edge.src} />
-          </td>
-          <td>
-            <EndName end={edge.dst} />
-          </td>
-          <td>
-            <Secured edge={edge} />
-          </td>
-          <td class="number">{edge.connections.toLocaleString('en')}</td>
-          <td class="number">{edge.open_connections.toLocaleString('en')}</td>
-          <td class="number">{edge.responses.toLocaleString('en')}</td>
-        </tr>
-      ))}
-    </Table>
+    <>
+      <Table caption={caption} columns={['Client', 'Server', 'Secured', 'Connections', 'Open', 'Responses']}>
+        {edges.map((edge) => (
+          <tr key={`${edge.src && key(edge.src)} ${key(edge.dst)} ${edge.no_tls_reason}`}>
+            <td>
+              <EndName end={edge.src} />
+            </td>
+            <td>
+              <EndName end={edge.dst} />
+            </td>
+            <td>
+              <Secured edge={edge} />
+            </td>
+            <td class="number">{edge.connections.toLocaleString('en')}</td>
+            <td class="number">{edge.open_connections.toLocaleString('en')}</td>
+            <td class="number">{edge.responses.toLocaleString('en')}</td>
+          </tr>
+        ))}
+      </Table>
+      <p class="detail">
+        Pairs that were seen in the last ten minutes. Connections and responses are counted since the client’s proxy began
+        to.
+      </p>
+    </>
   );
 }
 

@@ -318,8 +318,8 @@ mod tests {
     fn other_words_and_forms_are_refused() {
         for (words, message) in [
             (
-                &["Deploy"][..],
-                "cannot find Kubernetes canonical name from friendly name [Deploy]",
+                &["Deploys"][..],
+                "cannot find Kubernetes canonical name from friendly name [Deploys]",
             ),
             (
                 &["node/a"],
@@ -349,7 +349,7 @@ mod tests {
             (&["deploy/web", "api"], Some("deploy/api")),
             (&["deploymnt"], Some("deployment")),
             (&["deploymnt/web"], Some("deployment")),
-            (&["Deploy", "web"], Some("deploy")),
+            (&["Deploys", "web"], Some("deploy")),
             (&["web/x"], None),
             (&["We_b"], None),
         ] {

@@ -128,6 +128,12 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
             None => bail!("StatSummary API error: the answer is empty"),
         }
     }
+    if let Some(seen) = rows::seen(&answers, window) {
+        crate::stderr::tell!(
+            "The figures are of the last {} s: linkerd-api, which keeps them itself, knows nothing of before.",
+            seen.as_secs()
+        );
+    }
     let tables = rows::tables(answers, window)?;
     if tables.iter().all(|table| table.rows.is_empty()) {
         crate::stderr::tell!("No traffic found{place}.");

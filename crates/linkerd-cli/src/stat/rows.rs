@@ -8,6 +8,8 @@ use linkerd_proto::public::{
     stat_table::{self, pod_group},
 };
 
+use crate::duration;
+
 /// Rows of one type.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -61,6 +63,27 @@ pub(super) struct Tcp {
 )]
 pub(super) struct UnknownRow;
 
+/// The part of a window of time that the rows are about, when it is shorter: without Prometheus `linkerd-api` knows
+/// nothing of before its pod began.
+pub(super) fn seen(answers: &[StatTable], window: Duration) -> Option<Duration> {
+    let rows = answers.iter().flat_map(|answer| match &answer.table {
+        Some(stat_table::Table::PodGroup(group)) => group.rows.as_slice(),
+        None => &[],
+    });
+    let seen = rows.map(|row| window_of(row, window)).min()?;
+    (seen < window).then_some(seen)
+}
+
+/// What is not said is all of it: the control plane may be of an earlier version.
+fn window_of(row: &pod_group::Row, window: Duration) -> Duration {
+    let seen = duration::parse(&row.time_window).unwrap_or_default();
+    if seen.is_zero() {
+        window
+    } else {
+        seen.min(window)
+    }
+}
+
 /// Computes what the answers say about a window of time: one table for each type, in the order in which
 /// types first come. Tables without rows are left out.
 ///
@@ -95,6 +118,7 @@ pub(super) fn tables(answers: Vec<StatTable>, window: Duration) -> Result<Vec<Ta
 impl Row {
     /// None when the row has no resource of a type that we know.
     fn new(row: pod_group::Row, window: Duration) -> Option<Self> {
+        let window = window_of(&row, window);
         let resource = row.resource?;
         let kind = resource.r#type.parse().ok()?;
         let pods = (kind != ResourceType::Authority)

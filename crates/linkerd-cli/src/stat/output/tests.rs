@@ -9,7 +9,7 @@ use linkerd_proto::public::{
 };
 
 use super::*;
-use crate::stat::rows::tables;
+use crate::stat::rows::{seen, tables};
 
 const DEPLOYMENT: &str = OwnerKind::Deployment.as_str();
 const POD: &str = OwnerKind::Pod.as_str();
@@ -57,13 +57,14 @@ fn answer(groups: Vec<Vec<pod_group::Row>>) -> Vec<Table> {
 }
 
 fn answer_over(window: Duration, groups: Vec<Vec<pod_group::Row>>) -> Vec<Table> {
-    let stat_tables = groups
-        .into_iter()
-        .map(|rows| StatTable {
-            table: Some(stat_table::Table::PodGroup(PodGroup { rows })),
-        })
-        .collect();
-    tables(stat_tables, window).expect("known types")
+    tables(answered(groups), window).expect("known types")
+}
+
+fn answered(groups: Vec<Vec<pod_group::Row>>) -> Vec<StatTable> {
+    let table = |rows| StatTable {
+        table: Some(stat_table::Table::PodGroup(PodGroup { rows })),
+    };
+    groups.into_iter().map(table).collect()
 }
 
 #[test]
@@ -278,6 +279,28 @@ fn the_document_has_null_where_there_was_no_traffic() {
 ]
 "#
     );
+}
+
+#[test]
+fn rates_are_of_as_much_of_the_window_as_was_seen() {
+    let seen_for = |time_window: &str| pod_group::Row {
+        time_window: time_window.to_owned(),
+        ..with_stats(row(DEPLOYMENT, "ns", "web"), [60, 0, 0], [1; 3])
+    };
+    let window = Duration::from_secs(3600);
+    for (time_window, rate, seconds) in [
+        ("30s", "2.0rps", Some(30)),
+        ("1h", "0.0rps", None),
+        ("2h", "0.0rps", None),
+        ("", "0.0rps", None),
+        ("soon", "0.0rps", None),
+    ] {
+        let rows = || vec![vec![seen_for(time_window)]];
+        let shown = table(&answer_over(window, rows()), false, false);
+        assert!(shown.contains(rate), "{time_window}: {shown}");
+        let found = seen(&answered(rows()), window).map(|it| it.as_secs());
+        assert_eq!(found, seconds, "{time_window}");
+    }
 }
 
 #[test]
