@@ -51,7 +51,7 @@ pub(crate) struct ProxyFlags {
     pub(crate) proxy_image: Option<String>,
 
     /// User id of the proxy [default: 2102]
-    #[arg(long, value_name = "UID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "UID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub(crate) proxy_uid: Option<u32>,
 
     /// Log filter of the proxy [default: warn,linkerd=info]
