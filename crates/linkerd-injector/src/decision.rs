@@ -43,6 +43,9 @@ pub enum LeftAlone {
     Disabled,
     /// The namespace is the cluster's own, or that of the control plane.
     Namespace,
+    /// It is the image of a static pod, which runs as the node's file says, whatever is changed here; and the API
+    /// server refuses one with a Secret or a token.
+    StaticPod,
     /// It has our proxy.
     AlreadyInjected,
 }
@@ -88,6 +91,7 @@ impl LeftAlone {
             Self::NotAsked => "not_asked",
             Self::Disabled => "disabled",
             Self::Namespace => "namespace",
+            Self::StaticPod => "static_pod",
             Self::AlreadyInjected => "already_injected",
         }
     }
@@ -138,6 +142,9 @@ pub fn without_asking(
         || component::NAMESPACES_NEVER_INJECTED.contains(&namespace)
     {
         return Some(LeftAlone::Namespace);
+    }
+    if metadata["annotations"][annotations::STATIC_POD].is_string() {
+        return Some(LeftAlone::StaticPod);
     }
     if metadata["annotations"][annotations::INJECT] == annotations::INJECT_DISABLED {
         return Some(LeftAlone::Disabled);
@@ -282,6 +289,9 @@ mod tests {
         assert_eq!(without(&plain, "kube-system"), Some(LeftAlone::Namespace));
         let disabled = pod(json!({"linkerd.io/inject": "disabled"}));
         assert_eq!(without(&disabled, "shop"), Some(LeftAlone::Disabled));
+        let of_node =
+            pod(json!({"linkerd.io/inject": "enabled", "kubernetes.io/config.mirror": "a"}));
+        assert_eq!(without(&of_node, "shop"), Some(LeftAlone::StaticPod));
         let mut injected = plain;
         injected["metadata"]["labels"] = json!({"linkerd.io/control-plane-ns": "linkerd"});
         assert_eq!(without(&injected, "shop"), Some(LeftAlone::AlreadyInjected));

@@ -14,6 +14,9 @@ pub const INJECT_ENABLED: &str = "enabled";
 /// Value of [`INJECT`]: nobody adds the proxy.
 pub const INJECT_DISABLED: &str = "disabled";
 
+/// Kubelet's, on what it shows of a static pod: that runs as its node's file says.
+pub const STATIC_POD: &str = "kubernetes.io/config.mirror";
+
 /// What the keys of all annotations begin with that configure the proxy of a pod.
 pub const CONFIG_PREFIX: &str = "config.linkerd.io/";
 

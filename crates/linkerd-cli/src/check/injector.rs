@@ -212,6 +212,7 @@ fn problem(pod: &Pod, words: &BTreeMap<String, String>, control_plane: &str) -> 
         pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"));
     if namespace == control_plane
         || component::NAMESPACES_NEVER_INJECTED.contains(&namespace.as_str())
+        || pod.annotations().contains_key(annotations::STATIC_POD)
         || word == annotations::INJECT_DISABLED
         || word.is_empty()
         || !lives
@@ -306,6 +307,10 @@ mod tests {
         let on_windows = |pod: &mut Value| pod["spec"]["os"] = json!({"name": "windows"});
         let windows = found("shop", &on_windows);
         assert!(windows.is_some_and(|what| what.ends_with(": it is for nodes with Windows")));
+        let of_node = |pod: &mut Value| {
+            pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "a"});
+        };
+        assert_eq!(found("shop", &of_node), None);
         assert_eq!(found("other", &|_| ()), None);
         assert_eq!(found("kube-system", &|_| ()), None);
         assert_eq!(found("shop", &says("disabled")), None);
