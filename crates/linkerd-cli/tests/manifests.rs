@@ -291,6 +291,11 @@ fn wrong_flags_of_install_alone_are_refused_in_these_words() {
             "values: tls: it has to be one of \"\", \"optional\", not \"on\"",
         ),
         (
+            "--control-port=4143",
+            "values: proxy.controlPort: it has to be a port other than 4140 and 4143, where the proxy \
+             takes connections, not 4143",
+        ),
+        (
             "--values=/nowhere",
             "cannot read /nowhere: No such file or directory (os error 2)",
         ),

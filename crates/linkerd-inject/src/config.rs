@@ -10,7 +10,7 @@ use crate::{
     ObjectError,
     object::{Fields, Workload},
     options::{self, InvalidOption, Options, Resources, Sidecar},
-    quantity,
+    proxy_ports, quantity,
 };
 
 /// Sets one option from the text of an annotation.
@@ -135,6 +135,7 @@ pub(crate) fn configure(
         })?;
     }
     check_resources(workload, &configured.options.proxy_resources)?;
+    proxy_ports::check(workload, &configured.options)?;
     Ok(configured)
 }
 

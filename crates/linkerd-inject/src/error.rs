@@ -113,6 +113,21 @@ pub enum ObjectError {
         /// Why.
         error: crate::options::InvalidOption,
     },
+    /// The proxy would not start.
+    #[error(
+        "{object}: the proxy would listen on port {port} twice: give another one to {} ({}) or to {} ({})",
+        annotations[0], flags[0], annotations[1], flags[1]
+    )]
+    SamePort {
+        /// `deployment/web`.
+        object: String,
+        /// The port.
+        port: u16,
+        /// The keys of the annotations that set the two.
+        annotations: [&'static str; 2],
+        /// The flags that do.
+        flags: [&'static str; 2],
+    },
     /// The API server would refuse the pod.
     #[error(
         "{object}: annotation {limit_annotation}: {limit} is less than the request, which is {request}: \

@@ -11,6 +11,7 @@ mod known_sidecars;
 mod object;
 pub mod options;
 mod pod;
+mod proxy_ports;
 mod quantity;
 mod removal;
 pub mod report;

@@ -183,6 +183,37 @@ fn is_guaranteed(template: &Value) -> bool {
         })
     })
 }
+/// The proxy cannot bind the second one, and its pod does not start.
+#[test]
+fn two_ports_of_the_proxy_that_are_one_are_an_error_that_names_what_sets_them() {
+    for (annotations, expected) in [
+        (
+            json!({"config.linkerd.io/control-port": "4143"}),
+            "deployment/web: the proxy would listen on port 4143 twice: give another one to \
+             config.linkerd.io/inbound-port (--inbound-port) or to config.linkerd.io/control-port \
+             (--control-port)",
+        ),
+        (
+            json!({
+                "config.linkerd.io/outbound-port": "5000",
+                "config.linkerd.io/admin-port": "5000",
+            }),
+            "deployment/web: the proxy would listen on port 5000 twice: give another one to \
+             config.linkerd.io/outbound-port (--outbound-port) or to config.linkerd.io/admin-port \
+             (--metrics-port)",
+        ),
+    ] {
+        let error = injected(&annotations).expect_err("refused");
+        assert!(error.ends_with(expected), "{error}");
+    }
+    // One takes the place of another that has moved away.
+    let moved = json!({
+        "config.linkerd.io/control-port": "4143",
+        "config.linkerd.io/inbound-port": "4190",
+    });
+    assert!(injected(&moved).is_ok());
+}
+
 
 #[test]
 fn a_guaranteed_pod_stays_guaranteed_when_the_proxys_limits_are_its_requests() {

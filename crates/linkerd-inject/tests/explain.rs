@@ -55,6 +55,11 @@ fn each_fault_of_a_pod_is_found() {
             "listens on port 4191",
         ),
         (
+            "containers: [{name: app, ports: [{containerPort: 4140}]}]",
+            Severity::Breaks,
+            "listens on port 4140",
+        ),
+        (
             "containers: [{name: app, securityContext: {runAsUser: 2102}}]",
             Severity::Breaks,
             "runs as user 2102",
@@ -452,4 +457,18 @@ fn the_pod_security_level_of_a_namespace_in_the_cluster_is_known() {
     let options = options(TlsMode::Optional);
     let explanation = explain(&source(&deployment(APP)), &options, &[restricted]).expect("valid");
     assert!(explanation.breaks(), "{explanation:?}");
+}
+
+#[test]
+fn ports_of_the_proxy_that_are_one_are_found() {
+    let colliding = Options {
+        control_port: 4143,
+        ..options(TlsMode::Optional)
+    };
+    let explanation = explained(&deployment(APP), &colliding);
+    let plan = &explanation.workloads[0];
+    assert_eq!(plan.fate, Fate::Refused);
+    let what = &plan.findings[0].what;
+    assert!(what.contains("listen on port 4143 twice"), "{what}");
+    assert!(explanation.breaks());
 }

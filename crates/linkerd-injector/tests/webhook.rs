@@ -200,6 +200,27 @@ async fn a_namespace_configures_the_proxy_and_the_pod_overrides_it() {
     );
 }
 
+/// The pod alone would be as good as the namespace alone.
+#[tokio::test]
+async fn ports_that_collide_with_those_of_the_namespace_leave_the_pod_without_a_proxy() {
+    let mut bench = Bench::new(json!({
+        "linkerd.io/inject": "enabled",
+        "config.linkerd.io/inbound-port": "5000",
+    }));
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({"config.linkerd.io/control-port": "5000"});
+    assert_eq!(bench.pod_after(&review(&pod)).await, None);
+    let event = bench.events.try_recv().expect("an event");
+    assert!(
+        event
+            .note
+            .contains("the proxy would listen on port 5000 twice"),
+        "{}",
+        event.note
+    );
+    assert!(bench.has_metric("linkerd_injector_pods_not_meshed_total{reason=\"refused\"} 1"));
+}
+
 #[tokio::test]
 async fn a_bare_pod_is_a_workload_of_its_own_and_needs_a_name() {
     let mut bench = Bench::new(enabled());

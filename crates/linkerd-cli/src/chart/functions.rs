@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 /// Files with named templates: file name and text.
 pub(super) type Helpers = Vec<(String, String)>;
 
-const FUNCTIONS: [(&str, Func); 10] = [
+const FUNCTIONS: [(&str, Func); 11] = [
     ("include", include),
     ("toYaml", to_yaml),
     ("nindent", nindent),
@@ -22,6 +22,7 @@ const FUNCTIONS: [(&str, Func); 10] = [
     ("dict", dict),
     ("int64", int64),
     ("sha256sum", sha256sum),
+    ("fail", fail),
     (FILES_GET.1, files_get),
 ];
 
@@ -229,6 +230,14 @@ fn files_get(arguments: &[Value]) -> Result<Value, FuncError> {
     Ok(Value::String(text.to_owned()))
 }
 
+/// `fail "text"`: nothing is rendered, and the user is told why.
+fn fail(arguments: &[Value]) -> Result<Value, FuncError> {
+    match arguments {
+        [Value::String(reason)] => Err(FuncError::Generic(reason.clone())),
+        _ => Err(error("fail", "wants a text")),
+    }
+}
+
 fn error(function: &'static str, reason: &str) -> FuncError {
     FuncError::Generic(format!("{function}: {reason}"))
 }
@@ -281,6 +290,13 @@ mod tests {
     }
 
     #[test]
+    fn a_template_that_fails_says_why() {
+        let text = r#"{{ if eq .n 3 }}{{ fail "n is 3" }}{{ end }}"#;
+        let error = rendered(text).unwrap_err();
+        assert!(error.ends_with("n is 3"), "{error}");
+    }
+
+    #[test]
     fn wrong_arguments_are_errors() {
         for text in [
             r#"{{ include "nobody" . }}"#,
@@ -289,6 +305,7 @@ mod tests {
             r#"{{ int64 "3" }}"#,
             r#"{{ nindent "x" "y" }}"#,
             r#"{{ unknown }}"#,
+            r#"{{ fail 3 }}"#,
             r#"{{ .Files.Get "nowhere.json" }}"#,
         ] {
             assert!(rendered(text).is_err(), "{text}");

@@ -15,12 +15,13 @@ pub(crate) struct Violation {
 
 /// Words of JSON schema that [`check`] understands or that say nothing about values.
 #[cfg(test)]
-const WORDS: [&str; 13] = [
+const WORDS: [&str; 14] = [
     "$schema",
     "$ref",
     "title",
     "type",
     "enum",
+    "not",
     "minimum",
     "maximum",
     "minLength",
@@ -31,7 +32,8 @@ const WORDS: [&str; 13] = [
     "additionalProperties",
 ];
 
-/// Checks `value` against `schema`. What does not fit a pattern is told in the words of `description`.
+/// Checks `value` against `schema`. What does not fit a pattern, or is among what a value is not to be, is told
+/// in the words of `description`.
 ///
 /// # Errors
 /// [`Violation`] with the path of the first value that does not fit.
@@ -64,6 +66,12 @@ fn check_at(path: &str, root: &Value, schema: &Value, value: &Value) -> Result<(
             "it has to be one of {}, not {value}",
             allowed.join(", ")
         ));
+    }
+    if let Some(taken) = schema["not"]["enum"].as_array()
+        && taken.contains(value)
+    {
+        let wanted = schema["description"].as_str().unwrap_or("another one");
+        return refuse(format!("it has to be {wanted}, not {value}"));
     }
     let bound = |word: &str| value.as_f64().zip(schema[word].as_f64());
     if bound("minimum").is_some_and(|(value, minimum)| value < minimum) {
@@ -164,6 +172,11 @@ mod tests {
             let unknown = words.find(|word| !WORDS.contains(&&***word) && *word != "definitions");
             assert_eq!(unknown, None, "{schema}");
             assert!(!resolved(&root, schema)["type"].is_null(), "{schema}");
+            let not = schema.get("not").and_then(Value::as_object);
+            assert!(
+                not.is_none_or(|not| not.keys().eq(["enum"]) && schema["description"].is_string()),
+                "{schema}"
+            );
             if let Some(pattern) = schema["pattern"].as_str() {
                 let whole = pattern.starts_with('^') && pattern.ends_with('$');
                 assert!(whole && Regex::new(pattern).is_ok(), "{pattern}");
@@ -182,6 +195,7 @@ mod tests {
             "l": {"type": "array", "items": {"type": "string"}},
             "e": {"type": ["integer", "string"]},
             "p": {"type": "string", "pattern": "^[0-9]+s$", "description": "seconds, such as 5s"},
+            "x": {"type": "integer", "not": {"enum": [4, 5]}, "description": "neither 4 nor 5"},
             "r": {"type": "object", "additionalProperties": {"$ref": "#/definitions/q"}},
         }, "definitions": {"q": {"type": "number", "minimum": 0}}});
         for (value, expected) in [
@@ -212,14 +226,15 @@ mod tests {
                 json!({"r": {"a": -0.5}}),
                 "r.a: it has to be at least 0, not -0.5",
             ),
-            (json!({"x": 1}), "x: there is no such value"),
+            (json!({"x": 5}), "x: it has to be neither 4 nor 5, not 5"),
+            (json!({"y": 1}), "y: there is no such value"),
         ] {
             assert_eq!(check(&schema, &value).unwrap_err().to_string(), expected);
         }
         assert_eq!(
             check(
                 &schema,
-                &json!({"n": 1, "t": "a", "l": [], "e": "x", "p": "5s", "r": {"a": 1.5}})
+                &json!({"n": 1, "t": "a", "l": [], "e": "x", "p": "5s", "x": 6, "r": {"a": 1.5}})
             ),
             Ok(())
         );

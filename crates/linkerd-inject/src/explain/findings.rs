@@ -14,7 +14,10 @@ use super::{
     probes,
     surroundings::{Service, Surroundings},
 };
-use crate::options::{Sidecar, TlsMode};
+use crate::{
+    options::{Sidecar, TlsMode},
+    proxy_ports::{self, ProxyPort},
+};
 
 /// Finds what will break, worst first, and within that in the order in which it is met: the pod is made, it
 /// starts, it serves, it ends.
@@ -83,19 +86,15 @@ fn pod_security(pod: &Pod<'_>, surroundings: &Surroundings) -> Option<Finding> {
 
 /// Two processes of one pod cannot listen on one port.
 fn taken_ports(pod: &Pod<'_>) -> Vec<Finding> {
-    let options = pod.options;
-    let own = [
-        (options.outbound_port, "--outbound-port"),
-        (options.inbound_port, "--inbound-port"),
-        (options.control_port, "--control-port"),
-        (options.metrics_port, "--metrics-port"),
-    ];
+    let own = proxy_ports::all(pod.options);
     let mut findings = Vec::new();
     for container in pod.serving_containers() {
         for port in items(&container["ports"]) {
             let number = pod.port_number(&port["containerPort"]);
             let tcp = matches!(text(&port["protocol"]), "" | "TCP");
-            let Some((number, flag)) = own.into_iter().find(|(own, _)| Some(*own) == number) else {
+            let Some(ProxyPort { number, flag, .. }) =
+                own.into_iter().find(|own| Some(own.number) == number)
+            else {
                 continue;
             };
             if tcp {
