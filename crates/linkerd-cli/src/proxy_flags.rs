@@ -55,7 +55,7 @@ pub(crate) struct ProxyFlags {
     pub(crate) proxy_uid: Option<u32>,
 
     /// Log filter of the proxy [default: warn,linkerd=info]
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, value_name = "FILTER", value_parser = options::log_filter)]
     pub(crate) proxy_log_level: Option<String>,
 
     /// Port of the destination service [default: 8086]

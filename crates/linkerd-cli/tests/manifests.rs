@@ -308,6 +308,41 @@ fn wrong_flags_of_install_alone_are_refused_in_these_words() {
 }
 
 #[test]
+fn a_log_filter_that_is_none_is_refused_with_an_example() {
+    for command in [&["install"][..], &["inject", "-"]] {
+        let arguments = [command, &["--proxy-log-level=((("]].concat();
+        let run = linkerd(&arguments, DEPLOYMENT);
+        assert_eq!((run.stdout.as_str(), run.code), ("", Some(2)));
+        for part in [
+            "'--proxy-log-level <FILTER>'",
+            "\"(((\" is neither",
+            "example: warn,linkerd=info",
+        ] {
+            assert!(run.stderr.contains(part), "{part}: {}", run.stderr);
+        }
+    }
+    let words = refusal(&["install", "--set=proxy.logLevel=inof"], "");
+    let expected = "Error: values: proxy.logLevel: it has to be a log filter, such as \
+                    warn,linkerd=debug, not \"inof\"\n";
+    assert_eq!(words, expected);
+}
+
+#[test]
+fn ports_of_the_proxy_that_are_one_are_refused() {
+    for argument in ["--control-port=4191", "--set=proxy.metricsPort=4190"] {
+        let words = refusal(&["install", argument], "");
+        let expected =
+            "values: proxy.metricsPort: it has to be another port than proxy.controlPort\n";
+        assert!(words.ends_with(expected), "{argument}: {words}");
+    }
+    let words = refusal(&["inject", "--control-port=4143", "-"], DEPLOYMENT);
+    let expected = "deployment/web: the proxy would listen on port 4143 twice: give another one to \
+                    config.linkerd.io/inbound-port (--inbound-port) or to \
+                    config.linkerd.io/control-port (--control-port)\n";
+    assert!(words.ends_with(expected), "{words}");
+}
+
+#[test]
 fn inject_prints_manifests_on_stdout_and_the_report_on_stderr() {
     let run = linkerd(&["inject", "--tls=optional", "-"], DEPLOYMENT);
     assert_eq!(run.code, Some(0));

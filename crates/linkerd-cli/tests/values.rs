@@ -11,7 +11,6 @@ use expect_test::expect_file;
 use linkerd_inject::options;
 use linkerd_issuer::lifetime;
 use serde_json::Value;
-use tracing_subscriber::filter::Targets;
 
 /// What stands before the table and after it.
 const TABLE: [&str; 2] = ["## Values\n", "\n## "];
@@ -28,7 +27,7 @@ const READERS: [(&str, Reads); 9] = [
     ("proxy.bindTimeout", |text| {
         options::bind_timeout(text).is_ok()
     }),
-    ("proxy.logLevel", |text| text.parse::<Targets>().is_ok()),
+    ("proxy.logLevel", |text| options::log_filter(text).is_ok()),
     ("proxy.image", |text| options::image(text).is_ok()),
     ("proxy.initImage", |text| options::image(text).is_ok()),
     ("proxy.skipInboundPorts", |text| {

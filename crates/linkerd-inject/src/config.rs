@@ -39,7 +39,7 @@ const OPTIONS: [(&str, Set); 16] = [
         Ok(())
     }),
     (annotations::PROXY_LOG_LEVEL, |options, text| {
-        options.proxy_log_level = text.to_owned();
+        options.proxy_log_level = options::log_filter(text)?;
         Ok(())
     }),
     (

@@ -3,7 +3,11 @@
 
 use std::{fmt, str::FromStr};
 
-use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, PROXY_UID, REGISTRY_DEFAULT, VERSION, ports};
+use linkerd_names::{
+    CONTROL_PLANE_NAMESPACE_DEFAULT, PROXY_UID, REGISTRY_DEFAULT, VERSION,
+    log_filter::{self, InvalidLogFilter},
+    ports,
+};
 use thiserror::Error;
 
 use crate::quantity::amount;
@@ -23,6 +27,9 @@ pub enum InvalidOption {
     /// Not digits followed by `ms`, `s`, `m` or `h`.
     #[error("Invalid duration '{0}' for --proxy-bind-timeout flag")]
     BindTimeout(String),
+    /// Not what selects lines of a log.
+    #[error(transparent)]
+    LogFilter(#[from] InvalidLogFilter),
     /// A mode that does not exist.
     #[error("--tls must be blank or set to \"optional\"")]
     Tls,
@@ -189,7 +196,7 @@ impl Default for Options {
             image_pull_policy: PullPolicy::IfNotPresent,
             proxy_uid: PROXY_UID,
             proxy_resources: Resources::default(),
-            proxy_log_level: "warn,linkerd=info".to_owned(),
+            proxy_log_level: log_filter::DEFAULT.to_owned(),
             proxy_bind_timeout: "10s".to_owned(),
             api_port: ports::DESTINATION,
             identity_port: ports::IDENTITY,
@@ -271,6 +278,15 @@ pub fn port_ranges(text: &str) -> Result<Vec<PortRange>, InvalidOption> {
         .filter(|part| !part.is_empty())
         .map(str::parse)
         .collect()
+/// Accepts a log filter, as the proxy does.
+///
+/// # Errors
+/// [`InvalidOption::LogFilter`].
+pub fn log_filter(text: &str) -> Result<String, InvalidOption> {
+    log_filter::check(text)?;
+    Ok(text.to_owned())
+}
+
 }
 
 /// Accepts a port.

@@ -117,6 +117,22 @@ fn what_cannot_be_read_is_an_error_that_names_the_annotation() {
             "\"70000\" is not a port (1 to 65535)",
         ),
         (
+            "proxy-log-level",
+            "warn,linkerd=inof",
+            "\"linkerd=inof\" is neither a log level (off, error, warn, info, debug, trace) nor a target and its \
+             level (linkerd=debug); example: warn,linkerd=info",
+        ),
+        (
+            "proxy-outbound-connect-timeout",
+            "18446744073709551616ms",
+            "Invalid duration '18446744073709551616ms' for --proxy-bind-timeout flag",
+        ),
+        (
+            "proxy-outbound-connect-timeout",
+            "18446744073709552s",
+            "Invalid duration '18446744073709552s' for --proxy-bind-timeout flag",
+        ),
+        (
             "proxy-cpu-limit",
             "many",
             "\"many\" is not a quantity of Kubernetes (100m, 64Mi)",

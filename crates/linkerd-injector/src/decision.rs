@@ -333,6 +333,20 @@ mod tests {
                 },
                 "refused",
             ),
+            (
+                |pod| {
+                    pod["metadata"]["annotations"] =
+                        json!({"config.linkerd.io/admin-port": "4143"});
+                },
+                "refused",
+            ),
+            (
+                |pod| {
+                    pod["metadata"]["annotations"] =
+                        json!({"config.linkerd.io/proxy-log-level": "((("});
+                },
+                "refused",
+            ),
             (|_| (), "inject"),
         ] {
             assert_eq!(reason(&decided(change)), expected);

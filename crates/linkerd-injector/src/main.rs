@@ -56,7 +56,7 @@ struct Args {
     #[arg(long, default_value_t = PROXY_UID, value_parser = clap::value_parser!(u32).range(1..))]
     proxy_uid: u32,
     /// Log filter of the proxy
-    #[arg(long, default_value_t = Options::default().proxy_log_level)]
+    #[arg(long, default_value_t = Options::default().proxy_log_level, value_parser = options::log_filter)]
     proxy_log_level: String,
     /// How long the proxy tries to reach an endpoint
     #[arg(long, default_value_t = Options::default().proxy_bind_timeout)]

@@ -8,6 +8,7 @@ pub mod dashboard;
 pub mod env;
 pub mod identity;
 pub mod labels;
+pub mod log_filter;
 pub mod owner;
 pub mod paths;
 pub mod ports;

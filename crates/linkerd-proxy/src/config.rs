@@ -5,7 +5,7 @@ use std::{
     collections::HashSet, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration,
 };
 
-use linkerd_names::{Identity, OwnerKind, component, env, ports};
+use linkerd_names::{Identity, OwnerKind, component, env, log_filter, ports};
 
 mod parse;
 
@@ -40,7 +40,7 @@ pub struct Config {
     pub outbound_opaque_ports: HashSet<u16>,
     /// Ports of the application that kubelet asks the proxy about, each with the probe's timeout.
     pub tcp_probes: Vec<(u16, Duration)>,
-    /// Filter of the log.
+    /// Filter of the log, which may be wrong: it is no reason not to start.
     pub log: String,
     /// Threads of the data path.
     pub cores: usize,
@@ -352,7 +352,7 @@ impl Config {
                 .unwrap_or_default(),
             log: reader
                 .text(env::LOG)
-                .unwrap_or_else(|| "warn,linkerd=info".to_owned()),
+                .unwrap_or_else(|| log_filter::DEFAULT.to_owned()),
             cores: reader
                 .optional(env::CORES, parse::number)
                 .unwrap_or(1)

@@ -2,6 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use linkerd_names::{env, log_filter};
 use linkerd_proxy::{Config, Proxy};
 
 #[global_allocator]
@@ -34,13 +35,9 @@ fn usage() -> ExitCode {
 
 fn run(config: Config) -> ExitCode {
     linkerd_process::install_crypto_provider();
-    if let Err(error) = linkerd_process::init_logs(&config.log) {
-        eprintln!(
-            "{}={:?} is not valid: {error:#}",
-            linkerd_names::env::LOG,
-            config.log
-        );
-        return ExitCode::from(EXIT_CONFIG);
+    if let Err(error) = linkerd_process::init_logs(log_filter_of(&config)) {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
     }
     let mut builder = if config.cores == 1 {
         tokio::runtime::Builder::new_current_thread()
@@ -61,6 +58,22 @@ fn run(config: Config) -> ExitCode {
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// The filter of the settings, or the default one, and a word about it: a slip in it must not stop traffic.
+fn log_filter_of(config: &Config) -> &str {
+    match log_filter::check(&config.log) {
+        Ok(()) => &config.log,
+        Err(error) => {
+            eprintln!(
+                "{}={:?} is not valid: {error}. It is {} instead",
+                env::LOG,
+                config.log,
+                log_filter::DEFAULT
+            );
+            log_filter::DEFAULT
         }
     }
 }
