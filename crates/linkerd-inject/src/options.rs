@@ -256,16 +256,35 @@ pub fn registry(text: &str) -> Result<String, InvalidOption> {
         .ok_or_else(invalid)
 }
 
-/// Accepts digits followed by `ms`, `s`, `m` or `h`: what both Go and the proxy read.
+/// Accepts digits followed by `ms`, `s`, `m` or `h`: what both Go and the proxy read. The proxy counts milliseconds
+/// in 64 bits.
 ///
 /// # Errors
 /// [`InvalidOption::BindTimeout`].
 pub fn bind_timeout(text: &str) -> Result<String, InvalidOption> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let valid = unit.len() < text.len() && ["ms", "s", "m", "h"].contains(&unit);
-    valid
-        .then(|| text.to_owned())
+    let amount = text[..text.len() - unit.len()].parse::<u64>().ok();
+    let milliseconds = match unit {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    amount
+        .zip(milliseconds)
+        .and_then(|(amount, unit): (u64, u64)| amount.checked_mul(unit))
+        .map(|_| text.to_owned())
         .ok_or_else(|| InvalidOption::BindTimeout(text.to_owned()))
+}
+
+/// Accepts a log filter, as the proxy does.
+///
+/// # Errors
+/// [`InvalidOption::LogFilter`].
+pub fn log_filter(text: &str) -> Result<String, InvalidOption> {
+    log_filter::check(text)?;
+    Ok(text.to_owned())
 }
 
 /// Reads a comma-separated list of ports and ranges; blanks around them are ignored.
@@ -278,15 +297,6 @@ pub fn port_ranges(text: &str) -> Result<Vec<PortRange>, InvalidOption> {
         .filter(|part| !part.is_empty())
         .map(str::parse)
         .collect()
-/// Accepts a log filter, as the proxy does.
-///
-/// # Errors
-/// [`InvalidOption::LogFilter`].
-pub fn log_filter(text: &str) -> Result<String, InvalidOption> {
-    log_filter::check(text)?;
-    Ok(text.to_owned())
-}
-
 }
 
 /// Accepts a port.

@@ -183,22 +183,6 @@ fn a_limit_below_its_request_is_an_error_that_names_both_annotations() {
     assert!(injected(&equal).is_ok());
 }
 
-/// Kubernetes' rule: each container, init containers too, has limits of both, and requests that are these.
-fn is_guaranteed(template: &Value) -> bool {
-    let lists = ["initContainers", "containers"].into_iter();
-    let mut containers =
-        lists.flat_map(|list| template["spec"][list].as_array().into_iter().flatten());
-    containers.all(|container| {
-        let resources = &container["resources"];
-        ["cpu", "memory"].iter().all(|resource| {
-            let (limit, request) = (
-                &resources["limits"][*resource],
-                &resources["requests"][*resource],
-            );
-            !limit.is_null() && (request.is_null() || request == limit)
-        })
-    })
-}
 /// The proxy cannot bind the second one, and its pod does not start.
 #[test]
 fn two_ports_of_the_proxy_that_are_one_are_an_error_that_names_what_sets_them() {
@@ -230,6 +214,22 @@ fn two_ports_of_the_proxy_that_are_one_are_an_error_that_names_what_sets_them() 
     assert!(injected(&moved).is_ok());
 }
 
+/// Kubernetes' rule: each container, init containers too, has limits of both, and requests that are these.
+fn is_guaranteed(template: &Value) -> bool {
+    let lists = ["initContainers", "containers"].into_iter();
+    let mut containers =
+        lists.flat_map(|list| template["spec"][list].as_array().into_iter().flatten());
+    containers.all(|container| {
+        let resources = &container["resources"];
+        ["cpu", "memory"].iter().all(|resource| {
+            let (limit, request) = (
+                &resources["limits"][*resource],
+                &resources["requests"][*resource],
+            );
+            !limit.is_null() && (request.is_null() || request == limit)
+        })
+    })
+}
 
 #[test]
 fn a_guaranteed_pod_stays_guaranteed_when_the_proxys_limits_are_its_requests() {
