@@ -23,7 +23,7 @@ use linkerd_process::{
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Writes a certificate Secret for every workload of the mesh, and the trust bundle for its namespace.
 #[derive(Parser)]
@@ -106,6 +106,15 @@ async fn run(args: Args) -> anyhow::Result<()> {
         holder = pod_name,
         "linkerd-ca",
     );
+
+    let in_secrets = !matches!(injected_identity, Some(IdentitySource::Service));
+    if in_secrets && leaf_lifetime < lifetime::LIFETIME_IN_SECRET_MIN {
+        warn!(
+            leaf_lifetime_seconds = leaf_lifetime.as_secs(),
+            least_seconds = lifetime::LIFETIME_IN_SECRET_MIN.as_secs(),
+            "certificates end before kubelet has brought the next ones into the pods",
+        );
+    }
 
     // The lease is given back only when nothing is written any more.
     let lease_shutdown = CancellationToken::new();

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use linkerd_inject::Source;
+use linkerd_issuer::lifetime;
 use serde_json::{Value, json};
 
 use crate::{chart, global::Global, proxy_flags::ProxyFlags, stdout};
@@ -94,8 +95,23 @@ pub(crate) fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let namespace = &global.linkerd_namespace;
     flags.check(namespace)?;
     let values = flags.over(default_values()?)?;
-    stdout::print(&manifests(namespace, &values)?);
+    let manifests = manifests(namespace, &values)?;
+    warn_of_lifetime(&values);
+    stdout::print(&manifests);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells, on stderr, of certificates that end before kubelet has brought the next ones into the pods.
+pub(crate) fn warn_of_lifetime(values: &Value) {
+    let text = values["ca"]["leafLifetime"].as_str().unwrap_or_default();
+    let short = lifetime::parse(text).is_ok_and(|life| life < lifetime::LIFETIME_IN_SECRET_MIN);
+    if short && values["tls"] == "optional" && values["identity"] == "secret" {
+        crate::stderr::tell!(
+            "Warning: ca.leafLifetime is {text}: certificates are renewed a third of it before they end, and kubelet \
+             may need two minutes to bring the new ones into running pods, which are plaintext meanwhile; \
+             give it 6m or more, or --identity=service"
+        );
+    }
 }
 
 /// The chart's values as `install` without flags has them: it makes the namespace, which Helm does by a

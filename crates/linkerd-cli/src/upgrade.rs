@@ -88,6 +88,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
              `--set image.tag=` is the way back to them"
         );
     }
+    install::warn_of_lifetime(&values);
     stdout::print(&manifests);
     Ok(ExitCode::SUCCESS)
 }

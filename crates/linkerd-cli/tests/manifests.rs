@@ -327,6 +327,37 @@ fn a_log_filter_that_is_none_is_refused_with_an_example() {
 }
 
 #[test]
+fn certificates_that_end_before_kubelet_has_brought_the_next_ones_are_warned_of() {
+    let run = |arguments: &[&str]| {
+        let run = linkerd(&[&["install"], arguments].concat(), "");
+        assert!(
+            run.code == Some(0) && run.stdout.len() > 1000,
+            "{}",
+            run.stderr
+        );
+        run.stderr
+    };
+    let warning = run(&["--tls=optional", "--set=ca.leafLifetime=5m59s"]);
+    let begin = "Warning: ca.leafLifetime is 5m59s: ";
+    let end = "give it 6m or more, or --identity=service\n";
+    assert!(
+        warning.starts_with(begin) && warning.ends_with(end),
+        "{warning}"
+    );
+    for well in [
+        &["--tls=optional", "--set=ca.leafLifetime=6m"][..],
+        &[
+            "--tls=optional",
+            "--identity=service",
+            "--set=ca.leafLifetime=30s",
+        ],
+        &["--set=ca.leafLifetime=30s"],
+    ] {
+        assert_eq!(run(well), "", "{well:?}");
+    }
+}
+
+#[test]
 fn ports_of_the_proxy_that_are_one_are_refused() {
     for argument in ["--control-port=4191", "--set=proxy.metricsPort=4190"] {
         let words = refusal(&["install", argument], "");

@@ -214,8 +214,10 @@ fn install(values: &str) -> [String; 2] {
 fn wrong_values_are_refused_and_named() {
     for round in &examples::rounds()[0] {
         let [stdout, stderr] = install(&examples::file(round));
+        let warned =
+            stderr.starts_with("Warning: ca.leafLifetime is ") && stderr.lines().count() == 1;
         assert!(
-            stdout.len() > 1000 && stderr.is_empty(),
+            stdout.len() > 1000 && (stderr.is_empty() || warned),
             "{round:?}: {stderr}"
         );
     }

@@ -1,7 +1,7 @@
 //! The certificate of one workload, read and checked.
 //! Entry: [`Leaf::parse`]; whether it is still good is for the caller to decide.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use linkerd_names::Identity;
 use rcgen::PublicKeyData;
@@ -105,6 +105,11 @@ impl Leaf {
         renew_at(self.not_before, self.not_after, &self.serial)
     }
 
+    /// How long it is valid from the moment it was issued.
+    pub fn lifetime(&self) -> Duration {
+        life(self.not_before, self.not_after).1
+    }
+
     /// Whether `root` is the issuer, by name and by signature. The time does not matter.
     pub fn issued_by(&self, root: &Root) -> bool {
         root.verifies(&self.der, self.not_before)
@@ -118,11 +123,17 @@ impl Leaf {
 
 /// See [`Leaf::renew_at`].
 pub(crate) fn renew_at(not_before: SystemTime, not_after: SystemTime, serial: &[u8]) -> SystemTime {
-    let issued_at = (not_before + CLOCK_SKEW_MAX).min(not_after);
-    let life = not_after.duration_since(issued_at).unwrap_or_default();
+    let (issued_at, life) = life(not_before, not_after);
     let random = serial.last().copied().unwrap_or_default();
     let early = (life / 20).mul_f64(f64::from(random) / f64::from(u8::MAX));
     issued_at + (life * 2 / 3).saturating_sub(early)
+}
+
+/// When a certificate was issued, and how long it is valid from then on.
+fn life(not_before: SystemTime, not_after: SystemTime) -> (SystemTime, Duration) {
+    let issued_at = (not_before + CLOCK_SKEW_MAX).min(not_after);
+    let life = not_after.duration_since(issued_at).unwrap_or_default();
+    (issued_at, life)
 }
 
 /// Whether `pkcs8_der` is the private key of the DER certificate.

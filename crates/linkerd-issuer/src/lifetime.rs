@@ -7,6 +7,11 @@ pub const LIFETIME_MIN: Duration = Duration::from_secs(10);
 /// Longer leafs would make a stolen key worth stealing.
 pub const LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// Shorter leafs in Secrets end before the next ones are in the pods. Those are written a third of the life before,
+/// and kubelet, which looks at each pod once a minute or so and at Secrets that it may have read a minute ago, then
+/// needs up to a minute and a half; the rest of these two minutes is for the API server and the proxy.
+pub const LIFETIME_IN_SECRET_MIN: Duration = Duration::from_secs(3 * 2 * 60);
+
 /// Reads how long leafs are valid: whole numbers with the units `d`, `h`, `m`, `s`, largest first.
 ///
 /// # Errors

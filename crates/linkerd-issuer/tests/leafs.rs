@@ -434,6 +434,15 @@ fn signing_requests_for_other_than_exactly_one_name_are_refused() {
 }
 
 #[test]
+fn a_leaf_knows_how_long_it_is_valid_from_when_it_was_issued() {
+    let between_seconds = now() + Duration::from_millis(700);
+    let root = Root::generate(between_seconds).expect("a root");
+    let issued = root.issue_leaf(&identity(), HOUR, between_seconds);
+    let issued = issued.expect("a leaf");
+    assert_eq!(issued.leaf.lifetime(), HOUR);
+}
+
+#[test]
 fn a_bundle_reads_back_what_it_wrote_and_refuses_anything_else() {
     let (one, other) = (root(), root());
     let text = format!(

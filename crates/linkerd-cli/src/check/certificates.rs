@@ -9,7 +9,7 @@ use std::{
 use futures::stream::{self, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
-use linkerd_issuer::{Leaf, TrustBundle};
+use linkerd_issuer::{Leaf, TrustBundle, lifetime::LIFETIME_IN_SECRET_MIN};
 use linkerd_names::{Owner, component};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -37,6 +37,7 @@ struct Found {
     impossible: Vec<String>,
     without_secret: Vec<String>,
     bad: Vec<String>,
+    /// They are not renewed in time, or cannot be in the pods in time.
     overdue: Vec<String>,
     /// The certificate that ends first.
     first: Option<(SystemTime, Owner)>,
@@ -176,7 +177,12 @@ async fn look(
         match judge(&secret.data.unwrap_or_default(), &identity, bundle, now) {
             Err(problem) => found.bad.push(format!("{owner}: {problem}")),
             Ok(leaf) => {
-                if is_overdue(&leaf, now) {
+                if leaf.lifetime() < LIFETIME_IN_SECRET_MIN {
+                    found.overdue.push(format!(
+                        "{owner}: valid for {} in all, and kubelet may need two minutes to bring the next one",
+                        human(leaf.lifetime())
+                    ));
+                } else if is_overdue(&leaf, now) {
                     let rest = leaf.not_after().duration_since(now).unwrap_or_default();
                     found
                         .overdue

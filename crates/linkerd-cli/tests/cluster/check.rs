@@ -106,9 +106,13 @@ fn bundle(root: &Root) -> Value {
 
 /// A Secret with a certificate of a day for the workload `name`.
 fn secret(root: &Root, name: &str, issued: SystemTime) -> Value {
+    secret_for(root, name, issued, 24 * HOUR)
+}
+
+fn secret_for(root: &Root, name: &str, issued: SystemTime, lifetime: Duration) -> Value {
     let identity = Identity::new(name, OwnerKind::Deployment, "shop", "linkerd").expect("valid");
     let issued = root
-        .issue_leaf(&identity, 24 * HOUR, issued)
+        .issue_leaf(&identity, lifetime, issued)
         .expect("a leaf");
     let bytes = |bytes: &[u8]| json!(k8s_openapi::ByteString(bytes.to_vec()));
     json!({"metadata": {"name": "web-deployment-tls-linkerd-io"},
@@ -499,6 +503,28 @@ fn rows_about_certificates() {
         "warning",
         "ends in 4h",
     );
+}
+
+#[test]
+fn certificates_that_end_before_kubelet_has_brought_the_next_ones_are_told_of() {
+    let of_minutes = |minutes: u64| {
+        let now = SystemTime::now();
+        let root = Root::generate(now).expect("a root");
+        let mut cluster = well();
+        cluster.has(BUNDLE, bundle(&root));
+        let lifetime = Duration::from_secs(minutes * 60);
+        cluster.has(SECRET, secret_for(&root, "web", now, lifetime));
+        cluster
+    };
+    only_bad(
+        of_minutes(5),
+        &[],
+        "l5d-ca-renewal",
+        "warning",
+        "deployment/web.shop: valid for 5m 0s in all",
+    );
+    let run = of_minutes(6).run(&["check", "-o", "json"]);
+    assert_eq!(rows(&run).0, []);
 }
 
 #[test]

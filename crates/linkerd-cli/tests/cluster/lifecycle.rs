@@ -143,6 +143,12 @@ fn what_upgrade_is_given_lies_on_top_and_is_kept() {
         "--set=ca.leafLifetime=1h",
     ]);
     assert_eq!(upgraded, expected);
+    let short = api.linkerd(&["upgrade", "--set=ca.leafLifetime=30s"]);
+    let warning = "Warning: ca.leafLifetime is 30s: ";
+    assert!(
+        short.code == Some(0) && short.stderr.starts_with(warning),
+        "{short:?}"
+    );
     // A flag that is given its default is given.
     let upgraded = success(api.linkerd(&["upgrade", "--registry=localhost/linkerd", "--tls="]));
     assert_eq!(upgraded, install(&["--proxy-uid=7"]));
