@@ -72,7 +72,15 @@ pub struct Controller {
     leadership: Leadership,
     queue: Queue<Item>,
     in_flight: JoinSet<Done>,
-    items_in_flight: HashMap<Id, Item>,
+    items_in_flight: HashMap<Id, InFlight>,
+}
+
+/// Something that is being made right.
+struct InFlight {
+    item: Item,
+    /// Whether the watch has told of its object meanwhile. Then what the work ends with may be older than
+    /// what is known: it is not noted, but looked at again.
+    is_overtaken: bool,
 }
 
 impl Controller {
@@ -182,11 +190,15 @@ impl Controller {
             }
             Observed::Webhook => self.push(Item::Webhook, now),
             Observed::Secret(change) => {
+                self.overtake(|item| matches!(item, Item::Leaf(owner) if change.concerns(owner)));
                 for owner in self.secrets.apply(change) {
                     self.push(Item::Leaf(owner), now);
                 }
             }
             Observed::Bundle(change) => {
+                self.overtake(
+                    |item| matches!(item, Item::Bundle(namespace) if change.concerns(namespace)),
+                );
                 for namespace in self.bundles.apply(change) {
                     self.push(Item::Bundle(namespace), now);
                 }
@@ -196,6 +208,12 @@ impl Controller {
                     self.queue.push(Item::Root, now);
                 }
             }
+        }
+    }
+
+    fn overtake(&mut self, is_told_of: impl Fn(&Item) -> bool) {
+        for in_flight in self.items_in_flight.values_mut() {
+            in_flight.is_overtaken |= is_told_of(&in_flight.item);
         }
     }
 
@@ -285,7 +303,11 @@ impl Controller {
                     let started = self
                         .in_flight
                         .spawn(work::perform(context, reports, task, failures));
-                    self.items_in_flight.insert(started.id(), item);
+                    let in_flight = InFlight {
+                        item,
+                        is_overtaken: false,
+                    };
+                    self.items_in_flight.insert(started.id(), in_flight);
                 }
                 None => self.queue.finish(item, Finish::Forget),
             }
@@ -324,7 +346,7 @@ impl Controller {
 
     fn finish(&mut self, done: Result<(Id, Done), JoinError>) {
         let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        let Some(item) = self.items_in_flight.remove(&id) else {
+        let Some(InFlight { item, is_overtaken }) = self.items_in_flight.remove(&id) else {
             return;
         };
         let now = Instant::now();
@@ -336,11 +358,15 @@ impl Controller {
             Ok((_, Done::Bundle(reconciled))) => {
                 if reconciled.written {
                     self.metrics.bundle_written();
-                    if let Item::Bundle(namespace) = &item {
-                        self.bundles.note(namespace.clone(), reconciled.held);
-                    }
                 }
-                Finish::Forget
+                match &item {
+                    _ if is_overtaken => Finish::Again(now),
+                    Item::Bundle(namespace) => {
+                        self.bundles.note(namespace.clone(), reconciled.held);
+                        Finish::Forget
+                    }
+                    _ => Finish::Forget,
+                }
             }
             Ok((_, Done::Webhook(reconciled))) => {
                 if let Some(reason) = reconciled.issued {
@@ -364,10 +390,13 @@ impl Controller {
                 }
                 if let Item::Leaf(owner) = &item {
                     self.waiting_since.remove(owner);
-                    self.secrets.note(owner.clone(), reconciled.held);
+                    if !is_overtaken {
+                        self.secrets.note(owner.clone(), reconciled.held);
+                    }
                 }
                 let wait = reconciled.renew_at.duration_since(SystemTime::now());
-                Finish::Again(now + wait.unwrap_or_default().min(RECHECK_MAX))
+                let wait = wait.unwrap_or_default().min(RECHECK_MAX);
+                Finish::Again(if is_overtaken { now } else { now + wait })
             }
             Ok((_, Done::Failed(reason))) => {
                 self.metrics.failed(reason);

@@ -18,6 +18,17 @@ pub enum Change<K, V> {
     Remove(K),
 }
 
+impl<K: PartialEq, V> Change<K, V> {
+    /// Whether it may be about the object `key`: a complete list is about every object.
+    pub fn concerns(&self, key: &K) -> bool {
+        match self {
+            Self::Set(of, _) | Self::Remove(of) => of == key,
+            Self::RelistDone => true,
+            Self::Relist | Self::Listed(..) => false,
+        }
+    }
+}
+
 /// The objects of one watch.
 #[derive(Debug)]
 pub struct Mirror<K, V> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::channel::mpsc::{Sender, channel};
 use k8s_openapi::api::core::v1::Secret;
 use linkerd_ca::{
+    bundle,
     context::Context,
     controller::Controller,
     lease::Leadership,
@@ -273,6 +274,82 @@ async fn a_deleted_secret_is_written_again_with_another_key() {
             .await;
         hand.tell(Observed::Secret(Change::Remove(owner("web"))));
         hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 2"#)
+            .await;
+    })
+    .await;
+}
+
+/// What another does to an object between our write and the answer to it.
+type Meanwhile = fn(&Secret) -> Vec<Observed>;
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_goes_before_its_write_is_answered_is_written_again() {
+    let meanwhile: [Meanwhile; 2] = [
+        |secret| {
+            let set = Change::Set(owner("web"), secret::read(secret.clone(), "linkerd"));
+            let gone = Change::Remove(owner("web"));
+            [set, gone].map(Observed::Secret).into()
+        },
+        // The watch broke, and its new list is without it.
+        |_| {
+            [Change::Relist, Change::RelistDone]
+                .map(Observed::Secret)
+                .into()
+        },
+    ];
+    for meanwhile in meanwhile {
+        let watch = std::cell::RefCell::new(None::<Sender<Observed>>);
+        let script = with_new_root(Script::new())
+            .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
+            .expect("POST", SECRETS, |call| {
+                let secret: Secret = serde_json::from_value(call.body.clone()).expect("a secret");
+                for observed in meanwhile(&secret) {
+                    let mut watch = watch.borrow_mut();
+                    let watch = watch.as_mut().expect("the test has begun");
+                    watch.try_send(observed).expect("the controller listens");
+                }
+                stored(call)
+            })
+            .expect("POST", SECRETS, stored);
+        run(script, async |hand| {
+            *watch.borrow_mut() = Some(hand.observed.clone());
+            hand.leadership.send_replace(Leadership::Leader);
+            hand.tell_that_all_is_known();
+            hand.tell_of("web");
+            hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 2"#)
+                .await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bundle_that_goes_before_its_write_is_answered_is_written_again() {
+    let watch = std::cell::RefCell::new(None::<Sender<Observed>>);
+    let script = with_new_root(Script::new())
+        .expect("POST", "/api/v1/namespaces/ns/configmaps", |call| {
+            let config_map = serde_json::from_value(call.body.clone()).expect("a config map");
+            let set = Change::Set("ns".to_owned(), bundle::read(config_map));
+            for change in [set, Change::Remove("ns".to_owned())] {
+                let mut watch = watch.borrow_mut();
+                let watch = watch.as_mut().expect("the test has begun");
+                watch
+                    .try_send(Observed::Bundle(change))
+                    .expect("the controller listens");
+            }
+            stored(call)
+        })
+        .maybe("POST", SECRETS, stored)
+        .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
+        .maybe("POST", SECRETS, stored);
+    run(script, async |hand| {
+        *watch.borrow_mut() = Some(hand.observed.clone());
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.tell_of("web");
+        hand.metrics_have("linkerd_ca_bundles_written_total 3")
+            .await;
+        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
             .await;
     })
     .await;
