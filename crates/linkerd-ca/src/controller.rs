@@ -18,17 +18,20 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     backoff,
     bundle::HeldBundle,
     context::Context,
     lease::Leadership,
+    marks::{Claim, Marks, Proxies},
     metrics::{Census, Metrics},
     mirror::{Change, Mirror},
+    plan::Reason,
     queue::{Finish, Queue},
     report::Reports,
+    restraint::Restraint,
     secret::Held,
     watches::Observed,
     work::{self, Done, Task},
@@ -40,6 +43,8 @@ const IN_FLIGHT_MAX: usize = 16;
 /// A good Secret is judged again at least this often, whatever its certificate says: the wall clock may
 /// jump, and timers do not notice.
 const RECHECK_MAX: Duration = Duration::from_secs(10 * 60);
+/// A wait of this length before an object is written again is told: it was written some times in a row.
+const RESTRAINT_TOLD: Duration = Duration::from_secs(1);
 /// How often the workloads are counted for `/metrics`.
 const CENSUS_PERIOD: Duration = Duration::from_secs(15);
 
@@ -62,6 +67,7 @@ pub struct Controller {
     metrics: Metrics,
     reports: Reports,
     workloads: HashMap<OwnerKind, Mirror<Owner, Workload>>,
+    marks: Marks,
     secrets: Mirror<Owner, Held>,
     bundles: Mirror<String, HeldBundle>,
     /// Namespaces that ask for proxies.
@@ -71,6 +77,7 @@ pub struct Controller {
     root: Option<Arc<Root>>,
     leadership: Leadership,
     queue: Queue<Item>,
+    restraint: Restraint<Item>,
     in_flight: JoinSet<Done>,
     items_in_flight: HashMap<Id, InFlight>,
 }
@@ -91,6 +98,7 @@ impl Controller {
             metrics,
             reports,
             workloads: OwnerKind::ALL.map(|kind| (kind, Mirror::default())).into(),
+            marks: Marks::default(),
             secrets: Mirror::default(),
             bundles: Mirror::default(),
             injected_namespaces: Mirror::default(),
@@ -98,6 +106,7 @@ impl Controller {
             root: None,
             leadership: Leadership::Unknown,
             queue: Queue::default(),
+            restraint: Restraint::default(),
             in_flight: JoinSet::new(),
             items_in_flight: HashMap::new(),
         }
@@ -181,6 +190,11 @@ impl Controller {
                     self.look_at(owner, now);
                 }
             }
+            Observed::Mark(change) => {
+                for owner in self.marks.apply(change) {
+                    self.look_at(owner, now);
+                }
+            }
             Observed::Injected(change) => {
                 for namespace in self.injected_namespaces.apply(change) {
                     for owner in self.known_in(&namespace) {
@@ -219,6 +233,10 @@ impl Controller {
 
     /// A workload is new, has changed, or is gone, or its namespace says something else about it.
     fn look_at(&mut self, owner: Owner, now: Instant) {
+        let known = self.workloads.get(&owner.kind);
+        if known.is_none_or(|known| known.get(&owner).is_none()) {
+            self.restraint.forget(&Item::Leaf(owner.clone()));
+        }
         let source = self.workload(&owner).map(|workload| workload.source);
         if source == Some(Source::Secret) {
             self.waiting_since.entry(owner.clone()).or_insert(now);
@@ -258,12 +276,28 @@ impl Controller {
     }
 
     fn is_wanted(&self, workload: &Workload) -> bool {
-        match workload.wanted {
-            Wanted::Always => true,
-            Wanted::WhereInjected => {
+        match (workload.wanted, self.proxies(workload)) {
+            (Wanted::Marked, _) | (_, Proxies::Ours | Proxies::Mixed) => true,
+            (_, Proxies::Others) => false,
+            (Wanted::Annotated, Proxies::None) => true,
+            (Wanted::WhereInjected, Proxies::None) => {
                 let namespace = &workload.owner.namespace;
                 self.injected_namespaces.get(namespace).is_some()
             }
+        }
+    }
+
+    fn proxies(&self, workload: &Workload) -> Proxies {
+        let ours = &self.context.control_plane_namespace;
+        self.marks.proxies(&workload.owner, ours)
+    }
+
+    /// A pod template with marks is of one control plane alone; other ones the injectors share, until the pods
+    /// say whose they are.
+    fn claim(&self, workload: &Workload) -> Claim {
+        match (workload.wanted, self.proxies(workload)) {
+            (Wanted::Marked, _) | (_, Proxies::Ours) => Claim::Sole,
+            (_, Proxies::None | Proxies::Others | Proxies::Mixed) => Claim::FirstCome,
         }
     }
 
@@ -293,9 +327,14 @@ impl Controller {
 
     fn start_what_is_due(&mut self) {
         while self.may_start() {
-            let Some(item) = self.queue.take(Instant::now()) else {
+            let now = Instant::now();
+            let Some(item) = self.queue.take(now) else {
                 return;
             };
+            if let Some(at) = self.restraint.wait_until(&item, now) {
+                self.queue.finish(item, Finish::Again(at));
+                continue;
+            }
             match self.task(&item) {
                 Some(task) => {
                     let (context, reports) = (self.context.clone(), self.reports.clone());
@@ -333,14 +372,17 @@ impl Controller {
             Item::Webhook => Some(Task::Webhook {
                 root: self.root.clone()?,
             }),
-            Item::Leaf(owner) => Some(Task::Leaf {
-                root: self.root.clone()?,
-                workload: self
+            Item::Leaf(owner) => {
+                let workload = self
                     .workload(owner)
-                    .filter(|workload| workload.source == Source::Secret)?
-                    .clone(),
-                held: self.secrets.get(owner).cloned(),
-            }),
+                    .filter(|workload| workload.source == Source::Secret)?;
+                Some(Task::Leaf {
+                    root: self.root.clone()?,
+                    workload: workload.clone(),
+                    claim: self.claim(workload),
+                    held: self.secrets.get(owner).cloned(),
+                })
+            }
         }
     }
 
@@ -358,6 +400,7 @@ impl Controller {
             Ok((_, Done::Bundle(reconciled))) => {
                 if reconciled.written {
                     self.metrics.bundle_written();
+                    self.note_written(&item, now);
                 }
                 match &item {
                     _ if is_overtaken => Finish::Again(now),
@@ -384,6 +427,10 @@ impl Controller {
             Ok((_, Done::Leaf(reconciled))) => {
                 if let (Item::Leaf(owner), Some(reason)) = (&item, reconciled.issued) {
                     self.metrics.issued(reason);
+                    // Renewals are at times of our own.
+                    if reason != Reason::Expiring {
+                        self.note_written(&item, now);
+                    }
                     if let Some(since) = self.waiting_since.remove(owner) {
                         self.metrics.first_write(since.elapsed());
                     }
@@ -414,6 +461,17 @@ impl Controller {
             }
         };
         self.queue.finish(item, finish);
+    }
+
+    fn note_written(&mut self, item: &Item, now: Instant) {
+        let wait = self.restraint.note(item.clone(), now);
+        if wait >= RESTRAINT_TOLD {
+            let wait_seconds = wait.as_secs();
+            warn!(
+                ?item,
+                wait_seconds, "somebody undoes what we write, again and again: waiting"
+            );
+        }
     }
 
     fn use_root(&mut self, root: Root) {

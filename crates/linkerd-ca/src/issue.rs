@@ -10,8 +10,9 @@ use linkerd_names::InvalidIdentity;
 
 use crate::{
     context::Context,
+    marks::Claim,
     plan::{Plan, Reason, plan},
-    secret::{self, Held},
+    secret::{self, Held, Holder},
     workloads::Workload,
     write::{CallError, Written, create_or_apply, within},
 };
@@ -41,6 +42,17 @@ pub enum ReconcileError {
         "secret {0} exists and is not ours: it is left alone, so the workload has no certificate"
     )]
     Foreign(String),
+    /// Two control planes are asked for the workload's proxies, and the other one has the Secret.
+    #[error(
+        "secret {secret} is of the control plane in namespace {holder}, which is asked for this workload's \
+         proxies too: let one of the two mesh it, and delete the secret if that is this one"
+    )]
+    OtherControlPlane {
+        /// The Secret's name.
+        secret: String,
+        /// Namespace of the other one.
+        holder: String,
+    },
     /// The root cannot issue.
     #[error("cannot issue a certificate")]
     Issue(#[from] IssueError),
@@ -59,7 +71,7 @@ pub enum ReconcileError {
 }
 
 /// Writes a new certificate for `workload` unless `held`, the Secret as it was last seen, is good at
-/// `now`.
+/// `now`. The Secret of another control plane is taken over where our `claim` is the only one.
 ///
 /// # Errors
 /// [`ReconcileError`]; nothing was overwritten then.
@@ -67,6 +79,7 @@ pub async fn reconcile(
     context: &Context,
     root: &Root,
     workload: &Workload,
+    claim: Claim,
     mut held: Option<Held>,
     now: SystemTime,
 ) -> Result<Reconciled, ReconcileError> {
@@ -106,7 +119,7 @@ pub async fn reconcile(
                 });
             }
             Written::Conflict => {
-                held = look(&secrets, &name, control_plane_namespace).await?;
+                held = look(&secrets, &name, claim, control_plane_namespace).await?;
             }
         }
     }
@@ -117,6 +130,7 @@ pub async fn reconcile(
 async fn look(
     secrets: &Api<Secret>,
     name: &str,
+    claim: Claim,
     control_plane_namespace: &str,
 ) -> Result<Option<Held>, ReconcileError> {
     let found = within(secrets.get_opt(name))
@@ -125,16 +139,22 @@ async fn look(
             secret: name.to_owned(),
             source,
         })?;
-    match found {
-        Some(secret) if secret::is_ours(&secret.metadata, control_plane_namespace) => {
-            Ok(Some(secret::read(secret, control_plane_namespace)))
+    let Some(mut secret) = found else {
+        return Ok(None);
+    };
+    let name = name.to_owned();
+    let error = match secret::holder(&secret.metadata, control_plane_namespace) {
+        Holder::ControlPlane(holder) if claim == Claim::FirstCome => {
+            let secret = name;
+            ReconcileError::OtherControlPlane { secret, holder }
         }
-        Some(mut secret) => {
-            secret::wipe(&mut secret);
-            Err(ReconcileError::Foreign(name.to_owned()))
+        Holder::Us | Holder::ControlPlane(_) => {
+            return Ok(Some(secret::read(secret, control_plane_namespace)));
         }
-        None => Ok(None),
-    }
+        Holder::Stranger => ReconcileError::Foreign(name),
+    };
+    secret::wipe(&mut secret);
+    Err(error)
 }
 
 impl ReconcileError {
@@ -143,6 +163,7 @@ impl ReconcileError {
         match self {
             Self::Identity(_) => "identity",
             Self::Foreign(_) => "foreign_secret",
+            Self::OtherControlPlane { .. } => "other_control_plane",
             Self::Issue(_) => "issue",
             Self::Call { .. } => "api",
             Self::Contended(_) => "contended",

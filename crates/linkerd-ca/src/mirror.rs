@@ -29,6 +29,22 @@ impl<K: PartialEq, V> Change<K, V> {
     }
 }
 
+impl<K, V> Change<K, V> {
+    /// The same about another value of the object; an object without one is gone.
+    pub fn filter_map<W>(self, value_of: impl FnOnce(V) -> Option<W>) -> Option<Change<K, W>> {
+        Some(match self {
+            Self::Relist => Change::Relist,
+            Self::Listed(key, value) => Change::Listed(key, value_of(value)?),
+            Self::RelistDone => Change::RelistDone,
+            Self::Set(key, value) => match value_of(value) {
+                Some(value) => Change::Set(key, value),
+                None => Change::Remove(key),
+            },
+            Self::Remove(key) => Change::Remove(key),
+        })
+    }
+}
+
 /// The objects of one watch.
 #[derive(Debug)]
 pub struct Mirror<K, V> {

@@ -137,7 +137,7 @@ mod tests {
             owner,
             uid: "1".into(),
             source: Source::Secret,
-            wanted: Wanted::Always,
+            wanted: Wanted::Marked,
         }
     }
 

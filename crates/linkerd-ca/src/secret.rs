@@ -33,6 +33,17 @@ pub struct Held {
     pub is_labelled: bool,
 }
 
+/// Whose an object of a name of ours is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// We may write it.
+    Us,
+    /// The `linkerd-ca` in this other namespace has written it.
+    ControlPlane(String),
+    /// Somebody else has made it.
+    Stranger,
+}
+
 /// Builds the Secret of `workload`.
 pub fn build(workload: &Workload, issued: &IssuedLeaf, control_plane_namespace: &str) -> Secret {
     let owner = &workload.owner;
@@ -104,19 +115,27 @@ pub fn read(mut secret: Secret, control_plane_namespace: &str) -> Held {
     held
 }
 
-/// Whether we may write the Secret: it has our label, or we have written it before.
-pub fn is_ours(metadata: &ObjectMeta, control_plane_namespace: &str) -> bool {
+/// Says whose the object is: its label tells, and without one it is ours if we have written it before.
+pub fn holder(metadata: &ObjectMeta, control_plane_namespace: &str) -> Holder {
+    let label = control_plane_label(metadata);
     let mut managers = metadata.managed_fields.iter().flatten();
-    has_our_label(metadata, control_plane_namespace)
-        || managers.any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
+    let is_written_by_a_ca = managers.any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
+    match label {
+        Some(label) if label == control_plane_namespace => Holder::Us,
+        // Every control plane writes under the same name.
+        Some(other) if is_written_by_a_ca => Holder::ControlPlane(other.clone()),
+        None if is_written_by_a_ca => Holder::Us,
+        Some(_) | None => Holder::Stranger,
+    }
 }
 
 fn has_our_label(metadata: &ObjectMeta, control_plane_namespace: &str) -> bool {
-    let value = metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(labels::CONTROL_PLANE_NAMESPACE));
-    value.is_some_and(|value| value == control_plane_namespace)
+    control_plane_label(metadata).is_some_and(|label| label == control_plane_namespace)
+}
+
+fn control_plane_label(metadata: &ObjectMeta) -> Option<&String> {
+    let labels = metadata.labels.as_ref()?;
+    labels.get(labels::CONTROL_PLANE_NAMESPACE)
 }
 
 /// Whose Secret this is: the inverse of [`Owner::secret_name`]. None for every other name.
@@ -160,7 +179,7 @@ mod tests {
             owner,
             uid: "1".into(),
             source: Source::Secret,
-            wanted: Wanted::Always,
+            wanted: Wanted::Marked,
         }
     }
 
@@ -205,18 +224,22 @@ mod tests {
     }
 
     #[test]
-    fn ours_is_what_has_our_label_or_was_written_by_us() {
+    fn the_holder_is_told_by_the_label_and_else_by_who_has_written() {
         let mut metadata = secret().metadata;
-        assert!(is_ours(&metadata, "linkerd"));
-        assert!(!is_ours(&metadata, "other"));
-        metadata.labels = None;
-        assert!(!is_ours(&metadata, "linkerd"));
+        assert_eq!(holder(&metadata, "linkerd"), Holder::Us);
+        assert_eq!(holder(&metadata, "other"), Holder::Stranger);
         let manager = Some(FIELD_MANAGER.to_owned());
         metadata.managed_fields = Some(vec![ManagedFieldsEntry {
             manager,
             ..ManagedFieldsEntry::default()
         }]);
-        assert!(is_ours(&metadata, "linkerd"));
+        assert_eq!(holder(&metadata, "linkerd"), Holder::Us);
+        let another = Holder::ControlPlane("linkerd".to_owned());
+        assert_eq!(holder(&metadata, "other"), another);
+        metadata.labels = None;
+        assert_eq!(holder(&metadata, "linkerd"), Holder::Us);
+        metadata.managed_fields = None;
+        assert_eq!(holder(&metadata, "linkerd"), Holder::Stranger);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use futures::{
     Stream, StreamExt,
-    stream::{BoxStream, select_all},
+    stream::{self, BoxStream, select_all},
 };
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration,
@@ -26,17 +26,23 @@ use tracing::warn;
 
 use crate::{
     bundle::{self, HeldBundle},
+    marks::{self, Mark},
     mirror::Change,
     secret::{self, Held},
     workloads::{self, Source, Templated, Workload},
     write::Version,
 };
 
+/// Selects pods that run or will.
+const NOT_ENDED: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
 /// One thing that a watch tells.
 #[derive(Debug)]
 pub enum Observed {
     /// About workloads of one kind.
     Workload(OwnerKind, Change<Owner, Workload>),
+    /// About pods with proxies of any control plane.
+    Mark(Change<Owner, Mark>),
     /// About Secrets of workloads.
     Secret(Change<Owner, Held>),
     /// About trust bundles, by namespace.
@@ -106,19 +112,23 @@ fn watch_templated(
     .boxed()
 }
 
+/// Pods with proxies of any control plane that have not ended: what they say of their workload, and, of those
+/// that stand for themselves and are ours, the workload.
 fn watch_pods(client: Client, control_plane_namespace: String) -> BoxStream<'static, Observed> {
     let api: Api<PartialObjectMeta<Pod>> = Api::all(client);
-    let marked = format!(
-        "{}={control_plane_namespace},{}",
-        labels::CONTROL_PLANE_NAMESPACE,
-        labels::TLS_MODE
-    );
-    changes(
-        "pod",
-        watcher(api, Config::default().labels(&marked)),
-        move |pod| Some(workloads::read_pod(&pod.metadata, &control_plane_namespace)),
-    )
-    .map(|change| Observed::Workload(OwnerKind::Pod, change))
+    let marked = format!("{},{}", labels::CONTROL_PLANE_NAMESPACE, labels::TLS_MODE);
+    let pods = Config::default().labels(&marked).fields(NOT_ENDED);
+    changes("pod", watcher(api, pods), move |pod| {
+        let (owner, workload) = workloads::read_pod(&pod.metadata, &control_plane_namespace);
+        let mark = marks::read(&pod.metadata)?;
+        Some((owner, Some((workload, mark))))
+    })
+    .flat_map(|change: Change<Owner, (Option<Workload>, Mark)>| {
+        let workload = change.clone().filter_map(|(workload, _)| workload);
+        let mark = change.filter_map(|(_, mark)| Some(mark));
+        let workload = workload.map(|change| Observed::Workload(OwnerKind::Pod, change));
+        stream::iter(workload.into_iter().chain(mark.map(Observed::Mark)))
+    })
     .boxed()
 }
 

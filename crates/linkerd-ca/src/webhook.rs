@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use crate::{
     context::Context,
     plan::Reason,
-    secret::{is_ours, our_labels, wipe},
+    secret::{Holder, holder, our_labels, wipe},
     write::{CallError, Version, Written, create_or_apply, within},
 };
 
@@ -120,7 +120,7 @@ pub async fn reconcile(
         };
         let held = match within(secrets.get_opt(INJECTOR_SECRET)).await? {
             None => None,
-            Some(secret) if is_ours(&secret.metadata, control_plane_namespace) => {
+            Some(secret) if holder(&secret.metadata, control_plane_namespace) == Holder::Us => {
                 Some(read(secret))
             }
             Some(mut secret) => {

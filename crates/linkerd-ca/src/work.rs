@@ -11,12 +11,16 @@ use crate::{
     causes,
     context::Context,
     issue::{self, ReconcileError},
+    marks::Claim,
     report::Reports,
     root::{self, Origin, RootError},
     secret::Held,
     webhook::{self, WebhookError},
     workloads::Workload,
 };
+
+/// So often a Secret that another control plane has is looked at before that is told: some seconds.
+const UNDECIDED_MAX: u32 = 6;
 
 /// What is to be done, with all that is known about it.
 #[derive(Debug)]
@@ -46,6 +50,8 @@ pub enum Task {
         root: Arc<Root>,
         /// The workload.
         workload: Workload,
+        /// What may be done about another's Secret.
+        claim: Claim,
         /// The Secret as it was last seen.
         held: Option<Held>,
     },
@@ -118,16 +124,20 @@ pub async fn perform(context: Context, reports: Reports, task: Task, failures: u
         Task::Leaf {
             root,
             workload,
+            claim,
             held,
-        } => match issue::reconcile(&context, &root, &workload, held, SystemTime::now()).await {
-            Ok(reconciled) => {
-                if let Some(reason) = reconciled.issued {
-                    info!(owner = %workload.owner, reason = reason.as_str(), "issued certificate");
+        } => {
+            let now = SystemTime::now();
+            match issue::reconcile(&context, &root, &workload, claim, held, now).await {
+                Ok(reconciled) => {
+                    if let Some(reason) = reconciled.issued {
+                        info!(owner = %workload.owner, reason = reason.as_str(), "issued certificate");
+                    }
+                    Done::Leaf(reconciled)
                 }
-                Done::Leaf(reconciled)
+                Err(error) => leaf_failed(&reports, &workload, &error, failures).await,
             }
-            Err(error) => leaf_failed(&reports, &workload, &error, failures).await,
-        },
+        }
     }
 }
 
@@ -231,6 +241,18 @@ async fn leaf_failed(
         }
         ReconcileError::Foreign(_) => {
             if failures == 0 {
+                warn!(%owner, error = text, "refused to issue a certificate");
+            }
+            reports
+                .no_certificate(workload, "CertificateRefused", text)
+                .await;
+        }
+        // The first pods may be on their way, and say whose they are.
+        ReconcileError::OtherControlPlane { .. } if failures < UNDECIDED_MAX => {
+            debug!(%owner, error = text, "cannot issue a certificate yet");
+        }
+        ReconcileError::OtherControlPlane { .. } => {
+            if failures == UNDECIDED_MAX {
                 warn!(%owner, error = text, "refused to issue a certificate");
             }
             reports

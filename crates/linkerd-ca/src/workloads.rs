@@ -24,9 +24,11 @@ pub struct Workload {
 /// When a workload is to have a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Whatever its namespace says: its pod template has a proxy, or asks for one.
-    Always,
-    /// When its namespace asks `linkerd-injector` for proxies.
+    /// Certainly: its pod template has a proxy of ours.
+    Marked,
+    /// Unless another control plane is faster: its pod template asks for a proxy, whosever.
+    Annotated,
+    /// Likewise, when its namespace asks for proxies.
     WhereInjected,
 }
 
@@ -180,7 +182,7 @@ fn wanted_of_injector(
     let word = annotations.and_then(|annotations| annotations.get(annotations::INJECT));
     match word.map(String::as_str) {
         None | Some("") => Some(Wanted::WhereInjected),
-        Some(annotations::INJECT_ENABLED) => Some(Wanted::Always),
+        Some(annotations::INJECT_ENABLED) => Some(Wanted::Annotated),
         Some(_) => None,
     }
 }
@@ -221,7 +223,7 @@ fn read(
         owner: owner.clone(),
         uid: metadata.uid.clone().unwrap_or_default(),
         source,
-        wanted: Wanted::Always,
+        wanted: Wanted::Marked,
     };
     (owner, Some(workload))
 }
@@ -371,7 +373,7 @@ mod tests {
             }
         };
         assert_eq!(wanted("ns", &|_| ()), Some(Wanted::WhereInjected));
-        assert_eq!(wanted("ns", &says("enabled")), Some(Wanted::Always));
+        assert_eq!(wanted("ns", &says("enabled")), Some(Wanted::Annotated));
         assert_eq!(wanted("ns", &says("disabled")), None);
         assert_eq!(wanted("kube-system", &says("enabled")), None);
         assert_eq!(wanted("linkerd", &says("enabled")), None);

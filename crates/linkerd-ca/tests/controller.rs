@@ -2,7 +2,7 @@
 
 mod script;
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use futures::channel::mpsc::{Sender, channel};
 use k8s_openapi::api::core::v1::Secret;
@@ -11,6 +11,7 @@ use linkerd_ca::{
     context::Context,
     controller::Controller,
     lease::Leadership,
+    marks::Mark,
     metrics::Metrics,
     mirror::Change,
     report::Reports,
@@ -21,12 +22,13 @@ use linkerd_ca::{
 use linkerd_names::{Owner, OwnerKind};
 use linkerd_process::{Readiness, render_metrics};
 use prometheus_client::registry::Registry;
-use script::{Call, Script, created, found, not_found, refused};
+use script::{Call, Script, conflict, created, found, not_found, refused};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const SECRETS: &str = "/api/v1/namespaces/ns/secrets";
+const SECRET: &str = "/api/v1/namespaces/ns/secrets/web-deployment-tls-linkerd-io";
 const ROOTS: &str = "/api/v1/namespaces/linkerd/secrets";
 const ROOT: &str = "/api/v1/namespaces/linkerd/secrets/linkerd-ca-root";
 
@@ -51,6 +53,7 @@ impl Hand {
         for kind in OwnerKind::ALL {
             self.tell(Observed::Workload(kind, Change::RelistDone));
         }
+        self.tell(Observed::Mark(Change::RelistDone));
         self.tell(Observed::Secret(Change::RelistDone));
         self.tell(Observed::Bundle(Change::RelistDone));
     }
@@ -60,13 +63,21 @@ impl Hand {
     }
 
     fn tell_of_one_with(&self, name: &str, source: Source) {
+        self.tell_of_workload(name, source, Wanted::Marked);
+    }
+
+    fn tell_of_one_that_is(&self, name: &str, wanted: Wanted) {
+        self.tell_of_workload(name, Source::Secret, wanted);
+    }
+
+    fn tell_of_workload(&self, name: &str, source: Source, wanted: Wanted) {
         let change = Change::Set(
             owner(name),
             Workload {
                 owner: owner(name),
                 uid: "7".into(),
                 source,
-                wanted: Wanted::Always,
+                wanted,
             },
         );
         self.tell(Observed::Workload(OwnerKind::Deployment, change));
@@ -201,14 +212,7 @@ async fn a_namespace_that_asks_for_proxies_has_bundle_and_secrets_before_their_p
     run(first_workload(), async |hand| {
         hand.leadership.send_replace(Leadership::Leader);
         hand.tell_that_all_is_known();
-        let workload = Workload {
-            owner: owner("web"),
-            uid: "7".into(),
-            source: Source::Secret,
-            wanted: Wanted::WhereInjected,
-        };
-        let change = Change::Set(owner("web"), workload);
-        hand.tell(Observed::Workload(OwnerKind::Deployment, change));
+        hand.tell_of_one_that_is("web", Wanted::WhereInjected);
         hand.tell(Observed::Injected(Change::Set("other".into(), ())));
         hand.metrics_have("linkerd_ca_bundles_written_total 1")
             .await;
@@ -222,6 +226,83 @@ async fn a_namespace_that_asks_for_proxies_has_bundle_and_secrets_before_their_p
             .await;
     })
     .await;
+}
+
+/// A pod of the workload `web` with a proxy of this control plane.
+fn pod(name: &str, control_plane_namespace: &str) -> Change<Owner, Mark> {
+    let pod = Owner {
+        kind: OwnerKind::Pod,
+        ..owner(name)
+    };
+    let mark = Mark {
+        workload: owner("web"),
+        control_plane_namespace: control_plane_namespace.to_owned(),
+    };
+    Change::Set(pod, mark)
+}
+
+/// The Secret of `web` as another control plane has written it.
+fn others_secret() -> script::Answer {
+    found(&json!({"metadata": {
+        "name": "web-deployment-tls-linkerd-io", "uid": "1", "resourceVersion": "5",
+        "labels": {"linkerd.io/control-plane-ns": "linkerd-b"},
+        "managedFields": [{"manager": "linkerd-ca"}],
+    }}))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pods_say_which_of_two_control_planes_has_the_secret() {
+    let mut script =
+        with_new_root(Script::new()).expect("POST", "/api/v1/namespaces/ns/configmaps", stored);
+    for _ in 0..10 {
+        script = script
+            .maybe("POST", SECRETS, |_| conflict("AlreadyExists"))
+            .maybe("GET", SECRET, |_| others_secret());
+    }
+    let script = script.expect("PATCH", SECRET, stored);
+    run(script, async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.tell_of_one_that_is("web", Wanted::Annotated);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let metrics = render_metrics(&hand.registry);
+        assert!(metrics.contains(r#"failures_total{reason="other_control_plane"}"#));
+        assert!(!metrics.contains("certificates_issued_total{"), "{metrics}");
+        hand.tell(Observed::Mark(pod("web-1", "linkerd")));
+        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="unreadable"} 1"#)
+            .await;
+        // Now they are the other's alone: its Secret is left to it, whatever it does with it.
+        hand.tell(Observed::Mark(pod("web-1", "linkerd-b")));
+        hand.tell(Observed::Secret(Change::Remove(owner("web"))));
+        hand.metrics_have(r#"linkerd_ca_workloads{state="missing"} 0"#)
+            .await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_another_overwrites_each_time_is_written_ever_more_rarely() {
+    let writes = Cell::new(0);
+    let mut script =
+        with_new_root(Script::new()).expect("POST", "/api/v1/namespaces/ns/configmaps", stored);
+    for _ in 0..100 {
+        script = script.maybe("POST", SECRETS, |call| {
+            writes.set(writes.get() + 1);
+            stored(call)
+        });
+    }
+    run(script, async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.tell_of("web");
+        for _ in 0..6000 {
+            hand.tell(Observed::Secret(Change::Remove(owner("web"))));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    assert!((15..40).contains(&writes.get()), "{}", writes.get());
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,11 +4,14 @@ mod script;
 
 use std::time::{Duration, SystemTime};
 
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
+};
 use linkerd_ca::{
     bundle::{self, BundleError},
     context::Context,
     issue::{self, ReconcileError},
+    marks::Claim,
     plan::Reason,
     root::{self, Origin, RootError},
     secret,
@@ -47,7 +50,7 @@ fn workload() -> Workload {
         owner,
         uid: "7".into(),
         source: Source::Secret,
-        wanted: Wanted::Always,
+        wanted: Wanted::Marked,
     }
 }
 
@@ -104,7 +107,7 @@ async fn a_new_workload_gets_its_secret_with_one_call() {
         created(&request.body)
     });
     let done = against(script, async |context| {
-        issue::reconcile(context, &root, &workload(), None, now()).await
+        issue::reconcile(context, &root, &workload(), Claim::Sole, None, now()).await
     });
     assert_eq!(done.await.expect("issued").issued, Some(Reason::Missing));
 }
@@ -114,7 +117,7 @@ async fn a_good_secret_costs_no_call() {
     let root = new_root();
     let held = secret::read(stored(&root, |_| ()), "linkerd");
     let done = against(Script::new(), async |context| {
-        issue::reconcile(context, &root, &workload(), Some(held), now()).await
+        issue::reconcile(context, &root, &workload(), Claim::Sole, Some(held), now()).await
     });
     assert_eq!(done.await.expect("kept").issued, None);
 }
@@ -136,7 +139,7 @@ async fn a_tampered_secret_is_replaced_in_exactly_the_version_that_was_seen() {
         found(&request.body)
     });
     let done = against(script, async |context| {
-        issue::reconcile(context, &root, &workload(), Some(held), now()).await
+        issue::reconcile(context, &root, &workload(), Claim::Sole, Some(held), now()).await
     });
     assert_eq!(
         done.await.expect("issued").issued,
@@ -152,10 +155,49 @@ async fn a_foreign_secret_of_the_same_name_is_never_written() {
         .expect("POST", SECRETS, |_| conflict("AlreadyExists"))
         .expect("GET", SECRET, |_| found(&foreign));
     let done = against(script, async |context| {
-        issue::reconcile(context, &root, &workload(), None, now()).await
+        issue::reconcile(context, &root, &workload(), Claim::Sole, None, now()).await
     });
     let error = done.await.expect_err("refused");
     assert!(matches!(error, ReconcileError::Foreign(_)), "{error}");
+}
+
+#[tokio::test]
+async fn another_control_planes_secret_is_taken_over_by_who_alone_has_a_claim_to_it() {
+    let (root, other_root) = (new_root(), new_root());
+    let others = stored(&other_root, |secret| {
+        let labels = secret.metadata.labels.as_mut().expect("labels");
+        labels.insert("linkerd.io/control-plane-ns".into(), "linkerd-b".into());
+        secret.metadata.managed_fields = Some(vec![ManagedFieldsEntry {
+            manager: Some("linkerd-ca".to_owned()),
+            ..ManagedFieldsEntry::default()
+        }]);
+    });
+    let before = || {
+        Script::new()
+            .expect("POST", SECRETS, |_| conflict("AlreadyExists"))
+            .expect("GET", SECRET, |_| found(&others))
+    };
+    let script = before().expect("PATCH", SECRET, |request| {
+        assert_eq!(request.body["metadata"]["resourceVersion"], "41");
+        assert_is_a_good_secret(&request.body, &root);
+        found(&request.body)
+    });
+    let done = against(script, async |context| {
+        issue::reconcile(context, &root, &workload(), Claim::Sole, None, now()).await
+    });
+    assert_eq!(
+        done.await.expect("taken over").issued,
+        Some(Reason::OtherRoot)
+    );
+
+    let done = against(before(), async |context| {
+        issue::reconcile(context, &root, &workload(), Claim::FirstCome, None, now()).await
+    });
+    let error = done.await.expect_err("left alone");
+    assert!(
+        matches!(&error, ReconcileError::OtherControlPlane { holder, .. } if holder == "linkerd-b"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -166,7 +208,7 @@ async fn a_good_secret_that_the_watch_has_not_told_yet_is_kept() {
         .expect("POST", SECRETS, |_| conflict("AlreadyExists"))
         .expect("GET", SECRET, |_| found(&ours));
     let done = against(script, async |context| {
-        issue::reconcile(context, &root, &workload(), None, now()).await
+        issue::reconcile(context, &root, &workload(), Claim::Sole, None, now()).await
     });
     assert_eq!(done.await.expect("kept").issued, None);
 }
@@ -182,7 +224,7 @@ async fn a_secret_that_changed_in_between_is_looked_at_again() {
         .expect("PATCH", SECRET, |_| conflict("Conflict"))
         .expect("GET", SECRET, |_| found(&newer));
     let done = against(script, async |context| {
-        issue::reconcile(context, &root, &workload(), Some(old), now()).await
+        issue::reconcile(context, &root, &workload(), Claim::Sole, Some(old), now()).await
     });
     let done = done.await.expect("kept");
     assert_eq!(done.issued, None, "another replica was faster");
@@ -198,7 +240,7 @@ async fn a_secret_that_was_deleted_in_between_is_created() {
         .expect("GET", SECRET, |_| not_found())
         .expect("POST", SECRETS, |request| created(&request.body));
     let done = against(script, async |context| {
-        issue::reconcile(context, &root, &workload(), Some(old), now()).await
+        issue::reconcile(context, &root, &workload(), Claim::Sole, Some(old), now()).await
     });
     assert_eq!(done.await.expect("issued").issued, Some(Reason::Missing));
 }
@@ -209,7 +251,7 @@ async fn a_name_that_is_too_long_is_refused_without_a_call() {
     workload.owner.name = "x".repeat(64);
     let root = new_root();
     let done = against(Script::new(), async |context| {
-        issue::reconcile(context, &root, &workload, None, now()).await
+        issue::reconcile(context, &root, &workload, Claim::Sole, None, now()).await
     });
     let error = done.await.expect_err("refused");
     assert!(matches!(error, ReconcileError::Identity(_)), "{error}");
@@ -220,7 +262,7 @@ async fn a_refusal_of_the_api_server_is_an_error_that_names_the_secret() {
     let root = new_root();
     let script = Script::new().expect("POST", SECRETS, |_| refused());
     let done = against(script, async |context| {
-        issue::reconcile(context, &root, &workload(), None, now()).await
+        issue::reconcile(context, &root, &workload(), Claim::Sole, None, now()).await
     });
     let error = done.await.expect_err("refused");
     assert_eq!(

@@ -1,0 +1,266 @@
+//! Whose proxies the pods of each workload have, by their labels: where two control planes are asked for the
+//! same pods, the pods say whose they became. Entry: [`Marks::apply`], [`Marks::proxies`]. Pure.
+
+use std::{collections::BTreeMap, mem};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use linkerd_names::{Owner, OwnerKind, labels};
+
+use crate::mirror::{Change, Mirror};
+
+/// What a pod with a proxy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Whose pod it is; the pod itself when it names no other.
+    pub workload: Owner,
+    /// Namespace of the control plane that its proxy belongs to.
+    pub control_plane_namespace: String,
+}
+
+/// Whose proxies the pods of one workload have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxies {
+    /// No pod has one.
+    None,
+    /// All are of this control plane.
+    Ours,
+    /// All are of other control planes.
+    Others,
+    /// Some are of this control plane, and some are not.
+    Mixed,
+}
+
+/// The right of this control plane to a workload's Secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The workload is marked for us and for nobody else: another control plane's Secret is a left-over.
+    Sole,
+    /// Another control plane may have the same right: whose Secret is there first keeps it.
+    FirstCome,
+}
+
+/// The marks of all pods.
+#[derive(Debug, Default)]
+pub struct Marks {
+    pods: Mirror<Owner, Mark>,
+    /// How many pods of a workload have proxies of a control plane.
+    counts: BTreeMap<(Owner, String), usize>,
+}
+
+/// Reads a pod with a proxy.
+pub fn read(metadata: &ObjectMeta) -> Option<Mark> {
+    let labels = metadata.labels.as_ref()?;
+    let namespace = metadata.namespace.clone().unwrap_or_default();
+    let named = OwnerKind::ALL
+        .into_iter()
+        .find_map(|kind| Some((kind, labels.get(&kind.pod_label()?)?.clone())));
+    let (kind, name) = named.unwrap_or_else(|| {
+        let name = metadata.name.clone().unwrap_or_default();
+        (OwnerKind::Pod, name)
+    });
+    Some(Mark {
+        workload: Owner {
+            namespace,
+            kind,
+            name,
+        },
+        control_plane_namespace: labels.get(labels::CONTROL_PLANE_NAMESPACE)?.clone(),
+    })
+}
+
+impl Marks {
+    /// Takes in what the watch tells of pods and returns the workloads whose control planes are others now.
+    pub fn apply(&mut self, change: Change<Owner, Mark>) -> Vec<Owner> {
+        let is_new_list = matches!(change, Change::RelistDone);
+        let before = match &change {
+            Change::Set(pod, _) | Change::Remove(pod) => self.pods.get(pod).cloned(),
+            Change::Relist | Change::Listed(..) | Change::RelistDone => None,
+        };
+        let changed = self.pods.apply(change);
+        if is_new_list {
+            return self.count_anew();
+        }
+        let mut workloads = Vec::new();
+        // One pod at most.
+        for pod in changed {
+            let after = self.pods.get(&pod).cloned();
+            workloads.extend(before.clone().and_then(|mark| self.uncount(mark)));
+            workloads.extend(after.and_then(|mark| self.count(mark)));
+        }
+        workloads
+    }
+
+    /// Whether the first list has been complete.
+    pub fn is_complete(&self) -> bool {
+        self.pods.is_complete()
+    }
+
+    /// Whose proxies the pods of `workload` have.
+    pub fn proxies(&self, workload: &Owner, control_plane_namespace: &str) -> Proxies {
+        let first = (workload.clone(), String::new());
+        let of_workload = self.counts.range(first..).map(|(key, _)| key);
+        let mut are_ours = of_workload
+            .take_while(|(owner, _)| owner == workload)
+            .map(|(_, namespace)| namespace == control_plane_namespace);
+        let Some(first) = are_ours.next() else {
+            return Proxies::None;
+        };
+        // Control planes are different from each other: two are not both ours.
+        match (first, are_ours.any(|is_ours| is_ours != first)) {
+            (_, true) => Proxies::Mixed,
+            (true, false) => Proxies::Ours,
+            (false, false) => Proxies::Others,
+        }
+    }
+
+    /// Whether a pod in `namespace` has a proxy of the control plane in `control_plane_namespace`.
+    pub fn any_in(&self, namespace: &str, control_plane_namespace: &str) -> bool {
+        let first = Owner {
+            namespace: namespace.to_owned(),
+            kind: OwnerKind::ALL[0],
+            name: String::new(),
+        };
+        let keys = self.counts.range((first, String::new())..);
+        keys.map(|(key, _)| key)
+            .take_while(|(owner, _)| owner.namespace == namespace)
+            .any(|(_, of)| of == control_plane_namespace)
+    }
+
+    /// Returns the workload if this is its first pod of that control plane.
+    fn count(&mut self, mark: Mark) -> Option<Owner> {
+        let Mark {
+            workload,
+            control_plane_namespace,
+        } = mark;
+        let key = (workload.clone(), control_plane_namespace);
+        let count = self.counts.entry(key).or_default();
+        *count += 1;
+        (*count == 1).then_some(workload)
+    }
+
+    /// Returns the workload if this was its last pod of that control plane.
+    fn uncount(&mut self, mark: Mark) -> Option<Owner> {
+        let Mark {
+            workload,
+            control_plane_namespace,
+        } = mark;
+        let key = (workload, control_plane_namespace);
+        let count = self.counts.get_mut(&key)?;
+        *count -= 1;
+        if *count > 0 {
+            return None;
+        }
+        self.counts.remove(&key);
+        Some(key.0)
+    }
+
+    fn count_anew(&mut self) -> Vec<Owner> {
+        let before = mem::take(&mut self.counts);
+        let marks: Vec<Mark> = self.pods.iter().map(|(_, mark)| mark.clone()).collect();
+        for mark in marks {
+            self.count(mark);
+        }
+        let gone = before.keys().filter(|key| !self.counts.contains_key(key));
+        let new = self.counts.keys().filter(|key| !before.contains_key(key));
+        gone.chain(new).map(|(owner, _)| owner.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn owner(kind: OwnerKind, name: &str) -> Owner {
+        Owner {
+            namespace: "ns".into(),
+            kind,
+            name: name.into(),
+        }
+    }
+
+    fn web() -> Owner {
+        owner(OwnerKind::Deployment, "web")
+    }
+
+    fn pod(name: &str) -> Owner {
+        owner(OwnerKind::Pod, name)
+    }
+
+    fn mark(control_plane_namespace: &str) -> Mark {
+        Mark {
+            workload: web(),
+            control_plane_namespace: control_plane_namespace.into(),
+        }
+    }
+
+    fn proxies(marks: &Marks) -> Proxies {
+        marks.proxies(&web(), "linkerd")
+    }
+
+    #[test]
+    fn a_pod_says_whose_it_is_and_whose_its_proxy() {
+        let labels = |labels| {
+            let metadata = json!({"namespace": "ns", "name": "web-1", "labels": labels});
+            read(&serde_json::from_value(metadata).expect("metadata"))
+        };
+        let mut expected = mark("other");
+        let plane = "linkerd.io/control-plane-ns";
+        let with_owner = json!({plane: "other", "linkerd.io/proxy-deployment": "web"});
+        assert_eq!(labels(with_owner).as_ref(), Some(&expected));
+        expected.workload = pod("web-1");
+        assert_eq!(labels(json!({plane: "other"})), Some(expected));
+        assert_eq!(labels(json!({})), None);
+    }
+
+    #[test]
+    fn the_pods_say_whose_their_workload_is() {
+        let mut marks = Marks::default();
+        assert_eq!(proxies(&marks), Proxies::None);
+        let steps = [
+            (Change::Set(pod("1"), mark("other")), Proxies::Others, true),
+            (Change::Set(pod("1"), mark("other")), Proxies::Others, false),
+            (Change::Set(pod("2"), mark("third")), Proxies::Others, true),
+            (Change::Set(pod("3"), mark("linkerd")), Proxies::Mixed, true),
+            (
+                Change::Set(pod("4"), mark("linkerd")),
+                Proxies::Mixed,
+                false,
+            ),
+            (Change::Remove(pod("1")), Proxies::Mixed, true),
+            (Change::Set(pod("2"), mark("linkerd")), Proxies::Ours, true),
+            (Change::Remove(pod("2")), Proxies::Ours, false),
+            (Change::Remove(pod("3")), Proxies::Ours, false),
+            (Change::Remove(pod("4")), Proxies::None, true),
+        ];
+        for (change, expected, is_told) in steps {
+            let text = format!("{change:?}");
+            let told = marks.apply(change);
+            assert_eq!(proxies(&marks), expected, "{text}");
+            assert_eq!(told.contains(&web()), is_told, "{text}");
+        }
+        assert!(marks.counts.is_empty());
+    }
+
+    #[test]
+    fn a_new_list_is_counted_anew() {
+        let mut marks = Marks::default();
+        marks.apply(Change::Set(pod("1"), mark("other")));
+        marks.apply(Change::Relist);
+        marks.apply(Change::Listed(pod("2"), mark("linkerd")));
+        assert_eq!(proxies(&marks), Proxies::Others);
+        assert_eq!(marks.apply(Change::RelistDone), [web(), web()]);
+        assert_eq!(proxies(&marks), Proxies::Ours);
+        assert!(marks.is_complete());
+    }
+
+    #[test]
+    fn a_namespace_has_the_proxies_of_its_pods() {
+        let mut marks = Marks::default();
+        marks.apply(Change::Set(pod("1"), mark("linkerd")));
+        assert!(marks.any_in("ns", "linkerd"));
+        assert!(!marks.any_in("ns", "other"));
+        assert!(!marks.any_in("nr", "linkerd") && !marks.any_in("nt", "linkerd"));
+    }
+}
