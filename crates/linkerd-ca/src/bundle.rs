@@ -1,11 +1,14 @@
-//! Keeps the trust bundle's ConfigMap of one namespace. Entry: [`reconcile`].
-//! The name is reserved for the mesh, so whatever stands there is made right, unless another control
+//! Keeps the trust bundle's ConfigMap of one namespace. Entry: [`reconcile`]
+//! and [`remove`]. The name is reserved for the mesh, so whatever stands there is made right, unless another control
 //! plane's label is on it: then two would overwrite each other for ever.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::Api;
+use kube::{
+    Api,
+    api::{DeleteParams, Preconditions},
+};
 use linkerd_issuer::Root;
 use linkerd_names::{
     component::{TRUST_BUNDLE_CONFIG_MAP, TRUST_BUNDLE_KEY},
@@ -44,13 +47,14 @@ pub struct Reconciled {
 /// Why a namespace has no good trust bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// Workloads of two control planes are in the namespace.
+    /// Workloads of two control planes are, or were, in the namespace.
     #[error(
-        "the trust bundle belongs to the control plane in namespace {0}; delete it to take it over"
+        "the trust bundle belongs to the control plane in namespace {0}, which removes it when its last pod \
+         here has gone; if that control plane is gone, delete it"
     )]
     OtherControlPlane(String),
     /// The API server refused or did not answer.
-    #[error("cannot write the trust bundle")]
+    #[error("cannot write or remove the trust bundle")]
     Call(#[from] CallError),
     /// Somebody else writes it all the time.
     #[error("the trust bundle changes whenever it is written")]
@@ -111,6 +115,28 @@ pub async fn reconcile(
         }
     }
     Err(BundleError::Contended)
+}
+
+/// Removes the trust bundle of `namespace`, of which nobody has need, in exactly the version that was seen.
+/// Returns whether that was there; what has come in between is left alone.
+///
+/// # Errors
+/// [`BundleError::Call`].
+pub async fn remove(
+    context: &Context,
+    namespace: &str,
+    version: Version,
+) -> Result<bool, BundleError> {
+    let config_maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+    let params = DeleteParams::default().preconditions(Preconditions {
+        uid: Some(version.uid),
+        resource_version: Some(version.resource_version),
+    });
+    match within(config_maps.delete(TRUST_BUNDLE_CONFIG_MAP, &params)).await {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.status_code(), Some(404 | 409)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn build(namespace: &str, text: &str, control_plane_namespace: &str) -> ConfigMap {

@@ -2,8 +2,10 @@
 //! replica leads. Entry: [`Controller::run`]. What to do is decided in `plan.rs`, done in `issue.rs`,
 //! `bundle.rs` and `root.rs`; here is when, how often and how many at once.
 
+mod needs;
+
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -25,7 +27,7 @@ use crate::{
     bundle::HeldBundle,
     context::Context,
     lease::Leadership,
-    marks::{Claim, Marks, Proxies},
+    marks::Marks,
     metrics::{Census, Metrics},
     mirror::{Change, Mirror},
     plan::Reason,
@@ -35,7 +37,7 @@ use crate::{
     secret::Held,
     watches::Observed,
     work::{self, Done, Task},
-    workloads::{Source, Wanted, Workload},
+    workloads::{Source, Workload},
 };
 
 /// Writes at the same time. The API server is the slow part, and it has other clients.
@@ -68,6 +70,8 @@ pub struct Controller {
     reports: Reports,
     workloads: HashMap<OwnerKind, Mirror<Owner, Workload>>,
     marks: Marks,
+    /// Namespaces all of whose pods with proxies are of other control planes.
+    left_to_others: HashSet<String>,
     secrets: Mirror<Owner, Held>,
     bundles: Mirror<String, HeldBundle>,
     /// Namespaces that ask for proxies.
@@ -78,6 +82,8 @@ pub struct Controller {
     leadership: Leadership,
     queue: Queue<Item>,
     restraint: Restraint<Item>,
+    /// Since when nobody has had need of a trust bundle of ours.
+    unused_since: HashMap<String, Instant>,
     in_flight: JoinSet<Done>,
     items_in_flight: HashMap<Id, InFlight>,
 }
@@ -99,6 +105,7 @@ impl Controller {
             reports,
             workloads: OwnerKind::ALL.map(|kind| (kind, Mirror::default())).into(),
             marks: Marks::default(),
+            left_to_others: HashSet::new(),
             secrets: Mirror::default(),
             bundles: Mirror::default(),
             injected_namespaces: Mirror::default(),
@@ -107,6 +114,7 @@ impl Controller {
             leadership: Leadership::Unknown,
             queue: Queue::default(),
             restraint: Restraint::default(),
+            unused_since: HashMap::new(),
             in_flight: JoinSet::new(),
             items_in_flight: HashMap::new(),
         }
@@ -178,6 +186,7 @@ impl Controller {
             self.in_flight.shutdown().await;
             self.items_in_flight.clear();
             self.queue = Queue::default();
+            self.unused_since.clear();
             self.root = None;
         }
     }
@@ -192,6 +201,11 @@ impl Controller {
             }
             Observed::Mark(change) => {
                 for owner in self.marks.apply(change) {
+                    if self.follow_neighbours(&owner.namespace) {
+                        for neighbour in self.known_in(&owner.namespace) {
+                            self.look_at(neighbour, now);
+                        }
+                    }
                     self.look_at(owner, now);
                 }
             }
@@ -243,62 +257,15 @@ impl Controller {
         } else {
             self.waiting_since.remove(&owner);
         }
-        if source.is_some() {
+        // Where nobody is left, the bundle goes.
+        if source.is_some() || self.bundles.get(&owner.namespace).is_some() {
             self.push(Item::Bundle(owner.namespace.clone()), now);
         }
         self.push(Item::Leaf(owner), now);
     }
 
-    /// Every workload of a namespace that may have a certificate.
-    fn known_in(&self, namespace: &str) -> Vec<Owner> {
-        let known = self.workloads.values().flat_map(Mirror::iter);
-        known
-            .map(|(owner, _)| owner)
-            .filter(|owner| owner.namespace == namespace)
-            .cloned()
-            .collect()
-    }
-
     fn apply_workload(&mut self, kind: OwnerKind, change: Change<Owner, Workload>) -> Vec<Owner> {
         self.workloads.entry(kind).or_default().apply(change)
-    }
-
-    /// The workload, if it is to have a certificate.
-    fn workload(&self, owner: &Owner) -> Option<&Workload> {
-        let workload = self.workloads.get(&owner.kind)?.get(owner)?;
-        self.is_wanted(workload).then_some(workload)
-    }
-
-    /// Every workload that is to have a certificate.
-    fn wanted(&self) -> impl Iterator<Item = (&Owner, &Workload)> {
-        let known = self.workloads.values().flat_map(Mirror::iter);
-        known.filter(|(_, workload)| self.is_wanted(workload))
-    }
-
-    fn is_wanted(&self, workload: &Workload) -> bool {
-        match (workload.wanted, self.proxies(workload)) {
-            (Wanted::Marked, _) | (_, Proxies::Ours | Proxies::Mixed) => true,
-            (_, Proxies::Others) => false,
-            (Wanted::Annotated, Proxies::None) => true,
-            (Wanted::WhereInjected, Proxies::None) => {
-                let namespace = &workload.owner.namespace;
-                self.injected_namespaces.get(namespace).is_some()
-            }
-        }
-    }
-
-    fn proxies(&self, workload: &Workload) -> Proxies {
-        let ours = &self.context.control_plane_namespace;
-        self.marks.proxies(&workload.owner, ours)
-    }
-
-    /// A pod template with marks is of one control plane alone; other ones the injectors share, until the pods
-    /// say whose they are.
-    fn claim(&self, workload: &Workload) -> Claim {
-        match (workload.wanted, self.proxies(workload)) {
-            (Wanted::Marked, _) | (_, Proxies::Ours) => Claim::Sole,
-            (_, Proxies::None | Proxies::Others | Proxies::Mixed) => Claim::FirstCome,
-        }
     }
 
     /// Before there is a root nothing is queued: with the root comes everything.
@@ -319,6 +286,10 @@ impl Controller {
             Item::Bundle(self.context.control_plane_namespace.clone()),
             now,
         );
+        let bundles: Vec<String> = self.bundles.iter().map(|(of, _)| of.clone()).collect();
+        for namespace in bundles {
+            self.push(Item::Bundle(namespace), now);
+        }
         for owner in owners {
             self.push(Item::Bundle(owner.namespace.clone()), now);
             self.push(Item::Leaf(owner), now);
@@ -335,8 +306,8 @@ impl Controller {
                 self.queue.finish(item, Finish::Again(at));
                 continue;
             }
-            match self.task(&item) {
-                Some(task) => {
+            match self.task(&item, now) {
+                Ok(task) => {
                     let (context, reports) = (self.context.clone(), self.reports.clone());
                     let failures = self.queue.failures(&item);
                     let started = self
@@ -348,36 +319,37 @@ impl Controller {
                     };
                     self.items_in_flight.insert(started.id(), in_flight);
                 }
-                None => self.queue.finish(item, Finish::Forget),
+                Err(finish) => self.queue.finish(item, finish),
             }
         }
     }
 
-    /// What there is to do about an item; none when it does not concern us any more.
-    fn task(&self, item: &Item) -> Option<Task> {
+    /// What there is to do about an item, or when to look again.
+    fn task(&mut self, item: &Item, now: Instant) -> Result<Task, Finish> {
+        // Without a root nothing else is queued.
+        let root = || self.root.clone().ok_or(Finish::Forget);
         match item {
-            Item::Root => Some(Task::Root {
+            Item::Root => Ok(Task::Root {
                 present: self.root.clone(),
             }),
-            Item::Bundle(namespace) => {
-                let is_ours = *namespace == self.context.control_plane_namespace;
-                let mut owners = self.wanted();
-                (is_ours || owners.any(|(owner, _)| owner.namespace == *namespace)).then_some(())?;
-                Some(Task::Bundle {
-                    root: self.root.clone()?,
+            Item::Bundle(namespace) if self.is_in_use(namespace) => {
+                let task = Task::Bundle {
+                    root: root()?,
                     namespace: namespace.clone(),
                     held: self.bundles.get(namespace).cloned(),
-                })
+                };
+                self.unused_since.remove(namespace);
+                Ok(task)
             }
-            Item::Webhook => Some(Task::Webhook {
-                root: self.root.clone()?,
-            }),
+            Item::Bundle(namespace) => self.unused_bundle(namespace, now),
+            Item::Webhook => Ok(Task::Webhook { root: root()? }),
             Item::Leaf(owner) => {
                 let workload = self
                     .workload(owner)
-                    .filter(|workload| workload.source == Source::Secret)?;
-                Some(Task::Leaf {
-                    root: self.root.clone()?,
+                    .filter(|workload| workload.source == Source::Secret)
+                    .ok_or(Finish::Forget)?;
+                Ok(Task::Leaf {
+                    root: root()?,
                     workload: workload.clone(),
                     claim: self.claim(workload),
                     held: self.secrets.get(owner).cloned(),
@@ -410,6 +382,10 @@ impl Controller {
                     }
                     _ => Finish::Forget,
                 }
+            }
+            Ok((_, Done::BundleRemoved)) => {
+                self.restraint.forget(&item);
+                Finish::Forget
             }
             Ok((_, Done::Webhook(reconciled))) => {
                 if let Some(reason) = reconciled.issued {

@@ -1,5 +1,6 @@
 //! Whose proxies the pods of each workload have, by their labels: where two control planes are asked for the
-//! same pods, the pods say whose they became. Entry: [`Marks::apply`], [`Marks::proxies`]. Pure.
+//! same pods, the pods say whose they became. Entry: [`Marks::apply`],
+//! [`Marks::proxies`]. Pure.
 
 use std::{collections::BTreeMap, mem};
 
@@ -97,33 +98,25 @@ impl Marks {
 
     /// Whose proxies the pods of `workload` have.
     pub fn proxies(&self, workload: &Owner, control_plane_namespace: &str) -> Proxies {
-        let first = (workload.clone(), String::new());
-        let of_workload = self.counts.range(first..).map(|(key, _)| key);
-        let mut are_ours = of_workload
-            .take_while(|(owner, _)| owner == workload)
-            .map(|(_, namespace)| namespace == control_plane_namespace);
-        let Some(first) = are_ours.next() else {
-            return Proxies::None;
-        };
-        // Control planes are different from each other: two are not both ours.
-        match (first, are_ours.any(|is_ours| is_ours != first)) {
-            (_, true) => Proxies::Mixed,
-            (true, false) => Proxies::Ours,
-            (false, false) => Proxies::Others,
-        }
+        let counted = self.counts.range((workload.clone(), String::new())..);
+        let of_workload = counted
+            .map(|(key, _)| key)
+            .take_while(|(owner, _)| owner == workload);
+        sum(of_workload.map(|(_, namespace)| namespace == control_plane_namespace))
     }
 
-    /// Whether a pod in `namespace` has a proxy of the control plane in `control_plane_namespace`.
-    pub fn any_in(&self, namespace: &str, control_plane_namespace: &str) -> bool {
+    /// Whose proxies the pods in `namespace` have.
+    pub fn proxies_in(&self, namespace: &str, control_plane_namespace: &str) -> Proxies {
         let first = Owner {
             namespace: namespace.to_owned(),
             kind: OwnerKind::ALL[0],
             name: String::new(),
         };
-        let keys = self.counts.range((first, String::new())..);
-        keys.map(|(key, _)| key)
-            .take_while(|(owner, _)| owner.namespace == namespace)
-            .any(|(_, of)| of == control_plane_namespace)
+        let counted = self.counts.range((first, String::new())..);
+        let in_namespace = counted
+            .map(|(key, _)| key)
+            .take_while(|(owner, _)| owner.namespace == namespace);
+        sum(in_namespace.map(|(_, of)| of == control_plane_namespace))
     }
 
     /// Returns the workload if this is its first pod of that control plane.
@@ -163,6 +156,19 @@ impl Marks {
         let gone = before.keys().filter(|key| !self.counts.contains_key(key));
         let new = self.counts.keys().filter(|key| !before.contains_key(key));
         gone.chain(new).map(|(owner, _)| owner.clone()).collect()
+    }
+}
+
+fn sum(mut are_ours: impl Iterator<Item = bool>) -> Proxies {
+    let Some(first) = are_ours.next() else {
+        return Proxies::None;
+    };
+    if are_ours.any(|is_ours| is_ours != first) {
+        Proxies::Mixed
+    } else if first {
+        Proxies::Ours
+    } else {
+        Proxies::Others
     }
 }
 
@@ -259,8 +265,14 @@ mod tests {
     fn a_namespace_has_the_proxies_of_its_pods() {
         let mut marks = Marks::default();
         marks.apply(Change::Set(pod("1"), mark("linkerd")));
-        assert!(marks.any_in("ns", "linkerd"));
-        assert!(!marks.any_in("ns", "other"));
-        assert!(!marks.any_in("nr", "linkerd") && !marks.any_in("nt", "linkerd"));
+        assert_eq!(marks.proxies_in("ns", "linkerd"), Proxies::Ours);
+        assert_eq!(marks.proxies_in("ns", "other"), Proxies::Others);
+        for namespace in ["nr", "nt"] {
+            assert_eq!(marks.proxies_in(namespace, "linkerd"), Proxies::None);
+        }
+        let mut bare = mark("other");
+        bare.workload = pod("2");
+        marks.apply(Change::Set(pod("2"), bare));
+        assert_eq!(marks.proxies_in("ns", "linkerd"), Proxies::Mixed);
     }
 }

@@ -174,6 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn an_object_without_the_value_is_gone() {
+        let digit = |of: char| of.to_digit(10);
+        assert_eq!(Set(1, '7').filter_map(digit), Some(Set(1, 7)));
+        assert_eq!(Set(1, 'a').filter_map(digit), Some(Remove(1)));
+        assert_eq!(Listed(1, 'a').filter_map(digit), None);
+        assert_eq!(Remove(1).filter_map(digit), Some(Remove(1)));
+        assert_eq!(RelistDone::<u8, _>.filter_map(digit), Some(RelistDone));
+    }
+
+    #[test]
     fn the_echo_of_our_own_write_is_no_change() {
         let mut mirror = mirror(&[(1, 'a')]);
         mirror.note(1, 'b');

@@ -17,6 +17,7 @@ use crate::{
     secret::Held,
     webhook::{self, WebhookError},
     workloads::Workload,
+    write::Version,
 };
 
 /// So often a Secret that another control plane has is looked at before that is told: some seconds.
@@ -38,6 +39,13 @@ pub enum Task {
         namespace: String,
         /// The ConfigMap as it was last seen.
         held: Option<HeldBundle>,
+    },
+    /// Remove the trust bundle of a namespace that has no workload of ours any more.
+    RemoveBundle {
+        /// The namespace.
+        namespace: String,
+        /// The ConfigMap as it was last seen.
+        version: Version,
     },
     /// Make right what the API server trusts `linkerd-injector` by.
     Webhook {
@@ -64,6 +72,8 @@ pub enum Done {
     Root(Root),
     /// The trust bundle is right.
     Bundle(bundle::Reconciled),
+    /// The trust bundle is not there any more, or is another one. The watch tells.
+    BundleRemoved,
     /// Certificate and trust of the webhook are right.
     Webhook(webhook::Reconciled),
     /// The Secret is right.
@@ -106,6 +116,20 @@ pub async fn perform(context: Context, reports: Reports, task: Task, failures: u
             }
             Err(error) => bundle_failed(&reports, &namespace, &error, failures).await,
         },
+        Task::RemoveBundle { namespace, version } => {
+            match bundle::remove(&context, &namespace, version).await {
+                Ok(is_removed) => {
+                    if is_removed {
+                        info!(
+                            namespace,
+                            "removed the trust bundle: no workload of ours is left"
+                        );
+                    }
+                    Done::BundleRemoved
+                }
+                Err(error) => bundle_failed(&reports, &namespace, &error, failures).await,
+            }
+        }
         Task::Webhook { root } => {
             match webhook::reconcile(&context, &root, SystemTime::now()).await {
                 Ok(reconciled) => {
@@ -177,7 +201,7 @@ async fn bundle_failed(
             warn!(
                 namespace,
                 error = text,
-                "cannot write the trust bundle, trying again"
+                "the trust bundle is not right, trying again"
             );
         }
         BundleError::OtherControlPlane(_) => {

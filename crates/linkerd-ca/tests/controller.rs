@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 const SECRETS: &str = "/api/v1/namespaces/ns/secrets";
 const SECRET: &str = "/api/v1/namespaces/ns/secrets/web-deployment-tls-linkerd-io";
+const BUNDLE: &str = "/api/v1/namespaces/ns/configmaps/linkerd-ca-bundle";
 const ROOTS: &str = "/api/v1/namespaces/linkerd/secrets";
 const ROOT: &str = "/api/v1/namespaces/linkerd/secrets/linkerd-ca-root";
 
@@ -68,6 +69,11 @@ impl Hand {
 
     fn tell_of_one_that_is(&self, name: &str, wanted: Wanted) {
         self.tell_of_workload(name, Source::Secret, wanted);
+    }
+
+    fn tell_that_it_is_gone(&self, name: &str) {
+        let change = Change::Remove(owner(name));
+        self.tell(Observed::Workload(OwnerKind::Deployment, change));
     }
 
     fn tell_of_workload(&self, name: &str, source: Source, wanted: Wanted) {
@@ -228,17 +234,20 @@ async fn a_namespace_that_asks_for_proxies_has_bundle_and_secrets_before_their_p
     .await;
 }
 
-/// A pod of the workload `web` with a proxy of this control plane.
+/// A pod of the workload `web` with a proxy of a control plane.
 fn pod(name: &str, control_plane_namespace: &str) -> Change<Owner, Mark> {
-    let pod = Owner {
-        kind: OwnerKind::Pod,
-        ..owner(name)
-    };
     let mark = Mark {
         workload: owner("web"),
         control_plane_namespace: control_plane_namespace.to_owned(),
     };
-    Change::Set(pod, mark)
+    Change::Set(pod_name(name), mark)
+}
+
+fn pod_name(name: &str) -> Owner {
+    Owner {
+        kind: OwnerKind::Pod,
+        ..owner(name)
+    }
 }
 
 /// The Secret of `web` as another control plane has written it.
@@ -259,7 +268,9 @@ async fn the_pods_say_which_of_two_control_planes_has_the_secret() {
             .maybe("POST", SECRETS, |_| conflict("AlreadyExists"))
             .maybe("GET", SECRET, |_| others_secret());
     }
-    let script = script.expect("PATCH", SECRET, stored);
+    let script = script
+        .expect("PATCH", SECRET, stored)
+        .expect("DELETE", BUNDLE, |call| found(&call.body));
     run(script, async |hand| {
         hand.leadership.send_replace(Leadership::Leader);
         hand.tell_that_all_is_known();
@@ -271,12 +282,29 @@ async fn the_pods_say_which_of_two_control_planes_has_the_secret() {
         hand.tell(Observed::Mark(pod("web-1", "linkerd")));
         hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="unreadable"} 1"#)
             .await;
-        // Now they are the other's alone: its Secret is left to it, whatever it does with it.
+        // Now they are the other's alone: Secret and bundle are left to it, whatever it does with them.
         hand.tell(Observed::Mark(pod("web-1", "linkerd-b")));
         hand.tell(Observed::Secret(Change::Remove(owner("web"))));
         hand.metrics_have(r#"linkerd_ca_workloads{state="missing"} 0"#)
             .await;
         tokio::time::sleep(Duration::from_secs(600)).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_without_pods_is_left_to_the_control_plane_of_all_its_neighbours() {
+    let script = first_workload().expect("DELETE", BUNDLE, |call| found(&call.body));
+    run(script, async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.tell_of_one_that_is("job", Wanted::Annotated);
+        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
+            .await;
+        hand.tell(Observed::Mark(pod("web-1", "linkerd-b")));
+        hand.metrics_have(r#"linkerd_ca_workloads{state="valid"} 0"#)
+            .await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
     })
     .await;
 }
@@ -303,6 +331,78 @@ async fn a_secret_that_another_overwrites_each_time_is_written_ever_more_rarely(
     })
     .await;
     assert!((15..40).contains(&writes.get()), "{}", writes.get());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bundle_goes_when_the_last_pod_has_gone_and_not_before() {
+    let is_removed = Cell::new(false);
+    let script = first_workload().expect("DELETE", BUNDLE, |call| {
+        let seen = json!({"uid": "1", "resourceVersion": "1"});
+        assert_eq!(call.body["preconditions"], seen);
+        is_removed.set(true);
+        found(&json!({"metadata": {}}))
+    });
+    run(script, async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.tell_of("web");
+        hand.tell(Observed::Mark(pod("web-1", "linkerd")));
+        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
+            .await;
+        hand.tell_that_it_is_gone("web");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!is_removed.get(), "a pod is left");
+        // It goes, and a moment later the workload is there again.
+        hand.tell(Observed::Mark(Change::Remove(pod_name("web-1"))));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        hand.tell_of_one_with("web", Source::Service);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        hand.tell_that_it_is_gone("web");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(!is_removed.get(), "too early");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(is_removed.get(), "nobody is left");
+        hand.tell(Observed::Bundle(Change::Remove("ns".into())));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_bundle_goes_before_all_is_known_and_never_anothers() {
+    let held = |of: &str| {
+        let config_map = json!({"metadata": {
+            "uid": "1", "resourceVersion": "1", "labels": {"linkerd.io/control-plane-ns": of},
+        }});
+        bundle::read(serde_json::from_value(config_map).expect("a config map"))
+    };
+    run(with_new_root(Script::new()), async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell(Observed::Secret(Change::RelistDone));
+        hand.tell(Observed::Bundle(Change::Listed(
+            "ns".into(),
+            held("linkerd"),
+        )));
+        let others = Change::Listed("others".into(), held("linkerd-b"));
+        hand.tell(Observed::Bundle(others));
+        hand.tell(Observed::Bundle(Change::RelistDone));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    })
+    .await;
+
+    let script = with_new_root(Script::new()).expect("DELETE", BUNDLE, |_| not_found());
+    run(script, async |hand| {
+        hand.tell(Observed::Bundle(Change::Listed(
+            "ns".into(),
+            held("linkerd"),
+        )));
+        let others = Change::Listed("others".into(), held("linkerd-b"));
+        hand.tell(Observed::Bundle(others));
+        hand.tell_that_all_is_known();
+        hand.leadership.send_replace(Leadership::Leader);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

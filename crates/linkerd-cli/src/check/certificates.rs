@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 use linkerd_issuer::{Leaf, TrustBundle, lifetime::LIFETIME_IN_SECRET_MIN};
-use linkerd_names::{Owner, component};
+use linkerd_names::{Owner, component, labels};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{
@@ -138,7 +138,12 @@ async fn look(
         .map(|workload| workload.owner.namespace.as_str())
         .collect();
     let mut bundles = stream::iter(namespaces)
-        .map(|namespace| async move { (namespace, bundle(kubernetes, namespace).await) })
+        .map(|namespace| async move {
+            (
+                namespace,
+                bundle(kubernetes, namespace, control_plane).await,
+            )
+        })
         .buffered(CONCURRENCY);
     while let Some((namespace, bundle)) = bundles.next().await {
         match bundle? {
@@ -214,6 +219,7 @@ fn is_overdue(leaf: &Leaf, now: SystemTime) -> bool {
 async fn bundle(
     kubernetes: &Kubernetes,
     namespace: &str,
+    control_plane: &str,
 ) -> Result<Result<TrustBundle, String>, String> {
     let name = component::TRUST_BUNDLE_CONFIG_MAP;
     let api: Api<ConfigMap> = Api::namespaced(kubernetes.client.clone(), namespace);
@@ -223,6 +229,14 @@ async fn bundle(
     let Some(object) = object else {
         return Ok(Err(format!("no ConfigMap {name:?}")));
     };
+    let labels = object.metadata.labels.unwrap_or_default();
+    let holder = labels.get(labels::CONTROL_PLANE_NAMESPACE);
+    if let Some(other) = holder.filter(|holder| *holder != control_plane) {
+        return Ok(Err(format!(
+            "ConfigMap {name:?} is of the control plane in namespace {other}, which removes it when its last \
+             pod here has gone; if that control plane is gone: kubectl delete configmap -n {namespace} {name}"
+        )));
+    }
     let data = object.data.unwrap_or_default();
     let Some(pem) = data.get(component::TRUST_BUNDLE_KEY) else {
         return Ok(Err(format!(

@@ -468,6 +468,20 @@ fn rows_about_certificates() {
     only_bad(cluster, &[], "l5d-ca-bundles", "error", "namespace shop");
 
     let mut cluster = well();
+    let root = Root::generate(SystemTime::now()).expect("a root");
+    let mut others = bundle(&root);
+    others["metadata"]["labels"] = json!({"linkerd.io/control-plane-ns": "linkerd-b"});
+    cluster.has(BUNDLE, others);
+    only_bad(
+        cluster,
+        &[],
+        "l5d-ca-bundles",
+        "error",
+        "in namespace linkerd-b, which removes it when its last pod here has gone; if that control plane is \
+         gone: kubectl delete configmap -n shop linkerd-ca-bundle",
+    );
+
+    let mut cluster = well();
     cluster.lists(
         DEPLOYMENTS,
         vec![workload("web"), workload(&"long".repeat(16))],
