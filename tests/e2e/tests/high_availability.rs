@@ -1,10 +1,16 @@
 //! `linkerd install --ha`: each component is there three times, on three nodes, and a node that is
 //! drained takes one pod at a time. Needs three nodes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{Namespace, eventually, on_cluster, report, with_control_plane};
+use e2e::{
+    Namespace, deployment, eventually, on_cluster, report, with_control_plane, with_namespace,
+};
 use serde_json::json;
 
 const COMPONENTS: [&str; 4] = [
@@ -38,9 +44,36 @@ fn every_component_is_on_three_nodes_and_gives_up_one_pod_at_a_time() -> Result<
                 one_goes_and_the_next_has_to_wait(plane, component)?;
             }
             plane.wait_until_all_ready()?;
-            each_on_a_node_of_its_own(plane)
+            each_on_a_node_of_its_own(plane)?;
+            // The cluster's own control plane has an injector too.
+            with_namespace(&plane.cluster, "ha-shared", nobody_fights_for_a_secret)
         })
     })
+}
+
+/// Of two control planes that are asked for the same workload one writes its Secret, once.
+fn nobody_fights_for_a_secret(namespace: &Namespace) -> Result<()> {
+    let annotation = "linkerd.io/inject=enabled";
+    namespace
+        .cluster
+        .kubectl(&["annotate", "namespace", &namespace.name, annotation])?;
+    namespace.apply(&deployment(
+        "web",
+        0,
+        &json!({
+            "containers": [{ "name": "web", "image": namespace.cluster.image }],
+        }),
+    ))?;
+    let version = || {
+        let secret = namespace.get(&["secret", "web-deployment-tls-linkerd-io"])?;
+        let version = secret["metadata"]["resourceVersion"].as_str();
+        Ok(version.context("no version")?.to_owned())
+    };
+    let first = eventually("the Secret", version)?;
+    thread::sleep(Duration::from_secs(10));
+    let last = version()?;
+    ensure!(first == last, "written again: {first}, {last}");
+    Ok(())
 }
 
 fn each_on_a_node_of_its_own(plane: &Namespace) -> Result<()> {
