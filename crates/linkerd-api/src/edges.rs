@@ -64,7 +64,7 @@ pub(crate) async fn edges(
             )));
         }
         if !target.name.is_empty() {
-            cluster.objects(target.kind, &target.namespace, &target.name)?;
+            cluster.check(target)?;
         }
         if !kinds.contains(&target.kind) {
             kinds.push(target.kind);

@@ -68,7 +68,14 @@ impl fmt::Display for Selected {
             namespace,
             name,
         } = &self.target;
-        write!(f, "{kind} {name:?} in namespace {namespace:?}")?;
+        if name.is_empty() {
+            write!(f, "any {kind}")?;
+        } else {
+            write!(f, "{kind} {name:?}")?;
+        }
+        if *kind != ResourceType::Namespace && !namespace.is_empty() {
+            write!(f, " in namespace {namespace:?}")?;
+        }
         if self.labels.selects_all() {
             return Ok(());
         }
@@ -117,6 +124,19 @@ mod tests {
         assert_eq!(text(""), "pod \"web\" in namespace \"shop\"");
         let labelled = "pod \"web\" in namespace \"shop\" with the labels that were asked for";
         assert_eq!(text("app=web"), labelled);
+        let unnamed = |kind, namespace: &str| {
+            let mut selection = selection(kind, "");
+            let resource = selection.resource.as_mut().expect("set");
+            (resource.namespace, resource.name) = (namespace.into(), String::new());
+            parse(Some(selection), vec![]).expect("fine")[0].to_string()
+        };
+        assert_eq!(
+            unnamed("deployment", "shop"),
+            "any deployment in namespace \"shop\""
+        );
+        assert_eq!(unnamed("deployment", ""), "any deployment");
+        let namespace = parse(Some(selection("namespace", "")), vec![]).expect("fine");
+        assert_eq!(namespace[0].to_string(), "namespace \"web\"");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Which objects a request means. Entry: [`Cluster::objects`]; `pod_index.rs` knows their pods.
+//! Which objects a request means. Entries: [`Cluster::objects`], [`Cluster::check`]; `pod_index.rs` knows their pods.
 //! Pure: reads the tables, asks nobody.
 
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use linkerd_names::{OwnerKind, ResourceType};
 
 use crate::{
     cluster::Cluster,
+    stat_request::Target,
     table::{Key, Table},
     workload::Workload,
 };
@@ -67,6 +68,36 @@ impl Cluster {
                 workload: Some(workload),
             })
             .collect())
+    }
+
+    /// Checks that what is named exists: the object, which without a namespace may be in any, or else the
+    /// namespace. An object without pods exists, and an authority is no object.
+    ///
+    /// # Errors
+    /// [`NotFound`] is about the namespace where that is missing too.
+    pub(crate) fn check(&self, target: &Target) -> Result<(), NotFound> {
+        let Target {
+            kind,
+            namespace,
+            name,
+        } = target;
+        let is_namespace = |name: &str| name.is_empty() || self.namespaces.get("", name).is_some();
+        let exists = match *kind {
+            ResourceType::All | ResourceType::Authority => true,
+            ResourceType::Namespace => is_namespace(name),
+            _ if name.is_empty() => is_namespace(namespace),
+            ResourceType::Workload(OwnerKind::Pod) => has(&self.pods, namespace, name),
+            kind => self
+                .table(kind)
+                .is_some_and(|table| has(table, namespace, name)),
+        };
+        if exists {
+            return Ok(());
+        }
+        if *kind != ResourceType::Namespace && !is_namespace(namespace) {
+            return Err(NotFound::of(ResourceType::Namespace, namespace));
+        }
+        Err(NotFound::of(*kind, name))
     }
 
     /// Whether there is such an object, and its labels are those that `selector` wants.
@@ -145,10 +176,25 @@ fn select<T>(
     }
     match table.get(namespace, name) {
         Some(object) => Ok(vec![((namespace.to_owned(), name.to_owned()), object)]),
-        None => Err(NotFound {
+        None => Err(NotFound::of(kind, name)),
+    }
+}
+
+/// Whether there is such an object; in any namespace when `namespace` is empty.
+fn has<T>(table: &Table<T>, namespace: &str, name: &str) -> bool {
+    if !namespace.is_empty() {
+        return table.get(namespace, name).is_some();
+    }
+    let all = table.list("");
+    all.iter().any(|((_, present), _)| present == name)
+}
+
+impl NotFound {
+    fn of(kind: ResourceType, name: &str) -> Self {
+        Self {
             resource: api_resource(kind),
             name: name.to_owned(),
-        }),
+        }
     }
 }
 
@@ -217,6 +263,59 @@ mod tests {
             let expected: &[&str] = if has_row { &["made", "own"] } else { &["own"] };
             assert_eq!(names, expected, "{kind} of {controller}");
             assert_eq!(listed("made").len(), 1, "{kind} of {controller}");
+        }
+    }
+
+    #[test]
+    fn what_is_named_has_to_exist_and_may_be_without_pods() {
+        let cluster = Cluster::default();
+        let namespace = (String::new(), "ns".to_owned());
+        cluster.namespaces.insert(namespace, Workload::default());
+        cluster.deployments.insert(key("idle"), Workload::default());
+        cluster.pods.insert(key("ended"), pod("Succeeded"));
+        for (kind, namespace, name, expected) in [
+            (DEPLOYMENT, "ns", "idle", None),
+            (DEPLOYMENT, "", "idle", None),
+            (DEPLOYMENT, "ns", "", None),
+            (DEPLOYMENT, "", "", None),
+            (POD, "ns", "ended", None),
+            (ResourceType::Namespace, "", "ns", None),
+            (ResourceType::Authority, "nope", "nope:80", None),
+            (
+                DEPLOYMENT,
+                "ns",
+                "nope",
+                Some("deployment.apps \"nope\" not found"),
+            ),
+            (
+                DEPLOYMENT,
+                "",
+                "nope",
+                Some("deployment.apps \"nope\" not found"),
+            ),
+            (
+                ResourceType::Service,
+                "ns",
+                "idle",
+                Some("service \"idle\" not found"),
+            ),
+            (POD, "", "idle", Some("pod \"idle\" not found")),
+            (DEPLOYMENT, "no", "idle", Some("namespace \"no\" not found")),
+            (DEPLOYMENT, "no", "", Some("namespace \"no\" not found")),
+            (
+                ResourceType::Namespace,
+                "",
+                "no",
+                Some("namespace \"no\" not found"),
+            ),
+        ] {
+            let checked = cluster.check(&Target {
+                kind,
+                namespace: namespace.into(),
+                name: name.into(),
+            });
+            let error = checked.err().map(|error| error.to_string());
+            assert_eq!(error.as_deref(), expected, "{kind} {namespace}/{name}");
         }
     }
 

@@ -34,13 +34,16 @@ pub(crate) enum StatError {
 /// Returns one table for each type asked for, in the order of display.
 ///
 /// # Errors
-/// [`StatError`]: the named object does not exist, or one of the questions has no answer. Half an answer is none.
+/// [`StatError`]: an object that was named does not exist, or one of the questions has no answer. Half an answer is none.
 pub(crate) async fn stat_summary(
     cluster: &Cluster,
     metrics: &Metrics,
     control_plane_namespace: &str,
     request: &StatRequest,
 ) -> Result<Vec<StatTable>, StatError> {
+    if let Outbound::To(peer) | Outbound::From(peer) = &request.outbound {
+        cluster.check(peer)?;
+    }
     let kinds = match request.target.kind {
         ResourceType::All => ResourceType::IN_ALL.to_vec(),
         kind => vec![kind],

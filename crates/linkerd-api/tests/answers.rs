@@ -63,6 +63,9 @@ fn pod(app: &str, meshed: bool) -> Pod {
 /// Deployment web with one meshed, one other and one failed pod; deployment idle without pods.
 fn cluster() -> Arc<Cluster> {
     let cluster = Cluster::default();
+    cluster
+        .namespaces
+        .insert(key("", "emojivoto"), Workload::default());
     for name in ["web", "idle"] {
         let labels = [("app".to_owned(), name.to_owned())].into();
         let workload = Workload::by_labels(ObjectMeta::default(), Some(labels));
@@ -342,6 +345,33 @@ async fn an_unknown_object_is_not_found_and_nonsense_is_said_in_the_answer() {
         (status.code(), status.message()),
         (Code::NotFound, "deployment.apps \"x\" not found")
     );
+    for (peer, message) in [
+        (
+            Outbound::ToResource(resource("service", "emojivoto", "nope")),
+            "service \"nope\" not found",
+        ),
+        (
+            Outbound::FromResource(resource("pod", "emojivoto", "nope")),
+            "pod \"nope\" not found",
+        ),
+        (
+            Outbound::ToResource(resource("namespace", "", "nope")),
+            "namespace \"nope\" not found",
+        ),
+    ] {
+        let request = request(resource("deployment", "emojivoto", ""), peer);
+        let status = client.stat_summary(request).await.expect_err("no peer");
+        assert_eq!((status.code(), status.message()), (Code::NotFound, message));
+    }
+    // It exists, has no pod, and nobody has asked for the authority.
+    for peer in [
+        resource("deployment", "emojivoto", "idle"),
+        resource("authority", "emojivoto", "nope:80"),
+    ] {
+        let peer = Outbound::ToResource(peer);
+        let request = request(resource("deployment", "emojivoto", ""), peer);
+        assert_eq!(rows(&mut client, request).await, []);
+    }
     let nonsense = Outbound::FromResource(resource("service", "emojivoto", ""));
     let nonsense = request(resource("deployment", "emojivoto", ""), nonsense);
     let answer = client

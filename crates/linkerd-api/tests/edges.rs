@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
-use linkerd_api::{Cluster, Controller, Pod};
+use linkerd_api::{Cluster, Controller, Pod, Workload};
 use linkerd_proto::public::{EdgesRequest, Resource, ResourceSelection, edges_response::Edge};
 use support::{FakePrometheus, api, series, vector};
 use tonic::Code;
@@ -234,7 +234,10 @@ async fn types_without_edges_and_a_missing_prometheus_are_errors() {
 #[tokio::test]
 async fn names_and_windows_that_make_no_sense_are_refused() {
     let prometheus = FakePrometheus::start(|_| vector(&[])).await;
-    let mut client = api(Arc::new(Cluster::default()), &prometheus.url()).await;
+    let cluster = Cluster::default();
+    let namespace = (String::new(), "shop".to_owned());
+    cluster.namespaces.insert(namespace, Workload::default());
+    let mut client = api(Arc::new(cluster), &prometheus.url()).await;
     let mut named = request("deployment");
     let resource = named.selector.as_mut().and_then(|it| it.resource.as_mut());
     resource.expect("set").name = "nobody".into();

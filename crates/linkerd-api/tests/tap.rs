@@ -18,7 +18,12 @@ use linkerd_names::tap;
 use linkerd_proto::{
     public::{
         Resource, ResourceSelection, TapByResourceRequest, TapByResourceResponse,
-        api_client::ApiClient, tap_by_resource_response::Response as Update,
+        api_client::ApiClient,
+        tap_by_resource_request::{
+            Match,
+            r#match::{Match as Kind, Seq},
+        },
+        tap_by_resource_response::Response as Update,
     },
     tap::{
         ObserveRequest, TapEvent,
@@ -140,6 +145,8 @@ fn pod(address: SocketAddr) -> Pod {
 /// Deployment web without pods, and a client's pod.
 fn cluster() -> Arc<Cluster> {
     let cluster = Cluster::default();
+    let namespace = (String::new(), "shop".to_owned());
+    cluster.namespaces.insert(namespace, Workload::default());
     let labels = [("app".to_owned(), "web".to_owned())].into();
     let web = Workload::by_labels(ObjectMeta::default(), Some(labels));
     cluster.deployments.insert(key("web"), web);
@@ -439,4 +446,73 @@ async fn a_target_without_meshed_pods_is_an_error() {
         .expect_err("nothing to watch");
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("is meshed"), "{status}");
+}
+
+/// A question about what goes to a resource.
+fn to(kind: &str, namespace: &str, name: &str) -> TapByResourceRequest {
+    let destination = Kind::Destination(Resource {
+        namespace: namespace.into(),
+        r#type: kind.into(),
+        name: name.into(),
+    });
+    let destination = Match {
+        r#match: Some(destination),
+    };
+    TapByResourceRequest {
+        r#match: Some(Match {
+            r#match: Some(Kind::All(Seq {
+                matches: vec![destination],
+            })),
+        }),
+        ..request(&SECRET)
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_does_not_exist_is_an_error_and_no_silence() {
+    let cluster = cluster();
+    let (address, _) = FakeProxy::default().start().await;
+    cluster.pods.insert(key("web-1"), pod(address));
+    for (destination, message) in [
+        (
+            to("deployment", "", "nope"),
+            "deployment.apps \"nope\" not found",
+        ),
+        (to("service", "shop", "web"), "service \"web\" not found"),
+        (to("namespace", "", "nope"), "namespace \"nope\" not found"),
+    ] {
+        let mut client = client(&cluster, &["web"]).await;
+        let status = client.tap_by_resource(destination).await;
+        let status = status.expect_err("not there");
+        assert_eq!((status.code(), status.message()), (Code::NotFound, message));
+    }
+    // Named without a namespace it may be in any.
+    let mut client = client(&cluster, &["web"]).await;
+    let answer = client.tap_by_resource(to("deployment", "", "web")).await;
+    let mut updates = answer.expect("there").into_inner();
+    assert!(matches!(next(&mut updates).await, Update::Event(_)));
+}
+
+#[tokio::test]
+async fn an_empty_and_a_missing_namespace_are_told_apart() {
+    let cluster = cluster();
+    let all = TapByResourceRequest {
+        target: Some(deployment("")),
+        ..request(&SECRET)
+    };
+    let mut client_of_all = client(&cluster, &[""]).await;
+    let status = client_of_all.tap_by_resource(all.clone()).await;
+    assert_eq!(
+        status.expect_err("no pod").message(),
+        "no running pod of any deployment in namespace \"shop\" is meshed by this control plane"
+    );
+    cluster
+        .namespaces
+        .remove(&(String::new(), "shop".to_owned()));
+    let mut client = client(&cluster, &[""]).await;
+    let status = client.tap_by_resource(all).await.expect_err("nothing");
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::NotFound, "namespace \"shop\" not found")
+    );
 }

@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tracing::info;
 
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, selection::NotFound};
 
 use pods::Follower;
 use question::Question;
@@ -47,7 +47,8 @@ impl Stream for Updates {
 ///
 /// # Errors
 /// `INVALID_ARGUMENT`: the request makes no sense. `UNAUTHENTICATED`: it does not prove who asks.
-/// `PERMISSION_DENIED`: that user may not tap one of the targets. `NOT_FOUND`: there is no such target.
+/// `PERMISSION_DENIED`: that user may not tap one of the targets. `NOT_FOUND`: there is no such target, or
+/// destination.
 /// `FAILED_PRECONDITION`: none of their pods is meshed. `UNAVAILABLE`: Kubernetes does not answer.
 pub(crate) async fn tap(
     cluster: &Arc<Cluster>,
@@ -63,6 +64,10 @@ pub(crate) async fn tap(
     for selected in &targets {
         permission::check(kubernetes, &user, &selected.target).await?;
     }
+    let named = targets.iter().map(|it| &it.target);
+    for target in named.chain(&question.destinations) {
+        cluster.check(target).map_err(not_found)?;
+    }
     let (sender, receiver) = mpsc::channel(EVENTS_MAX);
     let follower = Follower {
         cluster: cluster.clone(),
@@ -70,9 +75,7 @@ pub(crate) async fn tap(
         question,
         updates: sender,
     };
-    let pods = follower
-        .pods()
-        .map_err(|error| Status::not_found(error.to_string()))?;
+    let pods = follower.pods().map_err(not_found)?;
     if pods.is_empty() {
         let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
         return Err(Status::failed_precondition(format!(
@@ -90,4 +93,9 @@ pub(crate) async fn tap(
         receiver,
         _follower: AbortOnDropHandle::new(tokio::spawn(follower.follow())),
     })
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "`map_err` passes a value")]
+fn not_found(error: NotFound) -> Status {
+    Status::not_found(error.to_string())
 }

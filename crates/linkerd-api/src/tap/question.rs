@@ -35,6 +35,8 @@ pub(crate) struct Question {
     /// At least one.
     pub(crate) targets: Vec<Selected>,
     pub(crate) wanted: proxy::Match,
+    /// What `wanted` names as the end of the way.
+    pub(crate) destinations: Vec<Target>,
     pub(crate) traffic: Vec<Traffic>,
     /// Of all pods together.
     pub(crate) max_rps: f32,
@@ -65,8 +67,9 @@ impl Question {
                 .map_err(|_| format!("{number} is not the number of a kind of traffic"))
         });
         let traffic = traffic.collect::<Result<Vec<_>, String>>()?;
+        let mut destinations = Vec::new();
         let wanted = match r#match {
-            Some(one) => translate(one, DEPTH_MAX)?,
+            Some(one) => translate(one, DEPTH_MAX, &mut destinations)?,
             None => all(Vec::new()),
         };
         let max_rps = match max_rps {
@@ -77,23 +80,33 @@ impl Question {
         Ok(Self {
             targets,
             wanted,
+            destinations,
             traffic,
             max_rps,
         })
     }
 }
 
-fn translate(message: Match, depth: usize) -> Result<proxy::Match, String> {
+/// Adds what is named to `destinations`.
+fn translate(
+    message: Match,
+    depth: usize,
+    destinations: &mut Vec<Target>,
+) -> Result<proxy::Match, String> {
     let depth = depth.checked_sub(1).ok_or("the match nests too deeply")?;
     match message.r#match.ok_or("a match is empty")? {
         Kind::All(sequence) => {
             let matches = sequence.matches.into_iter();
-            let matches: Result<_, String> = matches.map(|one| translate(one, depth)).collect();
+            let matches: Result<_, String> = matches
+                .map(|one| translate(one, depth, destinations))
+                .collect();
             Ok(all(matches?))
         }
         Kind::Destination(resource) => {
             let target = Target::parse(&resource).map_err(|error| error.to_string())?;
-            destination(&target)
+            let wanted = destination(&target)?;
+            destinations.push(target);
+            Ok(wanted)
         }
         Kind::Http(http) => Ok(of(wanted::Match::Http(self::http(http)?))),
     }
