@@ -461,3 +461,36 @@ async fn without_figures_the_answer_says_why() {
         assert!(error.contains(address), "{path}: {error}");
     }
 }
+
+#[tokio::test]
+async fn every_answer_under_api_that_is_none_says_why_as_json() {
+    let local = "localhost:50750";
+    for (request, status, error) in [
+        (get("/api/nope"), 404, "There is no such page."),
+        (get("/api/"), 404, "There is no such page."),
+        (get("/api/pods/%ff"), 400, "UTF-8"),
+        (
+            request("POST", "/api/edges", local),
+            405,
+            "Method Not Allowed",
+        ),
+        (
+            request("GET", "/api/edges", "evil.example"),
+            421,
+            "localhost",
+        ),
+    ] {
+        let path = request.uri().clone();
+        let answer = ask(&shop(), &closed_url(), request).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.headers["content-type"], "application/json");
+        assert!(answer.headers.contains_key("content-security-policy"));
+        let text = answer.json()["error"].as_str().expect("text").to_owned();
+        assert!(text.contains(error), "{path}: {text}");
+    }
+    let page = ask(&shop(), &closed_url(), get("/nope")).await;
+    assert_eq!(
+        (page.status, page.text.as_str()),
+        (404, "There is no such page.\n")
+    );
+}

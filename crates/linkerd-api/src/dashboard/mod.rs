@@ -2,6 +2,7 @@
 //! Read only. It asks the same questions as the CLI does, through [`ApiService`], and knows nothing of how
 //! they are answered. Only a port-forward reaches it, so who may see it Kubernetes has decided.
 
+mod api_error;
 mod certificates;
 mod graph;
 mod guard;
@@ -75,6 +76,7 @@ pub fn dashboard(service: ApiService) -> Router {
         )
         .fallback(page::not_found)
         .layer(middleware::from_fn(guard::guard))
+        .layer(middleware::from_fn(api_error::as_json))
         .with_state(Dashboard {
             service,
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
