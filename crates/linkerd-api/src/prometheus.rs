@@ -51,13 +51,13 @@ pub enum PrometheusError {
         url: String,
     },
     /// Prometheus refused or failed.
-    #[error("Prometheus at {url} answered {status}: {message}")]
+    #[error("Prometheus at {url} answered {status}{}", said(.message))]
     Refused {
         /// The server's URL.
         url: String,
         /// The HTTP status.
         status: StatusCode,
-        /// Prometheus' own words, or the beginning of the body.
+        /// Prometheus' own words, or the beginning of the body; may be empty.
         message: String,
     },
     /// A part of the data could not be read.
@@ -306,6 +306,14 @@ fn missing(warnings: Vec<String>, is_partial: bool) -> Option<String> {
     let warning = warnings.into_iter().find(|text| !is_remark(text));
     let silent = || "some of its storage did not answer (isPartial)".to_owned();
     warning.or_else(|| is_partial.then(silent))
+}
+
+/// The end of a sentence about an answer.
+fn said(message: &str) -> String {
+    match message {
+        "" => ", without a word".to_owned(),
+        message => format!(": {message}"),
+    }
 }
 
 fn number(text: &str) -> Result<f64, String> {

@@ -482,6 +482,7 @@ async fn a_prometheus_that_is_not_there_or_refuses_is_named() {
         )
     })
     .await;
+    let silent = FakePrometheus::start(|_| (502, String::new())).await;
     let broken = FakePrometheus::start(|_| (502, "<html>bad gateway".to_owned())).await;
     let foreign = FakePrometheus::start(|_| (200, "{}".to_owned())).await;
     let thanos = remarking(json!({"warnings": ["receive series from store-1: unavailable"]})).await;
@@ -497,6 +498,7 @@ async fn a_prometheus_that_is_not_there_or_refuses_is_named() {
         ),
         (closed, "cannot reach Prometheus at "),
         (refusing.url(), "answered 400 Bad Request: parse error"),
+        (silent.url(), "answered 502 Bad Gateway, without a word"),
         (broken.url(), "answered 502 Bad Gateway: <html>bad gateway"),
         (foreign.url(), "sent an answer that is none"),
     ] {
@@ -508,6 +510,7 @@ async fn a_prometheus_that_is_not_there_or_refuses_is_named() {
             status.message().contains(words) && status.message().contains(&url),
             "{status}"
         );
+        assert!(!status.message().ends_with(": "), "{status}");
         let checks = client
             .self_check(SelfCheckRequest {})
             .await
