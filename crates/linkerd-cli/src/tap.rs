@@ -4,7 +4,7 @@
 pub(crate) mod output;
 pub(crate) mod request;
 
-use std::process::ExitCode;
+use std::{error::Error as _, process::ExitCode};
 
 use anyhow::{anyhow, bail};
 use clap::ValueEnum;
@@ -12,7 +12,8 @@ use linkerd_proto::public::{
     TapByResourceRequest, TapByResourceResponse, api_client::ApiClient,
     tap_by_resource_response::Response,
 };
-use tonic::Streaming;
+use tonic::{Status, Streaming};
+use tracing::debug;
 
 use crate::{
     control_plane::{self, ConnectError},
@@ -163,9 +164,7 @@ impl Events {
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Response>> {
         loop {
             let update = self.0.message().await;
-            let update =
-                update.map_err(|status| anyhow!("tap ended: {}", control_plane::text(&status)))?;
-            match update {
+            match update.map_err(|status| ended(&status))? {
                 None => return Ok(None),
                 Some(TapByResourceResponse {
                     response: Some(response),
@@ -175,6 +174,17 @@ impl Events {
             }
         }
     }
+}
+
+/// Why a tap has ended: the control plane's words, or that there is no way to it any more.
+fn ended(status: &Status) -> anyhow::Error {
+    let text = control_plane::text(status);
+    // What the control plane has said has no cause on this side.
+    if status.source().is_none() {
+        return anyhow!("tap ended: {text}");
+    }
+    debug!(reason = text, "the tap broke off");
+    anyhow!("tap ended: the connection to the control plane was lost; start it again")
 }
 
 /// Begins a tap; an exit code when there is no control plane, which the user was told.

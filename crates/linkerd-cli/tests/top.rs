@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
@@ -38,6 +38,7 @@ use linkerd_proto::{
     },
 };
 use prost::Message as _;
+use tokio::sync::Notify;
 
 /// A screen that does not come within it does not come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,6 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 enum Then {
     Nothing,
     EndTheTap,
+    BreakTheConnection,
 }
 
 /// Plays the Kubernetes API and `linkerd-api` at one address.
@@ -62,14 +64,15 @@ fn serve(then: Then) -> SocketAddr {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             while let Ok((connection, _)) = listener.accept().await {
                 tokio::spawn(async move {
-                    let service = service_fn(move |request| answer(request, then));
+                    let broken = Arc::new(Notify::new());
+                    let breaks = broken.clone();
+                    let service = service_fn(move |request| answer(request, then, breaks.clone()));
                     let server = auto::Builder::new(TokioExecutor::new());
-                    // The program ends without saying good-bye.
-                    drop(
-                        server
-                            .serve_connection(TokioIo::new(connection), service)
-                            .await,
-                    );
+                    tokio::select! {
+                        // The program ends without saying good-bye.
+                        _ = server.serve_connection(TokioIo::new(connection), service) => {}
+                        () = broken.notified() => {}
+                    }
                 });
             }
         });
@@ -80,6 +83,7 @@ fn serve(then: Then) -> SocketAddr {
 async fn answer(
     request: Request<Incoming>,
     then: Then,
+    breaks: Arc<Notify>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, hyper::Error> {
     let is_tap = request.uri().path().ends_with("/TapByResource");
     let body = request.into_body().collect().await?.to_bytes();
@@ -87,6 +91,13 @@ async fn answer(
         let told = stream::iter(events().map(|event| Ok(Frame::data(grpc(event)))));
         match then {
             Then::Nothing => told.chain(stream::pending()).boxed(),
+            Then::BreakTheConnection => {
+                let end = stream::once(async move {
+                    breaks.notify_one();
+                    std::future::pending().await
+                });
+                told.chain(end).boxed()
+            }
             Then::EndTheTap => {
                 let mut trailers = HeaderMap::new();
                 trailers.insert("grpc-status", "0".parse().expect("a header"));
@@ -336,6 +347,16 @@ fn the_end_of_the_tap_is_told_on_the_terminal_as_it_was() {
     assert_eq!(
         ended.messages(),
         "Error: the control plane has ended the tap"
+    );
+}
+
+#[test]
+fn a_connection_that_breaks_is_told_with_what_to_do() {
+    let ended = Terminal::start("break", Then::BreakTheConnection, &[]).end();
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(
+        ended.messages(),
+        "Error: tap ended: the connection to the control plane was lost; start it again"
     );
 }
 
