@@ -37,7 +37,7 @@ pub(crate) enum EdgesError {
     Metrics(#[from] MetricsError),
 }
 
-/// Returns the edges between objects of the selected types of which one end is in the selected namespace
+/// Returns the edges in use between objects of the selected types of which one end is in the selected namespace
 /// (empty: any), has the selected name (empty: any) and the selected labels, sorted.
 ///
 /// # Errors
@@ -73,15 +73,14 @@ pub(crate) async fn edges(
     let question = Question {
         targets: &targets,
         kinds: &kinds,
-        window: window.length,
     };
     let between = Between {
         targets: &targets,
         kinds: &kinds,
     };
-    let meshed = |metric| vec![question.meshed(metric)];
-    let unmeshed = |metric, reason| vec![question.unmeshed(metric, reason)];
-    let counts = answers::ask(metrics, between, meshed, unmeshed).await?;
+    let meshed = |metric, function| vec![question.meshed(metric, function)];
+    let unmeshed = |metric, function, reason| vec![question.unmeshed(metric, function, reason)];
+    let counts = answers::ask(metrics, between, window.length, meshed, unmeshed).await?;
     let reader = Reader {
         cluster,
         control_plane_namespace,
@@ -101,7 +100,7 @@ pub(crate) async fn edges(
         .collect())
 }
 
-/// Returns the edges between all workloads, and pods that stand for themselves, sorted; also of those that
+/// Returns the edges in use between all workloads, and pods that stand for themselves, sorted; also of those that
 /// are gone.
 ///
 /// # Errors
@@ -112,14 +111,11 @@ pub(crate) async fn edges_of_owners(
     control_plane_namespace: &str,
     window: Duration,
 ) -> Result<Vec<Edge>, MetricsError> {
-    let owners = Owners { window };
     let between = Between {
         targets: &[],
         kinds: &Owners::KINDS,
     };
-    let meshed = |metric| owners.meshed(metric);
-    let unmeshed = |metric, reason| owners.unmeshed(metric, reason);
-    let counts = answers::ask(metrics, between, meshed, unmeshed).await?;
+    let counts = answers::ask(metrics, between, window, Owners::meshed, Owners::unmeshed).await?;
     let reader = Reader {
         cluster,
         control_plane_namespace,

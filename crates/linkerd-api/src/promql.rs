@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::query::{Aggregate, BOUND, Condition, Function, Query, Selector};
+use crate::query::{
+    Aggregate, BOUND, Condition, Function, MOMENTS, Query, Selector, distance_of_moments,
+};
 
 /// Writes a query in PromQL.
 pub(crate) fn render(query: &Query) -> String {
@@ -30,6 +32,7 @@ fn part(query: &Query, selector: &Selector) -> String {
         Function::Rate(window) => over("rate", &series, *window),
         Function::LastRate(window) => over("irate", &series, *window),
         Function::Max(window) => over("max_over_time", &series, *window),
+        Function::Growth(window) => growth(&series, *window),
     };
     let by = by.join(", ");
     match aggregate {
@@ -43,6 +46,19 @@ fn part(query: &Query, selector: &Selector) -> String {
 
 fn over(function: &str, series: &str, window: Duration) -> String {
     format!("{function}({series}[{}])", duration(window))
+}
+
+/// Of a counter that is larger than at the window's start the difference; of one that was not there then all; of
+/// one that started again from zero the increase; and of one that was away for a while its value, of which
+/// nobody knows how much is old.
+fn growth(series: &str, window: Duration) -> String {
+    let last = over("last_over_time", series, window);
+    let increase = over("increase", series, window);
+    let (window, step) = (duration(window), duration(distance_of_moments(window)));
+    format!(
+        "{last} - {series} offset {window} > 0 or {last} unless {series} offset {window} or {increase} > 0 or \
+         ({series} and count_over_time({series}[{window}:{step}]) < {MOMENTS})"
+    )
 }
 
 /// A whole number of the largest unit that leaves no rest.
@@ -103,6 +119,14 @@ mod tests {
         ] {
             assert_eq!(duration(Duration::from_millis(millis)), expected);
         }
+    }
+
+    #[test]
+    fn growth_is_a_difference_or_all_of_what_is_new_or_was_away() {
+        let growth = growth("x", Duration::from_secs(30));
+        let expected = "last_over_time(x[30s]) - x offset 30s > 0 or last_over_time(x[30s]) unless x offset 30s \
+             or increase(x[30s]) > 0 or (x and count_over_time(x[30s:3s]) < 10)";
+        assert_eq!(growth, expected);
     }
 
     #[test]

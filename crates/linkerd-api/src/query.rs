@@ -92,6 +92,9 @@ pub(crate) enum Function {
     LastRate(Duration),
     /// The largest one within the window.
     Max(Duration),
+    /// By how much a counter grew since the window began, as it was seen and not extended to the window's
+    /// ends; all that it has counted when it began within the window. None, or zero, when it rested.
+    Growth(Duration),
 }
 
 impl Function {
@@ -102,9 +105,20 @@ impl Function {
             Self::Increase(window)
             | Self::Rate(window)
             | Self::LastRate(window)
-            | Self::Max(window) => Some(window),
+            | Self::Max(window)
+            | Self::Growth(window) => Some(window),
         }
     }
+}
+
+/// A series that rests has a value at so many moments of a window. One that had ended and began again may have the
+/// same value as before, and shows in that it lacks some.
+pub(crate) const MOMENTS: u32 = 10;
+
+/// The distance of a window's [`MOMENTS`], in whole milliseconds.
+pub(crate) fn distance_of_moments(window: Duration) -> Duration {
+    let millis = (window / MOMENTS).as_millis().max(1);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 /// Conditions by label. All have to be met.

@@ -251,3 +251,60 @@ async fn names_and_windows_that_make_no_sense_are_refused() {
     let status = client.edges(forever).await.expect_err("no window");
     assert_eq!(status.code(), Code::InvalidArgument);
 }
+
+#[tokio::test]
+async fn edges_that_rest_have_no_row_though_probes_go_on() {
+    let prometheus = FakePrometheus::start(|query| {
+        let grew = query.contains("last_over_time");
+        let server = |name: &str, count: &str| {
+            let plain = [
+                ("namespace", "shop"),
+                ("deployment", name),
+                ("tls", "no_proxy_tls"),
+                ("no_tls_reason", "peer_sent_plaintext"),
+            ];
+            series(&labels(&plain), count)
+        };
+        let edge = |name: &str, count: &str| {
+            let ends = [
+                ("namespace", "shop"),
+                ("deployment", "web"),
+                ("dst_namespace", "shop"),
+                ("dst_deployment", name),
+                ("tls", "true"),
+            ];
+            series(&labels(&ends), count)
+        };
+        let inbound = query.contains("direction=\"inbound\"");
+        vector(&match query {
+            it if it.contains("\"probe\"") && grew => vec![server("old", "4"), server("new", "4")],
+            it if it.contains("\"probe\"") => vec![server("old", "9"), server("new", "9")],
+            it if it.contains("tcp_open_total") && inbound && grew => {
+                vec![server("old", "4"), server("new", "5")]
+            }
+            it if it.contains("tcp_open_total") && inbound => {
+                vec![server("old", "11"), server("new", "11")]
+            }
+            _ if inbound => vec![],
+            it if it.contains("tcp_open_connections") => vec![edge("open", "1")],
+            it if it.contains("tcp_open_total") && grew => vec![edge("rests", "0")],
+            it if it.contains("tcp_open_total") => vec![edge("rests", "2"), edge("open", "3")],
+            _ if grew => vec![edge("asked", "1")],
+            _ => vec![edge("rests", "6"), edge("asked", "7")],
+        })
+    })
+    .await;
+    let mut client = api(Arc::new(Cluster::default()), &prometheus.url()).await;
+    let answer = client
+        .edges(request("deployment"))
+        .await
+        .expect("an answer");
+    assert_eq!(
+        summary(&answer.into_inner().edges),
+        [
+            "/ shop/new no_proxy_tls peer_sent_plaintext 0/2/0  ",
+            "shop/web shop/asked true  7/0/0 web.deployment.shop asked.deployment.shop",
+            "shop/web shop/open true  0/3/1 web.deployment.shop open.deployment.shop",
+        ]
+    );
+}

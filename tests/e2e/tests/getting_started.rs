@@ -50,7 +50,7 @@ use How::{Draws, Endless, Not, Once, Trial, Until};
 const WELL: &str = "Status check results are √";
 
 /// Every command of the pages, in the order in which it is run.
-const STEPS: [(&str, How); 45] = [
+const STEPS: [(&str, How); 46] = [
     (
         "cargo xtask demo",
         Not("the cluster is there already: it is made by the same code"),
@@ -128,6 +128,7 @@ const STEPS: [(&str, How); 45] = [
     ("linkerd stat deploy -n shop -o wide", Until("web ")),
     ("linkerd stat deploy -n shop --verbose", Until("web ")),
     ("linkerd edges deploy -n emojivoto", Until("√")),
+    ("linkerd edges deploy -n emojivoto -t 30s", Until("√")),
     ("linkerd edges deploy -n shop", Until("√")),
     ("linkerd edges deploy/web sts/db -n shop", Until("sts/db")),
     (

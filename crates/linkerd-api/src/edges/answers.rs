@@ -1,13 +1,13 @@
 //! What was counted of each edge. Entry: [`ask`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::future::try_join_all;
 use linkerd_names::{NoTls, ResourceType};
 
 use crate::{
     metrics::{Metrics, MetricsError},
-    query::{Metric, NO_TLS_REASON, Query, Sample, TLS},
+    query::{Function, Metric, NO_TLS_REASON, Query, Sample, TLS},
     selected::Selected,
 };
 
@@ -41,7 +41,13 @@ pub(super) struct Counts {
     pub(super) responses: u64,
     pub(super) connections: u64,
     pub(super) open: u64,
+    /// By how much the first two grew within the window.
+    grown_responses: u64,
+    grown_connections: u64,
 }
+
+/// One of the counts.
+type Field = fn(&mut Counts) -> &mut u64;
 
 /// What edges may be between.
 #[derive(Clone, Copy)]
@@ -52,51 +58,62 @@ pub(super) struct Between<'a> {
     pub(super) kinds: &'a [ResourceType],
 }
 
-/// Asks, and returns what was counted of each edge. The answers to several questions about one thing are
-/// added up.
+/// Asks, and returns what was counted of each edge that is in use: something is open, or was counted within the
+/// window. The answers to several questions about one thing are added up.
 ///
 /// # Errors
 /// The first question without an answer.
 pub(super) async fn ask(
     metrics: &Metrics,
     between: Between<'_>,
-    meshed: impl Fn(Metric) -> Vec<Query>,
-    unmeshed: impl Fn(Metric, NoTls) -> Vec<Query>,
+    window: Duration,
+    meshed: impl Fn(Metric, Function) -> Vec<Query>,
+    unmeshed: impl Fn(Metric, Function, NoTls) -> Vec<Query>,
 ) -> Result<BTreeMap<Ends, Counts>, MetricsError> {
+    let (most, growth) = (Function::Max(window), Function::Growth(window));
+    let questions: [(Metric, Function, Field); 5] = [
+        (Metric::Responses, most, |it| &mut it.responses),
+        (Metric::Connections, most, |it| &mut it.connections),
+        (Metric::OpenConnections, Function::Latest, |it| &mut it.open),
+        (Metric::Responses, growth, |it| &mut it.grown_responses),
+        (Metric::Connections, growth, |it| &mut it.grown_connections),
+    ];
+    let plaintext = NoTls::PeerSentPlaintext;
     let all = async |queries: Vec<Query>| -> Result<Vec<Sample>, MetricsError> {
         let answers = queries.into_iter().map(|query| metrics.query(query));
         Ok(try_join_all(answers).await?.concat())
     };
-    let plaintext = NoTls::PeerSentPlaintext;
-    let (responses, connections, open, plain_responses, plain_connections, plain_open, probes) = tokio::try_join!(
-        all(meshed(Metric::Responses)),
-        all(meshed(Metric::Connections)),
-        all(meshed(Metric::OpenConnections)),
-        all(unmeshed(Metric::Responses, plaintext)),
-        all(unmeshed(Metric::Connections, plaintext)),
-        all(unmeshed(Metric::OpenConnections, plaintext)),
-        all(unmeshed(Metric::Responses, NoTls::Probe)),
+    let of_meshed = questions.map(|(metric, function, _)| all(meshed(metric, function)));
+    let of_unknown =
+        questions.map(|(metric, function, _)| all(unmeshed(metric, function, plaintext)));
+    let (of_meshed, of_unknown, probes, grown_probes) = tokio::try_join!(
+        try_join_all(of_meshed),
+        try_join_all(of_unknown),
+        all(unmeshed(Metric::Responses, most, NoTls::Probe)),
+        all(unmeshed(Metric::Responses, growth, NoTls::Probe)),
     )?;
     let mut answers = Answers {
         between,
         counts: BTreeMap::new(),
     };
-    answers.add(&responses, Client::Meshed, |counts| &mut counts.responses);
-    answers.add(&connections, Client::Meshed, |counts| {
-        &mut counts.connections
-    });
-    answers.add(&open, Client::Meshed, |counts| &mut counts.open);
-    answers.add(&plain_responses, Client::Unknown, |counts| {
-        &mut counts.responses
-    });
-    answers.add(&plain_connections, Client::Unknown, |counts| {
-        &mut counts.connections
-    });
-    answers.add(&plain_open, Client::Unknown, |counts| &mut counts.open);
-    answers.subtract_probes(&probes);
-    let seen = |counts: &Counts| counts.responses + counts.connections > 0;
-    answers.counts.retain(|_, counts| seen(counts));
+    for ((.., field), (meshed, unknown)) in questions.iter().zip(of_meshed.iter().zip(&of_unknown))
+    {
+        answers.add(meshed, Client::Meshed, *field);
+        answers.add(unknown, Client::Unknown, *field);
+    }
+    answers.subtract_probes(&probes, |it| &mut it.connections);
+    answers.subtract_probes(&grown_probes, |it| &mut it.grown_connections);
+    answers.counts.retain(|_, counts| counts.are_in_use());
     Ok(answers.counts)
+}
+
+impl Counts {
+    /// Whether the edge is in use, and not by probes alone.
+    fn are_in_use(&self) -> bool {
+        let counted = self.responses + self.connections;
+        let used = self.open + self.grown_responses + self.grown_connections;
+        counted > 0 && used > 0
+    }
 }
 
 impl Between<'_> {
@@ -130,7 +147,7 @@ struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    fn add(&mut self, samples: &[Sample], client: Client, field: fn(&mut Counts) -> &mut u64) {
+    fn add(&mut self, samples: &[Sample], client: Client, field: Field) {
         for sample in samples {
             if let Some(ends) = self.ends(sample, client) {
                 *field(self.counts.entry(ends).or_default()) += round(sample.value);
@@ -139,7 +156,7 @@ impl Answers<'_> {
     }
 
     /// A connection does not say that it is a probe, but kubelet makes one for each probe.
-    fn subtract_probes(&mut self, samples: &[Sample]) {
+    fn subtract_probes(&mut self, samples: &[Sample], connections: Field) {
         for sample in samples {
             let Some(mut ends) = self.ends(sample, Client::Unknown) else {
                 continue;
@@ -147,7 +164,8 @@ impl Answers<'_> {
             ends.no_tls_reason = NoTls::PeerSentPlaintext.as_str().to_owned();
             ends.tls = NoTls::PeerSentPlaintext.label().to_owned();
             if let Some(counts) = self.counts.get_mut(&ends) {
-                counts.connections = counts.connections.saturating_sub(round(sample.value));
+                let connections = connections(counts);
+                *connections = connections.saturating_sub(round(sample.value));
             }
         }
     }

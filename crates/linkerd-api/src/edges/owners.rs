@@ -1,12 +1,10 @@
 //! Edges between the workloads of all kinds, and the pods that stand for themselves. Entry: [`Owners`].
 //! Whoever answers adds up the pods of a workload: there may be thousands, and those that are gone count.
 
-use std::time::Duration;
-
 use linkerd_names::{NoTls, OwnerKind, ResourceType};
 
 use super::question::{counted, sum};
-use crate::query::{Condition, Metric, NO_TLS_REASON, Query, Selector};
+use crate::query::{Condition, Function, Metric, NO_TLS_REASON, Query, Selector};
 
 /// Kinds of workload. A pod's series have the label of at most one of them.
 const WORKLOADS: [ResourceType; 7] = [
@@ -21,10 +19,8 @@ const WORKLOADS: [ResourceType; 7] = [
 
 const POD: ResourceType = ResourceType::Workload(OwnerKind::Pod);
 
-/// What is asked.
-pub(super) struct Owners {
-    pub(super) window: Duration,
-}
+/// Asks about them.
+pub(super) struct Owners;
 
 /// What an end of an edge is.
 #[derive(Clone, Copy)]
@@ -42,25 +38,25 @@ impl Owners {
     };
 
     /// What clients' proxies counted, by both ends.
-    pub(super) fn meshed(&self, metric: Metric) -> Vec<Query> {
+    pub(super) fn meshed(metric: Metric, function: Function) -> Vec<Query> {
         let pairs = Side::ALL.map(|src| Side::ALL.map(|dst| (src, dst)));
         let queries = pairs.into_iter().flatten().map(|(src, dst)| {
             let mut selector = counted("outbound", metric);
             src.insert(&mut selector, "");
             dst.insert(&mut selector, "dst_");
             let ends = [("", src.kinds()), ("dst_", dst.kinds())];
-            sum(self.window, metric, vec![selector], &ends)
+            sum(function, metric, vec![selector], &ends)
         });
         queries.collect()
     }
 
     /// What servers' proxies counted of clients without TLS, for one reason.
-    pub(super) fn unmeshed(&self, metric: Metric, reason: NoTls) -> Vec<Query> {
+    pub(super) fn unmeshed(metric: Metric, function: Function, reason: NoTls) -> Vec<Query> {
         let queries = Side::ALL.into_iter().map(|dst| {
             let mut selector = counted("inbound", metric);
             dst.insert(&mut selector, "");
             selector.insert(NO_TLS_REASON.to_owned(), Condition::is(reason.as_str()));
-            sum(self.window, metric, vec![selector], &[("", dst.kinds())])
+            sum(function, metric, vec![selector], &[("", dst.kinds())])
         });
         queries.collect()
     }

@@ -1,7 +1,5 @@
 //! What is asked about edges of which one end is a target. Entry: [`Question`]. Pure.
 
-use std::time::Duration;
-
 use linkerd_names::{NoTls, ResourceType};
 
 use crate::{
@@ -15,34 +13,28 @@ pub(super) struct Question<'a> {
     pub(super) targets: &'a [Selected],
     /// The types of the targets, each once.
     pub(super) kinds: &'a [ResourceType],
-    pub(super) window: Duration,
 }
 
 impl Question<'_> {
     /// What clients' proxies counted, by both ends; either of them may be a target.
-    pub(super) fn meshed(&self, metric: Metric) -> Query {
+    pub(super) fn meshed(&self, metric: Metric, function: Function) -> Query {
         let targets = self.targets.iter();
         let selectors = targets.flat_map(|it| {
             ["", "dst_"].map(|prefix| selector(&it.target, "outbound", prefix, metric))
         });
         let ends = ["", "dst_"].map(|prefix| (prefix, self.kinds));
-        sum(self.window, metric, selectors.collect(), &ends)
+        sum(function, metric, selectors.collect(), &ends)
     }
 
     /// What servers' proxies counted of clients without TLS, for one reason.
-    pub(super) fn unmeshed(&self, metric: Metric, reason: NoTls) -> Query {
+    pub(super) fn unmeshed(&self, metric: Metric, function: Function, reason: NoTls) -> Query {
         let targets = self.targets.iter();
         let selectors = targets.map(|it| {
             let mut selector = selector(&it.target, "inbound", "", metric);
             selector.insert(NO_TLS_REASON.to_owned(), Condition::is(reason.as_str()));
             selector
         });
-        sum(
-            self.window,
-            metric,
-            selectors.collect(),
-            &[("", self.kinds)],
-        )
+        sum(function, metric, selectors.collect(), &[("", self.kinds)])
     }
 }
 
@@ -79,15 +71,11 @@ pub(super) fn counted(direction: &str, metric: Metric) -> Selector {
 
 /// Adds up by ends, each by the prefix of its labels and the types that it may have, and by the outcome of TLS.
 pub(super) fn sum(
-    window: Duration,
+    function: Function,
     metric: Metric,
     selectors: Vec<Selector>,
     ends: &[(&str, &[ResourceType])],
 ) -> Query {
-    let function = match metric {
-        Metric::OpenConnections => Function::Latest,
-        _ => Function::Max(window),
-    };
     let mut by = Vec::new();
     for (prefix, kinds) in ends {
         by.push(format!("{prefix}namespace"));
@@ -109,10 +97,14 @@ pub(super) fn sum(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use linkerd_proto::public::{Resource, ResourceSelection};
 
     use super::*;
     use crate::{promql::render, selected};
+
+    const MOST: Function = Function::Max(Duration::from_secs(600));
 
     fn rendered(
         resources: &[(&str, &str, &str)],
@@ -134,7 +126,6 @@ mod tests {
         let question = Question {
             targets: &targets,
             kinds: &kinds,
-            window: Duration::from_secs(600),
         };
         render(&query(&question))
     }
@@ -143,7 +134,7 @@ mod tests {
     fn either_end_may_be_the_one_that_is_asked_for() {
         assert_eq!(
             rendered(&[("deployment", "shop", "")], |it| it
-                .meshed(Metric::Responses)),
+                .meshed(Metric::Responses, MOST)),
             "sum(max_over_time(response_total{deployment!=\"\", direction=\"outbound\", \
              namespace=\"shop\"}[10m])) by (namespace, deployment, dst_namespace, dst_deployment, \
              tls, no_tls_reason) or sum(max_over_time(response_total{direction=\"outbound\", \
@@ -154,8 +145,8 @@ mod tests {
 
     #[test]
     fn open_connections_are_those_of_now() {
-        let query =
-            |it: &Question<'_>| it.unmeshed(Metric::OpenConnections, NoTls::PeerSentPlaintext);
+        let (metric, latest) = (Metric::OpenConnections, Function::Latest);
+        let query = |it: &Question<'_>| it.unmeshed(metric, latest, NoTls::PeerSentPlaintext);
         assert_eq!(
             rendered(&[("namespace", "", "shop")], query),
             "sum(tcp_open_connections{direction=\"inbound\", namespace=\"shop\", \
@@ -166,7 +157,7 @@ mod tests {
 
     #[test]
     fn several_targets_are_alternatives_and_their_types_all_count() {
-        let query = |it: &Question<'_>| it.unmeshed(Metric::Responses, NoTls::Probe);
+        let query = |it: &Question<'_>| it.unmeshed(Metric::Responses, MOST, NoTls::Probe);
         let targets = [("statefulset", "shop", "db"), ("deployment", "shop", "web")];
         assert_eq!(
             rendered(&targets, query),

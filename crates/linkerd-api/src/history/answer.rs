@@ -115,9 +115,13 @@ fn collect(
         };
         for series in group {
             let all = points(record, series, query.function, times);
+            let latest = |at: u64| {
+                let points = seen(record, series, Function::Latest, &all, at);
+                points.last().map(|(_, value)| *value)
+            };
             let value_at = |now: &u64| {
                 let points = seen(record, series, query.function, &all, *now);
-                functions::value(query.function, points, *now)
+                functions::value(query.function, points, *now, latest)
             };
             let values: Vec<Option<f64>> = times.iter().map(value_at).collect();
             if values.iter().all(Option::is_none) {
@@ -150,7 +154,12 @@ fn points(record: &Record, series: &Series, function: Function, times: &[u64]) -
         return Vec::new();
     };
     let mut points = Vec::new();
-    let from = record.scrape_at(begin(function, *first));
+    let mut begin = begin(function, *first);
+    if matches!(function, Function::Growth(_)) {
+        // It asks for the value at the window's start too, which is of before.
+        begin = self::begin(Function::Latest, begin);
+    }
+    let from = record.scrape_at(begin);
     series.points.read(from, |scrape, value| {
         if let Some(at) = record.time(scrape).filter(|at| at <= last) {
             points.push((at, value as f64));

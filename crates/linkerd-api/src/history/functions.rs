@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::query::Function;
+use crate::query::{Function, MOMENTS, distance_of_moments};
 
 /// A time in milliseconds since 1970, and the value then.
 pub(super) type Point = (u64, f64);
@@ -17,7 +17,13 @@ const DISTANCES_MAX: f64 = 1.1;
 /// Returns the function's value at `now`, in milliseconds since 1970; none where PromQL has none.
 ///
 /// The points are those of the function's window, oldest first; for [`Function::Latest`] the present one.
-pub(super) fn value(function: Function, points: &[Point], now: u64) -> Option<f64> {
+/// `at` knows what the present value was at another time.
+pub(super) fn value(
+    function: Function,
+    points: &[Point],
+    now: u64,
+    at: impl Fn(u64) -> Option<f64>,
+) -> Option<f64> {
     match function {
         Function::Latest => points.last().map(|(_, value)| *value),
         Function::Max(_) => points.iter().map(|(_, value)| *value).reduce(f64::max),
@@ -26,7 +32,33 @@ pub(super) fn value(function: Function, points: &[Point], now: u64) -> Option<f6
             increase(points, now, window).map(|growth| growth / window.as_secs_f64())
         }
         Function::LastRate(_) => last_rate(points),
+        Function::Growth(window) => since_start(points, now, window, at),
     }
+}
+
+/// By how much a counter grew since the window began; see `promql.rs` for the cases.
+fn since_start(
+    points: &[Point],
+    now: u64,
+    window: Duration,
+    at: impl Fn(u64) -> Option<f64>,
+) -> Option<f64> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let begin = now.saturating_sub(millis(window));
+    if let Some((_, last)) = points.last() {
+        match at(begin) {
+            None => return Some(*last),
+            Some(start) if *last > start => return Some(last - start),
+            Some(_) => {}
+        }
+    }
+    if let Some(grown) = increase(points, now, window).filter(|grown| *grown > 0.0) {
+        return Some(grown);
+    }
+    let step = millis(distance_of_moments(window));
+    let moments = (begin.div_ceil(step)..=now / step).filter(|n| at(n * step).is_some());
+    let was_away = moments.count() < MOMENTS as usize;
+    at(now).filter(|_| was_away)
 }
 
 /// By how much a counter grew in the window: as seen, and extended to the window's ends.
@@ -88,7 +120,44 @@ mod tests {
     }
 
     fn at_100(function: Function, seconds_and_values: &[(u64, f64)]) -> Option<f64> {
-        value(function, &points(seconds_and_values), 100_000)
+        value(function, &points(seconds_and_values), 100_000, |_| None)
+    }
+
+    /// A counter is scraped each ten seconds. At the window's start it is as at the scrape before.
+    #[test]
+    fn growth_is_what_was_counted_since_the_window_began() {
+        let growth = |values: &[Option<u32>]| {
+            let scrapes = (0..).map(|n| n * 10_000 + 5_000).zip(values);
+            let seen: Vec<Point> = scrapes
+                .clone()
+                .filter_map(|(time, value)| Some((time, f64::from((*value)?))))
+                .collect();
+            let at = |time: u64| {
+                let last = scrapes.clone().take_while(|(it, _)| *it <= time).last();
+                last.and_then(|(_, value)| *value).map(f64::from)
+            };
+            let window: Vec<Point> = seen.into_iter().filter(|(at, _)| *at >= 40_000).collect();
+            value(Function::Growth(MINUTE), &window, 100_000, at)
+        };
+        let then = |before: Option<u32>, within: [Option<u32>; 6]| {
+            growth(&[&[before; 4][..], &within].concat())
+        };
+        assert_eq!(then(Some(7), [Some(7); 6]), None, "it rests");
+        let last = [Some(7), Some(7), Some(7), Some(7), Some(7), Some(9)];
+        assert_eq!(then(Some(7), last), Some(2.0));
+        assert_eq!(then(Some(6), [Some(7); 6]), Some(1.0), "just within");
+        assert_eq!(then(None, [Some(7); 6]), Some(7.0), "it is new");
+        let late = [None, None, None, None, None, Some(1)];
+        assert_eq!(then(None, late), Some(1.0), "it has one value");
+        assert_eq!(then(None, [Some(0); 6]), Some(0.0), "it counts nothing yet");
+        let again = [Some(7), Some(7), Some(0), Some(2), Some(2), Some(2)];
+        assert!(then(Some(7), again).expect("grown") >= 2.0);
+        let restarted = [Some(7), Some(7), Some(0), Some(0), Some(0), Some(0)];
+        assert_eq!(then(Some(7), restarted), None, "it started again and rests");
+        let away = [Some(1), Some(1), None, None, Some(1), Some(1)];
+        assert_eq!(then(Some(1), away), Some(1.0), "it ended and began again");
+        let ended = [Some(1), Some(1), Some(1), None, None, None];
+        assert_eq!(then(Some(1), ended), None, "it ended");
     }
 
     /// Expected values by hand, from PromQL's rules.

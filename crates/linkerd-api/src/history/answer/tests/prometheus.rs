@@ -130,16 +130,23 @@ fn say(pod: u64, scrape: u64, store: &mut Store, points: &mut String) {
         r#"direction="inbound",tls="no_identity",no_tls_reason="probe",classification="success""#,
         r#"direction="outbound",tls="true",dst_namespace="ns",dst_pod="p0",classification="success""#,
         r#"direction="outbound",dst_namespace="o\"th\\er",dst_pod="x",classification="failure""#,
+        r#"direction="inbound",tls="no_proxy_tls",classification="success""#,
     ]
     .into_iter()
     .enumerate()
     {
         let n = n as u64;
-        // One begins late, one ends early, one rests for a long time.
-        if n == 1 && scrape < 365 || n == 3 && pod == 3 && scrape > 360 {
+        // One begins late, one ends early, one rests for a long time, and one is away for as long as an imported
+        // series without a value takes to have none.
+        let away = n == 5 && (289..324).contains(&scrape);
+        if n == 1 && scrape < 365 || n == 3 && pod == 3 && scrape > 360 || away {
             continue;
         }
-        let steps = if n == 4 { since / 100 } else { since };
+        let steps = match n {
+            4 => since / 100,
+            5 => 1,
+            _ => since,
+        };
         let total = steps * (n + pod + 1) + noise(n * 7919 + steps) % (n + 3);
         add("response_total", labels, total);
         add("tcp_read_bytes_total", labels, total * 1_000_003);
@@ -213,6 +220,7 @@ fn queries() -> Vec<Query> {
                     Function::Rate(window),
                     Function::LastRate(window),
                     Function::Max(window),
+                    Function::Growth(window),
                 ] {
                     queries.push(query(function, Metric::Responses, by, selector));
                     queries.push(query(function, Metric::ReadBytes, by, selector));
@@ -242,6 +250,9 @@ fn queries() -> Vec<Query> {
         selectors: either.into(),
         ..query(Function::Max(MINUTE), Metric::Responses, &by, &[])
     });
+    // Both have a value at its start, and miss it at one of its moments.
+    let away = Function::Growth(Duration::from_secs(740));
+    queries.push(query(away, Metric::Responses, &by, &[]));
     queries.push(Query {
         aggregate: Aggregate::Max,
         ..query(Function::Latest, Metric::StartTime, &["pod"], &[])
