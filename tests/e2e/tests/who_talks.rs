@@ -27,7 +27,20 @@ fn edges_of_unmeshed_clients_and_servers_have_a_reason() -> Result<()> {
             ensure!(has("", "web", "peer_sent_plaintext"), "{edges:#?}");
             ensure!(has("web", "emoji", "peer_not_meshed"), "{edges:#?}");
             Ok(())
-        })
+        })?;
+        namespace.kubectl(&["scale", "deployment", "vote-bot", "--replicas=0"])?;
+        let from_unmeshed = |window: &str| -> Result<Vec<Value>> {
+            let mut edges = edges(namespace, &["deploy", "-t", window])?;
+            edges.retain(|it| it["src"] == "" && it["dst"] == "web");
+            Ok(edges)
+        };
+        eventually("no plaintext from clients any more", || {
+            let edges = from_unmeshed("20s")?;
+            ensure!(edges.is_empty(), "{edges:#?}");
+            Ok(())
+        })?;
+        ensure!(!from_unmeshed("10m")?.is_empty(), "it is forgotten");
+        Ok(())
     })
 }
 
