@@ -193,7 +193,7 @@ fn cluster_tests(keep_cluster: bool, counts: &mut Counts) -> Result<()> {
         "--package",
         "e2e",
         "--",
-        "--test-threads=1",
+        "--test-threads=4",
         "--nocapture",
     ];
     step("cluster tests", || tests(&args, &environment, counts))?;

@@ -1,9 +1,10 @@
-//! The cluster under test, named by the environment. Entries: [`on_cluster`], [`in_namespace`].
+//! The cluster under test, named by the environment. Entries: [`on_cluster`], [`in_namespace`], [`beside_others`].
 //! Without `E2E_KUBECONFIG`, `E2E_KUBECTL` and `E2E_LINKERD` a test says that it is skipped.
 
 use std::{
     env,
     fs::File,
+    io,
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -45,6 +46,17 @@ pub fn in_namespace(name: &str, test: impl FnOnce(&Namespace) -> Result<()>) -> 
     on_cluster(name, |cluster| with_namespace(cluster, name, test))
 }
 
+/// Runs `test` in a namespace of its own, as [`with_namespace`] does, while others do the same. For tests that
+/// change nothing outside of it and wait more than they work: a window of figures has to fill.
+///
+/// # Errors
+/// What the test returns.
+pub fn beside_others(name: &str, test: impl FnOnce(&Namespace) -> Result<()>) -> Result<()> {
+    locked(name, File::lock_shared, |cluster| {
+        with_namespace(cluster, name, test)
+    })
+}
+
 /// Runs `test` in a namespace of its own, `e2e-<name>`, which is removed afterwards. When the test
 /// fails, the namespace's pods, events and logs are printed first. `E2E_KEEP=1` leaves it.
 ///
@@ -71,6 +83,15 @@ pub fn with_namespace(
 /// # Errors
 /// What the test returns.
 pub fn on_cluster(name: &str, test: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
+    // Some take parts of the cluster away, others measure how long something takes.
+    locked(name, File::lock, test)
+}
+
+fn locked(
+    name: &str,
+    lock: fn(&File) -> io::Result<()>,
+    test: impl FnOnce(&Cluster) -> Result<()>,
+) -> Result<()> {
     let cluster = match Cluster::from_env(|name| env::var_os(name)) {
         Ok(cluster) => cluster,
         Err(missing) => {
@@ -78,9 +99,8 @@ pub fn on_cluster(name: &str, test: impl FnOnce(&Cluster) -> Result<()>) -> Resu
             return Ok(());
         }
     };
-    // One at a time: some tests take parts of the cluster away.
-    let lock = File::create(env::temp_dir().join("linkerd-e2e.lock"))?;
-    lock.lock().context("cannot wait for the other tests")?;
+    let file = File::create(env::temp_dir().join("linkerd-e2e.lock"))?;
+    lock(&file).context("cannot wait for the other tests")?;
     let started = Instant::now();
     let outcome = test(&cluster);
     report(&format!("{name}: {:.1} s", started.elapsed().as_secs_f64()));

@@ -22,7 +22,7 @@ mod watch;
 mod workload;
 
 pub use certificate::Certificate;
-pub use cluster::{Cluster, in_namespace, on_cluster, with_namespace};
+pub use cluster::{Cluster, beside_others, in_namespace, on_cluster, with_namespace};
 pub use control_plane::with_control_plane;
 pub use documented::Documented;
 pub use emojivoto::Emojivoto;

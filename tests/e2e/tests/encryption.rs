@@ -1,7 +1,7 @@
 //! What `linkerd stat` says about TLS is what happens, whoever of the two sides is meshed.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{Emojivoto, Namespace, Row, Workload, eventually, find, in_namespace, report};
+use e2e::{Emojivoto, Namespace, Row, Workload, beside_others, eventually, find, report};
 use serde_json::json;
 
 /// Figures that are written as they should be after a full window, plus the last digits.
@@ -9,7 +9,7 @@ const ALL: f64 = 0.9999;
 
 #[test]
 fn emojivoto_is_all_tls() -> Result<()> {
-    in_namespace("all-tls", |namespace| {
+    beside_others("all-tls", |namespace| {
         let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
         let rows = eventually("three rows with TLS 100 %", || {
             let rows = namespace.stat(&["authority"])?;
@@ -35,7 +35,7 @@ fn emojivoto_is_all_tls() -> Result<()> {
 
 #[test]
 fn an_unmeshed_client_is_served_in_plaintext_and_counted_so() -> Result<()> {
-    in_namespace("plain-client", |namespace| {
+    beside_others("plain-client", |namespace| {
         let app = Emojivoto::deploy(namespace, &["web", "emoji", "voting"])?;
         let web = eventually("the bot's requests count as plaintext", || {
             let rows = namespace.stat(&["authority"])?;
@@ -54,7 +54,7 @@ fn an_unmeshed_client_is_served_in_plaintext_and_counted_so() -> Result<()> {
 
 #[test]
 fn an_unmeshed_server_is_reached_in_plaintext_and_counted_so() -> Result<()> {
-    in_namespace("plain-server", |namespace| {
+    beside_others("plain-server", |namespace| {
         let app = Emojivoto::deploy(namespace, &["web", "voting", "vote-bot"])?;
         let outbound = eventually("requests to emoji count as plaintext", || {
             let rows = namespace.stat(&["deployment", "web", "--to", "deployment/emoji"])?;
@@ -77,7 +77,7 @@ fn an_unmeshed_server_is_reached_in_plaintext_and_counted_so() -> Result<()> {
 
 #[test]
 fn mixed_clients_give_the_true_share() -> Result<()> {
-    in_namespace("mixed", |namespace| {
+    beside_others("mixed", |namespace| {
         let app = Emojivoto::deploy(namespace, &["web", "emoji", "voting", "vote-bot"])?;
         unmeshed_load(namespace)?;
         // The bot sends two requests a second over TLS, the load pod two in plaintext.
@@ -95,7 +95,7 @@ fn mixed_clients_give_the_true_share() -> Result<()> {
 
 #[test]
 fn kubelets_probes_are_known_as_such_and_not_counted() -> Result<()> {
-    in_namespace("probes", |namespace| {
+    beside_others("probes", |namespace| {
         Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
         let probe = json!({ "httpGet": { "path": "/api/list", "port": 8080 }, "periodSeconds": 1 });
         let container = json!({ "name": "web", "livenessProbe": probe });

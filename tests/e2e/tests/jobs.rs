@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use e2e::{Workload, in_namespace, start_server};
+use e2e::{Workload, beside_others, start_server};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn a_job_with_a_proxy_completes() -> Result<()> {
-    in_namespace("job", |namespace| {
+    beside_others("job", |namespace| {
         start_server(namespace)?;
         let args = ["first-mtls", "http://server:8080/"];
         let job = Workload::new("once", &namespace.cluster.image, &args);
@@ -22,7 +22,7 @@ fn a_job_with_a_proxy_completes() -> Result<()> {
 
 #[test]
 fn a_failing_job_with_a_proxy_fails() -> Result<()> {
-    in_namespace("job-fails", |namespace| {
+    beside_others("job-fails", |namespace| {
         start_server(namespace)?;
         let args = ["http-get", "http://server:8080/no-such-page"];
         let job = Workload::new("once", &namespace.cluster.image, &args);
@@ -35,7 +35,7 @@ fn a_failing_job_with_a_proxy_fails() -> Result<()> {
 
 #[test]
 fn the_traffic_of_an_init_container_is_meshed() -> Result<()> {
-    in_namespace("init", |namespace| {
+    beside_others("init", |namespace| {
         start_server(namespace)?;
         let job = Workload {
             // It ends only after a request over mutual TLS.

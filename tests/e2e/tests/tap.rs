@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{Emojivoto, Namespace, Terminal, deployment, eventually, find, in_namespace, service};
+use e2e::{Emojivoto, Namespace, Terminal, beside_others, deployment, eventually, find, service};
 use serde_json::{Value, json};
 
 /// The bot sends two requests a second through two hops; this many events take some seconds.
@@ -12,7 +12,7 @@ const EVENTS: usize = 40;
 
 #[test]
 fn requests_are_seen_with_mutual_tls_names_and_filters() -> Result<()> {
-    in_namespace("tap", |namespace| {
+    beside_others("tap", |namespace| {
         let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
         eventually("TLS between all of them", || {
             let rows = namespace.stat(&["authority"])?;
@@ -66,7 +66,7 @@ fn requests_are_seen_with_mutual_tls_names_and_filters() -> Result<()> {
 /// Real servers: in Redis the client speaks first, in MariaDB the server.
 #[test]
 fn connections_of_databases_are_seen_by_tap_top_and_edges() -> Result<()> {
-    in_namespace("tap-tcp", |namespace| {
+    beside_others("tap-tcp", |namespace| {
         deploy_databases(namespace)?;
         eventually("a connection with mutual TLS to each", || {
             for (name, port, protocol) in
@@ -215,7 +215,7 @@ fn deploy_databases(namespace: &Namespace) -> Result<()> {
 
 #[test]
 fn who_lacks_the_right_is_told_which_and_who_has_it_watches() -> Result<()> {
-    in_namespace("tap-rights", |namespace| {
+    beside_others("tap-rights", |namespace| {
         Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
         let user = format!("{}-jane", namespace.name);
         let outcome = rights(namespace, &user);

@@ -1,12 +1,12 @@
 //! What people type to see the mesh: `edges`, and every form of `stat`.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use e2e::{Emojivoto, Namespace, Workload, eventually, in_namespace, service};
+use e2e::{Emojivoto, Namespace, Workload, beside_others, eventually, service};
 use serde_json::Value;
 
 #[test]
 fn edges_and_stat_say_who_talks_to_whom() -> Result<()> {
-    in_namespace("edges", |namespace| {
+    beside_others("edges", |namespace| {
         Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
         edges_of_meshed_deployments(namespace)?;
         every_form_of_stat(namespace)
@@ -15,7 +15,7 @@ fn edges_and_stat_say_who_talks_to_whom() -> Result<()> {
 
 #[test]
 fn edges_of_unmeshed_clients_and_servers_have_a_reason() -> Result<()> {
-    in_namespace("edges-plain", |namespace| {
+    beside_others("edges-plain", |namespace| {
         Emojivoto::deploy(namespace, &["web", "voting"])?;
         eventually("both reasons", || {
             let edges = edges(namespace, &["deploy"])?;
@@ -46,7 +46,7 @@ fn edges_of_unmeshed_clients_and_servers_have_a_reason() -> Result<()> {
 
 #[test]
 fn connections_without_requests_have_edges_after_they_have_closed() -> Result<()> {
-    in_namespace("edges-tcp", |namespace| {
+    beside_others("edges-tcp", |namespace| {
         let image = &namespace.cluster.image;
         let args = [
             "tcp-server",

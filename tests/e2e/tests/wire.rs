@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use e2e::{
-    Namespace, Sniffer, Streams, Workload, eventually, eventually_within, in_namespace, is_tls,
+    Namespace, Sniffer, Streams, Workload, beside_others, eventually, eventually_within, is_tls,
     report, service,
 };
 
@@ -32,32 +32,32 @@ const GRPC_MARKER: &str = ":doughnut:";
 
 #[test]
 fn http_between_nodes_is_tls() -> Result<()> {
-    in_namespace("wire-http", |namespace| encrypted(namespace, &http()))
+    beside_others("wire-http", |namespace| encrypted(namespace, &http()))
 }
 
 #[test]
 fn http_without_the_mesh_is_readable() -> Result<()> {
-    in_namespace("wire-http-plain", |namespace| readable(namespace, &http()))
+    beside_others("wire-http-plain", |namespace| readable(namespace, &http()))
 }
 
 #[test]
 fn grpc_between_nodes_is_tls() -> Result<()> {
-    in_namespace("wire-grpc", |namespace| encrypted(namespace, &grpc()))
+    beside_others("wire-grpc", |namespace| encrypted(namespace, &grpc()))
 }
 
 #[test]
 fn grpc_without_the_mesh_is_readable() -> Result<()> {
-    in_namespace("wire-grpc-plain", |namespace| readable(namespace, &grpc()))
+    beside_others("wire-grpc-plain", |namespace| readable(namespace, &grpc()))
 }
 
 #[test]
 fn raw_tcp_between_nodes_is_tls() -> Result<()> {
-    in_namespace("wire-tcp", |namespace| encrypted(namespace, &tcp()))
+    beside_others("wire-tcp", |namespace| encrypted(namespace, &tcp()))
 }
 
 #[test]
 fn raw_tcp_without_the_mesh_is_readable() -> Result<()> {
-    in_namespace("wire-tcp-plain", |namespace| readable(namespace, &tcp()))
+    beside_others("wire-tcp-plain", |namespace| readable(namespace, &tcp()))
 }
 
 fn http() -> Conversation<'static> {
