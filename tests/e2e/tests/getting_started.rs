@@ -121,7 +121,7 @@ const STEPS: [(&str, How); 46] = [
     ("linkerd check", Until(WELL)),
     ("linkerd check --proxy -n emojivoto", Until(WELL)),
     ("linkerd check --proxy -n shop", Until(WELL)),
-    ("linkerd get pods", Until("/vote-bot-")),
+    ("linkerd get pods -A -o wide", Until("vote-bot-")),
     ("linkerd stat authority -n emojivoto", Until("   100%\n")),
     ("linkerd stat deploy -n emojivoto", Until("   100%\n")),
     ("linkerd stat deploy -n emojivoto -o wide", Until("web ")),
