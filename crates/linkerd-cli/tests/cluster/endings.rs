@@ -36,6 +36,7 @@ impl Started {
     }
 
     fn of(command: &mut Command) -> Self {
+        let mut command = interruptible(command);
         let command = command.stdin(Stdio::null());
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
@@ -100,6 +101,21 @@ impl Started {
         pipe.read_to_string(&mut stderr).expect("UTF-8");
         (status, stderr)
     }
+}
+
+/// The command with SIGINT as a terminal has it: who starts the tests in the background of a shell ignores that signal,
+/// and all that they start would too.
+fn interruptible(command: &Command) -> Command {
+    let mut env = Command::new("env");
+    env.arg("--default-signal=INT").arg(command.get_program());
+    env.args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => env.env(key, value),
+            None => env.env_remove(key),
+        };
+    }
+    env
 }
 
 /// Waits until the API server has no port-forward any more.

@@ -27,6 +27,8 @@ fn on_terminal(
     let script = script
         .args(["-q", "-c", &shell, "/dev/null"])
         .env_remove("NO_COLOR")
+        // By it a log of CI is taken for a terminal.
+        .env_remove("CI")
         .envs([
             ("PATH", "/usr/bin:/bin"),
             ("SHELL", "/bin/sh"),
