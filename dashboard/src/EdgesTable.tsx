@@ -35,8 +35,8 @@ export function EdgesTable({ caption, edges }: { caption: string; edges: Edge[] 
         ))}
       </Table>
       <p class="detail">
-        Pairs that were seen in the last ten minutes. Connections and responses are counted since the client’s proxy began
-        to.
+        Pairs that were in use in the last ten minutes. Connections and responses are counted since the proxy that counts
+        them began to.
       </p>
     </>
   );

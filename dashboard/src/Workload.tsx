@@ -35,7 +35,7 @@ export function Workload({ end, figures, graph }: Props) {
   const edges = graph?.edges ?? [];
   const inbound = edges.filter((it) => sameEnd(it.dst, end));
   const outbound = edges.filter((it) => sameEnd(it.src, end));
-  if (!row && inbound.length === 0 && outbound.length === 0 && own?.length === 0) {
+  if (graph && !row && inbound.length === 0 && outbound.length === 0 && own?.length === 0) {
     return (
       <>
         {heading}

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
-use hyper::{StatusCode, Uri, body::Bytes};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::{Request, StatusCode, Uri, body::Bytes, header::CONTENT_TYPE};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -27,7 +27,7 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Prometheus {
     url: String,
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: Client<HttpConnector, Full<Bytes>>,
 }
 
 /// Why a query has no answer.
@@ -176,13 +176,11 @@ impl Prometheus {
             url: self.url.clone(),
             reason: causes(error),
         };
-        let uri = format!("{}/api/v1/{path}", self.url);
-        let uri = uri
-            .parse()
-            .map_err(|_| PrometheusError::Url(self.url.clone()))?;
+        let request = request(&self.url, path);
+        let request = request.map_err(|_| PrometheusError::Url(self.url.clone()))?;
         let response = self
             .client
-            .get(uri)
+            .request(request)
             .await
             .map_err(|error| unreachable(&error))?;
         let status = response.status();
@@ -344,4 +342,39 @@ fn percent_encode(text: &str) -> String {
         }
     }
     encoded
+}
+
+/// The question `path`, such as `query?query=up`. A long one, as of many objects, is a form: servers and proxies on
+/// the way take addresses of so many bytes, and not of many more.
+fn request(url: &str, path: &str) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+    /// What nginx takes unless told otherwise.
+    const ADDRESS_BYTES_MAX: usize = 8 * 1024;
+    let address = format!("{url}/api/v1/{path}");
+    match path.split_once('?') {
+        Some((endpoint, form)) if address.len() > ADDRESS_BYTES_MAX => {
+            Request::post(format!("{url}/api/v1/{endpoint}"))
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(Full::from(form.to_owned()))
+        }
+        _ => Request::get(address).body(Full::default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_that_is_too_long_for_an_address_is_a_form() {
+        let short = request("http://p:9090", "query?query=up").expect("a request");
+        assert_eq!(short.method(), "GET");
+        assert_eq!(short.uri(), "http://p:9090/api/v1/query?query=up");
+
+        let form = format!("query={}&step=5", "up".repeat(50_000));
+        let long = request("http://p:9090", &format!("query_range?{form}")).expect("a request");
+        assert_eq!(long.method(), "POST");
+        assert_eq!(long.uri(), "http://p:9090/api/v1/query_range");
+        let body = long.into_body().collect().await.expect("a body");
+        assert_eq!(body.to_bytes(), form);
+    }
 }

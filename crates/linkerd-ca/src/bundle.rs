@@ -49,8 +49,8 @@ pub struct Reconciled {
 pub enum BundleError {
     /// Workloads of two control planes are, or were, in the namespace.
     #[error(
-        "the trust bundle belongs to the control plane in namespace {0}, which removes it when its last pod \
-         here has gone; if that control plane is gone, delete it"
+        "the trust bundle belongs to the control plane in namespace {0}, which removes it when its last \
+         workload and pod here have gone; if that control plane is gone, delete it"
     )]
     OtherControlPlane(String),
     /// The API server refused or did not answer.

@@ -162,9 +162,10 @@ impl Controller {
         leads && self.knows_our_objects() && self.workloads.values().all(Mirror::is_complete)
     }
 
-    /// Before our own objects are known, every workload would look as if it had none.
+    /// Before our own objects are known, every workload would look as if it had none; and before pods are, as if
+    /// it were nobody else's.
     fn knows_our_objects(&self) -> bool {
-        self.secrets.is_complete() && self.bundles.is_complete()
+        self.secrets.is_complete() && self.bundles.is_complete() && self.marks.is_complete()
     }
 
     fn may_start(&self) -> bool {
@@ -196,6 +197,11 @@ impl Controller {
         match observed {
             Observed::Workload(kind, change) => {
                 for owner in self.apply_workload(kind, change) {
+                    if self.follow_neighbours(&owner.namespace) {
+                        for neighbour in self.known_in(&owner.namespace) {
+                            self.look_at(neighbour, now);
+                        }
+                    }
                     self.look_at(owner, now);
                 }
             }
@@ -214,6 +220,7 @@ impl Controller {
                     for owner in self.known_in(&namespace) {
                         self.look_at(owner, now);
                     }
+                    self.push(Item::Bundle(namespace), now);
                 }
             }
             Observed::Webhook => self.push(Item::Webhook, now),

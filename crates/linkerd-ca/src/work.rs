@@ -20,7 +20,7 @@ use crate::{
     write::Version,
 };
 
-/// So often a Secret that another control plane has is looked at before that is told: some seconds.
+/// So often a Secret or a trust bundle that another control plane has is looked at before that is told: some seconds.
 const UNDECIDED_MAX: u32 = 6;
 
 /// What is to be done, with all that is known about it.
@@ -204,8 +204,12 @@ async fn bundle_failed(
                 "the trust bundle is not right, trying again"
             );
         }
+        // The first pods may be on their way, and say that it is not our business.
+        BundleError::OtherControlPlane(_) if failures < UNDECIDED_MAX => {
+            debug!(namespace, error = text, "cannot write the trust bundle yet");
+        }
         BundleError::OtherControlPlane(_) => {
-            if failures == 0 {
+            if failures == UNDECIDED_MAX {
                 warn!(namespace, error = text, "refused to write the trust bundle");
             }
             reports.no_bundle(namespace, text).await;

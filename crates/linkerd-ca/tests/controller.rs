@@ -302,9 +302,42 @@ async fn a_workload_without_pods_is_left_to_the_control_plane_of_all_its_neighbo
         hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
             .await;
         hand.tell(Observed::Mark(pod("web-1", "linkerd-b")));
+        hand.tell_of_one_that_is("web", Wanted::Annotated);
         hand.metrics_have(r#"linkerd_ca_workloads{state="valid"} 0"#)
             .await;
         tokio::time::sleep(Duration::from_secs(60)).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_the_command_line_has_given_to_another_control_plane_take_nothing_along() {
+    run(first_workload(), async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.tell_of_one_that_is("job", Wanted::Annotated);
+        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
+            .await;
+        // Of a workload whose template is marked for the other one, which nobody tells us of.
+        hand.tell(Observed::Mark(pod("web-1", "linkerd-b")));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        hand.metrics_have(r#"linkerd_ca_workloads{state="valid"} 1"#)
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_asks_for_proxies_keeps_its_bundle_between_two_pods() {
+    run(first_workload(), async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.tell(Observed::Injected(Change::Set("ns".into(), ())));
+        hand.tell_of_one_that_is("job", Wanted::Annotated);
+        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
+            .await;
+        hand.tell_that_it_is_gone("job");
+        tokio::time::sleep(Duration::from_secs(600)).await;
     })
     .await;
 }
@@ -379,6 +412,7 @@ async fn no_bundle_goes_before_all_is_known_and_never_anothers() {
     run(with_new_root(Script::new()), async |hand| {
         hand.leadership.send_replace(Leadership::Leader);
         hand.tell(Observed::Secret(Change::RelistDone));
+        hand.tell(Observed::Mark(Change::RelistDone));
         hand.tell(Observed::Bundle(Change::Listed(
             "ns".into(),
             held("linkerd"),

@@ -7,6 +7,7 @@ mod told;
 mod upstream;
 
 use std::{
+    collections::BTreeSet,
     io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     process::{ExitCode, Stdio},
@@ -166,9 +167,12 @@ async fn words_of_other_version(global: &Global, kubernetes: &Kubernetes) -> Opt
 /// find somebody else there. There is at least one.
 async fn listen(address: &str, port: Option<u16>) -> anyhow::Result<Vec<TcpListener>> {
     let addresses = lookup_host((address, 0)).await;
+    let mut known = BTreeSet::new();
+    // A name that stands twice in /etc/hosts has each of its addresses twice.
     let addresses: Vec<IpAddr> = addresses
         .with_context(|| format!("cannot find the address {address} on this machine"))?
         .map(|it| it.ip())
+        .filter(|ip| known.insert(*ip))
         .collect();
     let mut bound = bind_all(&addresses, port.unwrap_or(PORT_DEFAULT)).await;
     for _ in 0..PORTS_TRIED {

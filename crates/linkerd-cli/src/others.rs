@@ -5,7 +5,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kube::{
     Api,
     api::{ApiResource, DynamicObject, ListParams},
-    core::{ObjectMeta, discovery::Scope},
+    core::{GroupVersionKind, ObjectMeta, discovery::Scope},
     discovery::{Discovery, verbs},
 };
 
@@ -40,7 +40,7 @@ pub(crate) async fn find(
     let kinds = kinds
         .iter()
         .filter(|group| !GROUPS_OF_NO_OBJECTS.contains(&group.name()))
-        .flat_map(|group| group.recommended_resources())
+        .flat_map(|group| group.resources_by_stability())
         .filter(|(_, can)| can.scope == Scope::Namespaced && can.supports_operation(verbs::LIST))
         .map(|(kind, _)| kind);
     let lists: Vec<Vec<String>> = stream::iter(kinds)
@@ -48,7 +48,26 @@ pub(crate) async fn find(
         .buffered(CONCURRENCY)
         .try_collect()
         .await?;
-    Ok(lists.concat())
+    let mut found = lists.concat();
+    found.sort();
+    Ok(found)
+}
+
+/// Names of API services that do not answer: nobody knows what of their kinds there is, nor which kinds they have.
+pub(crate) async fn silent_services(kubernetes: &Kubernetes) -> Result<Vec<String>, CallError> {
+    let kind = GroupVersionKind::gvk("apiregistration.k8s.io", "v1", "APIService");
+    let kind = ApiResource::from_gvk(&kind);
+    let api: Api<DynamicObject> = Api::all_with(kubernetes.client.clone(), &kind);
+    let services = within(api.list(&ListParams::default())).await?.items;
+    let is_silent = |service: &DynamicObject| {
+        let group = service.data["spec"]["group"].as_str().unwrap_or_default();
+        let conditions = service.data["status"]["conditions"].as_array();
+        let mut conditions = conditions.into_iter().flatten();
+        !GROUPS_OF_NO_OBJECTS.contains(&group)
+            && conditions.any(|it| it["type"] == "Available" && it["status"] != "True")
+    };
+    let silent = services.into_iter().filter(is_silent);
+    Ok(silent.filter_map(|service| service.metadata.name).collect())
 }
 
 async fn of_kind(

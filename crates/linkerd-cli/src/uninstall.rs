@@ -91,6 +91,12 @@ async fn kept(kubernetes: &Kubernetes, namespace: &str, objects: &[Object]) -> O
     if !objects.iter().any(Object::is_namespace) {
         return None;
     }
+    let unknown = |why: &str| Some(format!("nobody knows what others have in it: {why}"));
+    match others::silent_services(kubernetes).await {
+        Ok(silent) if silent.is_empty() => {}
+        Ok(silent) => return unknown(&format!("no answer from {}", silent.join(", "))),
+        Err(error) => return unknown(&kubernetes.explain(&error)),
+    }
     match others::find(kubernetes, namespace, objects).await {
         Ok(others) if others.is_empty() => None,
         Ok(others) => {
@@ -106,10 +112,7 @@ async fn kept(kubernetes: &Kubernetes, namespace: &str, objects: &[Object]) -> O
                 shown.join(", ")
             ))
         }
-        Err(error) => Some(format!(
-            "nobody knows what others have in it: {}",
-            kubernetes.explain(&error)
-        )),
+        Err(error) => unknown(&kubernetes.explain(&error)),
     }
 }
 

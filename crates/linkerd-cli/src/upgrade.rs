@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use linkerd_names::VERSION;
+use linkerd_names::{VERSION, log_filter};
 use serde_json::Value;
 
 use crate::{
@@ -60,13 +60,19 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         Ok(release) => release,
         Err(error) => return Ok(control_plane::report(global, &error)),
     };
-    let values = match &release {
+    let mut values = match &release {
         Release::Ours(_) | Release::Unknown if *reset_values => install::default_values()?,
         Release::Ours(installed) => installed.values(namespace)?,
         Release::None | Release::Unknown | Release::Helm(_) => {
             bail!(release::missing(&release, namespace, "upgrade").unwrap_or_default())
         }
     };
+    if let Some(filter) = let_go_of_log_filter(&mut values) {
+        crate::stderr::tell!(
+            "Warning: the installed value proxy.logLevel, {filter:?}, is no log filter any more: it is {} now",
+            log_filter::DEFAULT
+        );
+    }
     let values = flags.over(values)?;
     let manifests = install::manifests(namespace, &values);
     let manifests = if *reset_values {
@@ -91,6 +97,18 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
     install::warn_of_lifetime(&values);
     stdout::print(&manifests);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Earlier versions took any text for a log filter; whoever has installed one must not be kept from upgrading by it.
+/// Returns the one that is left out.
+fn let_go_of_log_filter(values: &mut Value) -> Option<String> {
+    let filter = &mut values["proxy"]["logLevel"];
+    let text = filter
+        .as_str()
+        .filter(|text| log_filter::check(text).is_err());
+    let text = text?.to_owned();
+    *filter = log_filter::DEFAULT.into();
+    Some(text)
 }
 
 /// The tag of the images when it is not this version's.

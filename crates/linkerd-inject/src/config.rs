@@ -128,6 +128,13 @@ pub(crate) fn configure(
             continue;
         };
         let text = value.as_str().unwrap_or_default().trim();
+        // A slip in what is logged costs no pod its proxy, and no one his TLS.
+        if *annotation == annotations::PROXY_LOG_LEVEL
+            && let Err(error) = options::log_filter(text)
+        {
+            configured.ignored.push(format!("{key} ({error})"));
+            continue;
+        }
         set(&mut configured.options, text).map_err(|error| ObjectError::Annotation {
             object: workload.to_string(),
             annotation,

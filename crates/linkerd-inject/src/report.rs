@@ -113,18 +113,7 @@ impl Report {
                 )),
             );
         }
-        let owned = self.entries.iter().filter_map(|entry| {
-            let owner = entry.belongs_to.as_ref()?;
-            Some(format!("{} belongs to {owner}", entry.object))
-        });
-        let owned: Vec<String> = owned.collect();
-        if !owned.is_empty() {
-            check(
-                &mut text,
-                "owned: objects are not made by other workloads",
-                Some(owned.join(", ")),
-            );
-        }
+        self.owned(&mut text);
         if !windows.is_empty() {
             let objects = windows.join(", ");
             check(
@@ -181,8 +170,25 @@ impl Report {
     /// The report of `linkerd uninject`.
     pub fn uninject_text(&self) -> String {
         let mut text = String::new();
+        self.owned(&mut text);
         self.summary(&mut text, &self.with(Outcome::Uninjected), "uninjected");
         text
+    }
+
+    /// Which objects are left alone because others make them.
+    fn owned(&self, text: &mut String) {
+        let owned = self.entries.iter().filter_map(|entry| {
+            let owner = entry.belongs_to.as_ref()?;
+            Some(format!("{} belongs to {owner}", entry.object))
+        });
+        let owned: Vec<String> = owned.collect();
+        if !owned.is_empty() {
+            check(
+                text,
+                "owned: objects are not made by other workloads",
+                Some(owned.join(", ")),
+            );
+        }
     }
 
     fn with(&self, outcome: Outcome) -> Vec<&str> {

@@ -117,12 +117,6 @@ fn what_cannot_be_read_is_an_error_that_names_the_annotation() {
             "\"70000\" is not a port (1 to 65535)",
         ),
         (
-            "proxy-log-level",
-            "warn,linkerd=inof",
-            "\"linkerd=inof\" is neither a log level (off, error, warn, info, debug, trace) nor a target and its \
-             level (linkerd=debug); example: warn,linkerd=info",
-        ),
-        (
             "proxy-outbound-connect-timeout",
             "18446744073709551616ms",
             "Invalid duration '18446744073709551616ms' for --proxy-bind-timeout flag",
@@ -151,6 +145,17 @@ fn what_cannot_be_read_is_an_error_that_names_the_annotation() {
         let expected = format!("deployment/web: annotation {key}: {expected}");
         assert!(error.ends_with(&expected), "{error}");
     }
+}
+
+#[test]
+fn a_slip_in_the_log_filter_is_told_of_and_costs_no_proxy() {
+    let annotations = json!({"config.linkerd.io/proxy-log-level": "warn,linkerd=inof"});
+    let (pod, report) = injected(&annotations).expect("injected");
+    assert!(pod.to_string().contains("warn,linkerd=info"), "{pod}");
+    assert!(
+        report.contains("proxy-log-level (\"linkerd=inof\" is neither a log level"),
+        "{report}"
+    );
 }
 
 /// The API server refuses a pod with such a container.

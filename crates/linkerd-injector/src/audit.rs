@@ -10,7 +10,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{Stream, StreamExt as _, future::ready};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client,
     core::PartialObjectMeta,
@@ -20,6 +23,7 @@ use kube::{
     },
 };
 use linkerd_names::{component, labels};
+use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
@@ -215,7 +219,11 @@ async fn find(judge: &Judge, alike: &Alike, group: &Group) -> Result<Option<Find
     let Some(pod) = judge.cluster.pod(namespace, &group.pod).await? else {
         return Ok(None);
     };
-    let value = serde_json::to_value(&pod).expect("a pod came as JSON");
+    let mut value = serde_json::to_value(&pod).expect("a pod came as JSON");
+    if was_named_later(&pod.metadata) {
+        // As the webhook has seen it, or would.
+        value["metadata"]["name"] = Value::Null;
+    }
     let owners = pod.metadata.owner_references.unwrap_or_default();
     let example = Example {
         name: group.pod.clone(),
@@ -237,6 +245,19 @@ async fn find(judge: &Judge, alike: &Alike, group: &Group) -> Result<Option<Find
         pod: example,
         owner,
     }))
+}
+
+/// Whether the API server has made up the end of the pod's name. Controllers may set both names, and know both.
+fn was_named_later(metadata: &ObjectMeta) -> bool {
+    /// What the API server takes for it.
+    const ALPHABET: &str = "bcdfghjklmnpqrstvwxz2456789";
+    let names = metadata
+        .name
+        .as_deref()
+        .zip(metadata.generate_name.as_deref());
+    names
+        .and_then(|(name, prefix)| name.strip_prefix(prefix))
+        .is_some_and(|end| end.len() == 5 && end.chars().all(|c| ALPHABET.contains(c)))
 }
 
 fn watch_namespaces(

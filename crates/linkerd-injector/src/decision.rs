@@ -345,7 +345,7 @@ mod tests {
                     pod["metadata"]["annotations"] =
                         json!({"config.linkerd.io/proxy-log-level": "((("});
                 },
-                "refused",
+                "inject",
             ),
             (|_| (), "inject"),
         ] {

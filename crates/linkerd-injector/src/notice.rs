@@ -80,11 +80,12 @@ fn remedy(pod: &Example, owner: Option<&Owner>, namespace: &str) -> String {
         OwnerKind::Deployment | OwnerKind::DaemonSet | OwnerKind::StatefulSet => {
             format!("restart the workload: kubectl rollout restart {kind}/{name} -n {namespace}")
         }
-        OwnerKind::ReplicaSet
-        | OwnerKind::ReplicationController
-        | OwnerKind::Job
-        | OwnerKind::CronJob
-        | OwnerKind::Pod => {
+        OwnerKind::CronJob => "its next run has one".to_owned(),
+        // A pod that is deleted counts as failed, and may be the last that the Job tries.
+        OwnerKind::Job => {
+            format!("delete {kind}/{name} in namespace {namespace} and create it again")
+        }
+        OwnerKind::ReplicaSet | OwnerKind::ReplicationController | OwnerKind::Pod => {
             format!("delete the pod, and another is made for {kind}/{name}: {delete}")
         }
     }
@@ -131,6 +132,8 @@ mod tests {
                 OwnerKind::StatefulSet => restart("statefulset"),
                 // No such owner is ever found: a bare pod has none.
                 OwnerKind::Pod => continue,
+                OwnerKind::CronJob => "its next run has one".to_owned(),
+                OwnerKind::Job => "delete job/web in namespace shop and create it again".to_owned(),
                 kind => another(kind.as_str()),
             };
             let note = note(

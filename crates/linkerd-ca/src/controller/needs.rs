@@ -69,16 +69,21 @@ impl Controller {
     }
 
     /// Whether pods in the namespace mount the trust bundle, or will. Pods of the control plane do always; those
-    /// of a workload that is gone or unmarked do until they end.
+    /// of a workload that is gone or unmarked do until they end; and where pods get proxies as they are made, the
+    /// next one may be of nobody's workload, and the first that we hear of.
     pub(super) fn is_in_use(&self, namespace: &str) -> bool {
         let ours = &self.context.control_plane_namespace;
         let mut known = self.workloads.values().flat_map(Mirror::iter);
         namespace == ours
             || known.any(|(owner, it)| owner.namespace == namespace && self.is_wanted(it))
-            || matches!(
-                self.marks.proxies_in(namespace, ours),
-                Proxies::Ours | Proxies::Mixed
-            )
+            || match self.marks.proxies_in(namespace, ours) {
+                Proxies::Ours | Proxies::Mixed => true,
+                Proxies::None => {
+                    let namespace = namespace.to_owned();
+                    self.injected_namespaces.get(&namespace).is_some()
+                }
+                Proxies::Others => false,
+            }
     }
 
     /// A bundle that nobody needs goes after a while: a namespace that has gone over to another control plane
@@ -111,10 +116,17 @@ impl Controller {
         knows_namespaces && self.marks.is_complete() && workloads.all(Mirror::is_complete)
     }
 
-    /// Workloads in `namespace` without a pod follow the others' pods. Returns whether that is different now.
+    /// Workloads in `namespace` without a pod follow the others' pods, where another control plane was first with one
+    /// that asks for an injector: a workload that `linkerd inject` has given it proves nothing. Returns whether that
+    /// is different now.
     pub(super) fn follow_neighbours(&mut self, namespace: &str) -> bool {
         let ours = &self.context.control_plane_namespace;
-        if self.marks.proxies_in(namespace, ours) == Proxies::Others {
+        let mut known = self.workloads.values().flat_map(Mirror::iter);
+        let lost = self.marks.proxies_in(namespace, ours) == Proxies::Others
+            && known.any(|(owner, _)| {
+                owner.namespace == namespace && self.marks.proxies(owner, ours) == Proxies::Others
+            });
+        if lost {
             self.left_to_others.insert(namespace.to_owned())
         } else {
             self.left_to_others.remove(namespace)

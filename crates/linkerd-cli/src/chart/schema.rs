@@ -15,7 +15,7 @@ pub(crate) struct Violation {
 
 /// Words of JSON schema that [`check`] understands or that say nothing about values.
 #[cfg(test)]
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 15] = [
     "$schema",
     "$ref",
     "title",
@@ -29,6 +29,7 @@ const WORDS: [&str; 14] = [
     "description",
     "items",
     "properties",
+    "required",
     "additionalProperties",
 ];
 
@@ -99,6 +100,15 @@ fn check_at(path: &str, root: &Value, schema: &Value, value: &Value) -> Result<(
     }
     for (index, item) in value.as_array().into_iter().flatten().enumerate() {
         check_at(&format!("{path}[{index}]"), root, &schema["items"], item)?;
+    }
+    for key in schema["required"].as_array().into_iter().flatten() {
+        let key = key.as_str().unwrap_or_default();
+        if value.get(key).is_none() {
+            return Err(Violation {
+                path: format!("{path}.{key}").trim_start_matches('.').to_owned(),
+                reason: "it has to be there; null takes it away".to_owned(),
+            });
+        }
     }
     for (key, item) in value.as_object().into_iter().flatten() {
         let path = format!("{path}.{key}");

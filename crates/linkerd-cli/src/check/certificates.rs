@@ -234,7 +234,7 @@ async fn bundle(
     if let Some(other) = holder.filter(|holder| *holder != control_plane) {
         return Ok(Err(format!(
             "ConfigMap {name:?} is of the control plane in namespace {other}, which removes it when its last \
-             pod here has gone; if that control plane is gone: kubectl delete configmap -n {namespace} {name}"
+             workload and pod here have gone; if that control plane is gone: kubectl delete configmap -n {namespace} {name}"
         )));
     }
     let data = object.data.unwrap_or_default();

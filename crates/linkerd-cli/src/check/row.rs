@@ -140,7 +140,8 @@ impl Row {
             Self::VersionControlPlane => (
                 "l5d-version-control",
                 "control plane is up-to-date",
-                "`linkerd upgrade | kubectl apply -f -` brings it to the version of this program",
+                "if this program is the newer one: `linkerd upgrade -l <namespace> | kubectl apply -f -`; \
+                 otherwise use the program of that version",
             ),
             Self::CaWorkloads => (
                 "l5d-ca-workloads",

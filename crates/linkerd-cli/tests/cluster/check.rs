@@ -477,7 +477,7 @@ fn rows_about_certificates() {
         &[],
         "l5d-ca-bundles",
         "error",
-        "in namespace linkerd-b, which removes it when its last pod here has gone; if that control plane is \
+        "in namespace linkerd-b, which removes it when its last workload and pod here have gone; if that control plane is \
          gone: kubectl delete configmap -n shop linkerd-ca-bundle",
     );
 

@@ -254,6 +254,34 @@ fn prune_prints_what_the_manifests_no_longer_have() {
 }
 
 #[test]
+fn what_earlier_versions_took_for_a_log_filter_keeps_nobody_from_upgrading() {
+    let installed = install(&["--proxy-log-level=DEBUG,linkerd=Trace"]);
+    let upgraded = success(Running::with(&installed).linkerd(&["upgrade"]));
+    assert_eq!(upgraded, installed);
+
+    let earlier = installed.replace("DEBUG,linkerd=Trace", "warn, h2");
+    let run = Running::with(&earlier).linkerd(&["upgrade"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(
+        run.stderr
+            .contains("\"warn, h2\", is no log filter any more"),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stdout.contains("warn,linkerd=info"), "{}", run.stdout);
+}
+
+#[test]
+fn a_value_that_null_takes_away_is_missed() {
+    let empty = Running::with("");
+    let words = refusal(empty.linkerd(&["install", "--set=proxy.bindTimeout=null"]));
+    assert!(
+        words.contains("proxy.bindTimeout: it has to be there; null takes it away"),
+        "{words}"
+    );
+}
+
+#[test]
 fn prune_says_nothing_of_another_version() {
     let version = |version: &str| format!("app.kubernetes.io/version: {version:?}");
     let other = install(&[]).replace(&version(linkerd_names::VERSION), &version("0.0.9"));
@@ -333,6 +361,13 @@ fn uninstall_leaves_a_namespace_in_which_others_have_something() {
     let run = Running::with(&installed).linkerd(&["uninstall"]);
     assert!(run.stdout.contains("kind: Namespace"), "{}", run.stdout);
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+
+    let silent = "apiVersion: apiregistration.k8s.io/v1\nkind: APIService\nmetadata: {name: v1.rings.test}\n\
+                  spec: {group: rings.test}\nstatus: {conditions: [{type: Available, status: 'False'}]}\n---\n";
+    let run = Running::with(&(installed.clone() + silent)).linkerd(&["uninstall"]);
+    assert!(!run.stdout.contains("kind: Namespace"), "{}", run.stdout);
+    let words = "nobody knows what others have in it: no answer from v1.rings.test";
+    assert!(run.stderr.contains(words), "{}", run.stderr);
 
     let mine = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: mine, namespace: linkerd}\n---\n\
                 apiVersion: cert.test/v1\nkind: Issuer\nmetadata: {name: root, namespace: linkerd}\n---\n";
