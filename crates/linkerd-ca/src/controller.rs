@@ -197,21 +197,13 @@ impl Controller {
         match observed {
             Observed::Workload(kind, change) => {
                 for owner in self.apply_workload(kind, change) {
-                    if self.follow_neighbours(&owner.namespace) {
-                        for neighbour in self.known_in(&owner.namespace) {
-                            self.look_at(neighbour, now);
-                        }
-                    }
+                    self.follow_neighbours(&owner.namespace, now);
                     self.look_at(owner, now);
                 }
             }
             Observed::Mark(change) => {
                 for owner in self.marks.apply(change) {
-                    if self.follow_neighbours(&owner.namespace) {
-                        for neighbour in self.known_in(&owner.namespace) {
-                            self.look_at(neighbour, now);
-                        }
-                    }
+                    self.follow_neighbours(&owner.namespace, now);
                     self.look_at(owner, now);
                 }
             }

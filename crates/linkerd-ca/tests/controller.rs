@@ -71,6 +71,15 @@ impl Hand {
         self.tell_of_workload(name, Source::Secret, wanted);
     }
 
+    /// There is one workload, which its own annotation has meshed.
+    async fn leads_and_issues_for_a_job(&self) {
+        self.leadership.send_replace(Leadership::Leader);
+        self.tell_that_all_is_known();
+        self.tell_of_one_that_is("job", Wanted::Annotated);
+        self.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
+            .await;
+    }
+
     fn tell_that_it_is_gone(&self, name: &str) {
         let change = Change::Remove(owner(name));
         self.tell(Observed::Workload(OwnerKind::Deployment, change));
@@ -296,11 +305,7 @@ async fn the_pods_say_which_of_two_control_planes_has_the_secret() {
 async fn a_workload_without_pods_is_left_to_the_control_plane_of_all_its_neighbours() {
     let script = first_workload().expect("DELETE", BUNDLE, |call| found(&call.body));
     run(script, async |hand| {
-        hand.leadership.send_replace(Leadership::Leader);
-        hand.tell_that_all_is_known();
-        hand.tell_of_one_that_is("job", Wanted::Annotated);
-        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
-            .await;
+        hand.leads_and_issues_for_a_job().await;
         hand.tell(Observed::Mark(pod("web-1", "linkerd-b")));
         hand.tell_of_one_that_is("web", Wanted::Annotated);
         hand.metrics_have(r#"linkerd_ca_workloads{state="valid"} 0"#)
@@ -313,11 +318,7 @@ async fn a_workload_without_pods_is_left_to_the_control_plane_of_all_its_neighbo
 #[tokio::test(start_paused = true)]
 async fn pods_that_the_command_line_has_given_to_another_control_plane_take_nothing_along() {
     run(first_workload(), async |hand| {
-        hand.leadership.send_replace(Leadership::Leader);
-        hand.tell_that_all_is_known();
-        hand.tell_of_one_that_is("job", Wanted::Annotated);
-        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
-            .await;
+        hand.leads_and_issues_for_a_job().await;
         // Of a workload whose template is marked for the other one, which nobody tells us of.
         hand.tell(Observed::Mark(pod("web-1", "linkerd-b")));
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -330,12 +331,8 @@ async fn pods_that_the_command_line_has_given_to_another_control_plane_take_noth
 #[tokio::test(start_paused = true)]
 async fn a_namespace_that_asks_for_proxies_keeps_its_bundle_between_two_pods() {
     run(first_workload(), async |hand| {
-        hand.leadership.send_replace(Leadership::Leader);
-        hand.tell_that_all_is_known();
         hand.tell(Observed::Injected(Change::Set("ns".into(), ())));
-        hand.tell_of_one_that_is("job", Wanted::Annotated);
-        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
-            .await;
+        hand.leads_and_issues_for_a_job().await;
         hand.tell_that_it_is_gone("job");
         tokio::time::sleep(Duration::from_secs(600)).await;
     })

@@ -42,16 +42,11 @@ pub(crate) struct Args {
 pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let Args { force } = args;
     let namespace = &global.linkerd_namespace;
-    let found = match control_plane::kubernetes(global).await {
-        Ok(kubernetes) => look(&kubernetes, namespace).await,
-        Err(error) => Err(error),
+    let kubernetes = match control_plane::kubernetes(global).await {
+        Ok(kubernetes) => kubernetes,
+        Err(error) => return Ok(control_plane::report(global, &error)),
     };
-    let Found {
-        release,
-        pods,
-        mut objects,
-        kept,
-    } = match found {
+    let (release, pods, mut objects) = match look(&kubernetes, namespace).await {
         Ok(found) => found,
         Err(error) => return Ok(control_plane::report(global, &error)),
     };
@@ -74,7 +69,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         }
         crate::stderr::tell!("Warning: {text}");
     }
-    if let Some(why) = kept {
+    if let Some(why) = kept(&kubernetes, namespace, &objects).await {
         objects.retain(|object| !object.is_namespace());
         crate::stderr::tell!(
             "Namespace {namespace:?} stays, for {why}. If nobody needs it: kubectl delete namespace {namespace}"
@@ -116,27 +111,14 @@ async fn kept(kubernetes: &Kubernetes, namespace: &str, objects: &[Object]) -> O
     }
 }
 
-/// What is in the cluster.
-struct Found {
-    release: Release,
-    /// Pods in the mesh.
-    pods: Vec<String>,
-    objects: Vec<Object>,
-    /// Why the namespace is not to be deleted, when it is not.
-    kept: Option<String>,
-}
-
-async fn look(kubernetes: &Kubernetes, namespace: &str) -> Result<Found, ConnectError> {
+async fn look(
+    kubernetes: &Kubernetes,
+    namespace: &str,
+) -> Result<(Release, Vec<String>, Vec<Object>), ConnectError> {
     let release = release::read(kubernetes, namespace).await?;
     let pods = meshed_pods(kubernetes, namespace).await?;
     let objects = objects::installed(kubernetes, namespace, Scope::Everything).await?;
-    let kept = kept(kubernetes, namespace, &objects).await;
-    Ok(Found {
-        release,
-        pods,
-        objects,
-        kept,
-    })
+    Ok((release, pods, objects))
 }
 
 /// The pods with a proxy of this control plane, `namespace/name`, other than its own. What has ended

@@ -308,3 +308,24 @@ where
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_whose_end_the_api_server_has_made_up_was_not_there_when_the_webhook_was_asked() {
+        let later = |name: &str, generate_name: Option<&str>| {
+            was_named_later(&ObjectMeta {
+                name: Some(name.to_owned()),
+                generate_name: generate_name.map(str::to_owned),
+                ..ObjectMeta::default()
+            })
+        };
+        assert!(later("web-5d4f-x7k2p", Some("web-5d4f-")));
+        // Of a StatefulSet, of a controller with names of its own, and of whoever writes one.
+        assert!(!later("web-0", Some("web-")));
+        assert!(!later("web-first", Some("web-")));
+        assert!(!later("web-x7k2p", None));
+    }
+}

@@ -3,7 +3,7 @@
 use linkerd_names::Owner;
 use tokio::time::{Duration, Instant};
 
-use super::Controller;
+use super::{Controller, Item};
 use crate::{
     marks::{Claim, Proxies},
     mirror::Mirror,
@@ -94,6 +94,7 @@ impl Controller {
         let Some(held) = held.filter(|held| held.control_plane_namespace.as_ref() == Some(ours))
         else {
             self.unused_since.remove(namespace);
+            self.restraint.forget(&Item::Bundle(namespace.to_owned()));
             return Err(Finish::Forget);
         };
         let version = held.version.clone();
@@ -117,19 +118,23 @@ impl Controller {
     }
 
     /// Workloads in `namespace` without a pod follow the others' pods, where another control plane was first with one
-    /// that asks for an injector: a workload that `linkerd inject` has given it proves nothing. Returns whether that
-    /// is different now.
-    pub(super) fn follow_neighbours(&mut self, namespace: &str) -> bool {
+    /// that asks for an injector: a workload that `linkerd inject` has given it proves nothing.
+    pub(super) fn follow_neighbours(&mut self, namespace: &str, now: Instant) {
         let ours = &self.context.control_plane_namespace;
-        let mut known = self.workloads.values().flat_map(Mirror::iter);
         let lost = self.marks.proxies_in(namespace, ours) == Proxies::Others
-            && known.any(|(owner, _)| {
-                owner.namespace == namespace && self.marks.proxies(owner, ours) == Proxies::Others
-            });
-        if lost {
+            && self
+                .known_in(namespace)
+                .iter()
+                .any(|owner| self.marks.proxies(owner, ours) == Proxies::Others);
+        let is_different = if lost {
             self.left_to_others.insert(namespace.to_owned())
         } else {
             self.left_to_others.remove(namespace)
+        };
+        if is_different {
+            for neighbour in self.known_in(namespace) {
+                self.look_at(neighbour, now);
+            }
         }
     }
 }
