@@ -8,6 +8,7 @@ mod data_plane;
 mod high_availability;
 mod injector;
 mod leaf;
+mod not_ready;
 mod pre_install;
 mod report;
 mod retry;

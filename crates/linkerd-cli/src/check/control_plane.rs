@@ -15,6 +15,7 @@ use linkerd_names::{component, labels};
 use linkerd_proto::public::{CheckStatus, Empty, SelfCheckRequest};
 
 use super::{
+    not_ready::{problem, refused},
     report::{Finding, Report, Stop, list},
     retry::Retry,
     row::Row,
@@ -134,7 +135,7 @@ async fn state(kubernetes: &Kubernetes, namespace: &str) -> Result<State, String
             .items
             .iter()
             .find(|it| is_own(&it.metadata.labels));
-        if let Some(problem) = problem(component, &own) {
+        if let Some(problem) = problem(component, deployment, &own) {
             state.away.insert(component.to_owned(), problem);
         } else if let Some(behind) = deployment.and_then(|it| behind(component, it, &own)) {
             state.behind.push(behind);
@@ -153,7 +154,11 @@ fn behind(component: &str, deployment: &Deployment, pods: &[&Pod]) -> Option<Str
         return None;
     }
     let waiting: Vec<&Pod> = pods.iter().copied().filter(|pod| !is_ready(pod)).collect();
-    let why = problem(component, &waiting).filter(|_| !waiting.is_empty());
+    let why = if waiting.is_empty() {
+        refused(deployment)
+    } else {
+        problem(component, Some(deployment), &waiting)
+    };
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     Some(format!(
         "The last rollout of {component:?} is not over{why}"
@@ -167,41 +172,6 @@ fn component_of(labels: &Labels) -> Option<&str> {
         .as_ref()?
         .get(labels::CONTROL_PLANE_COMPONENT)
         .map(String::as_str)
-}
-
-/// Why a component does not work; none when one of its pods is ready.
-fn problem(component: &str, pods: &[&Pod]) -> Option<String> {
-    if pods.iter().any(|pod| is_ready(pod)) {
-        return None;
-    }
-    let Some(status) = pods.iter().find_map(|pod| pod.status.as_ref()) else {
-        return Some(format!("No running pods for {component:?}"));
-    };
-    let statuses = status
-        .init_container_statuses
-        .iter()
-        .chain(&status.container_statuses);
-    let waiting = statuses.flatten().find(|it| {
-        let finished = it
-            .state
-            .as_ref()
-            .and_then(|state| state.terminated.as_ref());
-        !it.ready && finished.is_none_or(|finished| finished.exit_code != 0)
-    });
-    Some(match waiting {
-        Some(container) => {
-            let state = container.state.as_ref();
-            let reason = state.and_then(|state| state.waiting.as_ref()?.reason.clone());
-            let reason = reason
-                .map(|reason| format!(": {reason}"))
-                .unwrap_or_default();
-            format!(
-                "The {component:?} pod's {:?} container is not ready{reason}",
-                container.name
-            )
-        }
-        None => format!("No running pods for {component:?}"),
-    })
 }
 
 /// Says whether `linkerd-api` answers, what it says about itself, and its version.
@@ -289,33 +259,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn pod(ready: &str, container: serde_json::Value) -> Pod {
-        let pod = json!({
-            "metadata": {},
-            "status": {
-                "conditions": [{"type": "Ready", "status": ready}],
-                "containerStatuses": [container],
-            },
-        });
-        serde_json::from_value(pod).expect("a pod")
-    }
-
-    #[test]
-    fn a_component_works_when_one_of_its_pods_is_ready() {
-        let status = |ready: bool| {
-            json!({"name": "c", "ready": ready, "image": "", "imageID": "", "restartCount": 0,
-                   "state": {"waiting": {"reason": "ErrImagePull"}}})
-        };
-        let (good, bad) = (pod("True", status(true)), pod("False", status(false)));
-        assert_eq!(problem("linkerd-ca", &[&bad, &good]), None);
-        assert_eq!(
-            problem("linkerd-ca", &[&bad]).as_deref(),
-            Some("The \"linkerd-ca\" pod's \"c\" container is not ready: ErrImagePull")
-        );
-        let none = problem("linkerd-ca", &[]);
-        assert_eq!(none.as_deref(), Some("No running pods for \"linkerd-ca\""));
-    }
 
     #[test]
     fn a_rollout_is_over_when_all_pods_are_of_it() {
