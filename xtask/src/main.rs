@@ -8,6 +8,7 @@ mod command;
 mod dashboard;
 mod debian;
 mod demo;
+mod disk;
 mod helm;
 mod images;
 mod mesh;

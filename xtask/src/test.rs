@@ -8,7 +8,9 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::progress::{seconds, step};
-use crate::{bench, cluster, command, dashboard, debian, demo, helm, images, tidy, workspace};
+use crate::{
+    bench, cluster, command, dashboard, debian, demo, disk, helm, images, tidy, workspace,
+};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -66,6 +68,9 @@ const PROMETHEUS: &str = "PROMETHEUS_BIN";
 /// Nodes of the cluster for the cluster tests: `linkerd install --ha` needs as many.
 const NODES: usize = 3;
 
+/// Bytes that all steps together write into `target/`.
+const TARGET_BYTES: u64 = 14 << 30;
+
 /// What cargo's test runner counted.
 #[derive(Default)]
 struct Counts {
@@ -80,6 +85,11 @@ struct Counts {
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let Args { only, keep_cluster } = args;
     let started = Instant::now();
+    if only.is_empty() {
+        let target = workspace::root().join("target");
+        let missing = TARGET_BYTES.saturating_sub(disk::used(&target)?);
+        disk::require("a run of all tests", &target, missing)?;
+    }
     let mut counts = Counts::default();
     let mut skipped = Vec::new();
     for one in STEPS {

@@ -26,10 +26,12 @@ use rustix::process::Signal;
 
 use self::layout::{Layout, NODES_MAX};
 use self::status::Status;
-use crate::{command, progress};
+use crate::{command, disk, progress};
 
 /// Nodes of a cluster unless a flag says otherwise.
 pub(crate) const NODES_DEFAULT: usize = 2;
+/// Free bytes that the nodes, all on one disk, need for images, logs and volumes.
+const FREE_BYTES_MIN: u64 = 1 << 30;
 /// How long a kubelet may take to end.
 const KUBELET_END_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -154,6 +156,7 @@ pub(crate) fn up(nodes: usize) -> Result<Cluster> {
         return Ok(Cluster::at(&layout));
     }
     let start = Instant::now();
+    require_room(&layout)?;
     machine::install_packages()?;
     let binaries = binaries::build(&layout)?;
     if !clear::remains(&layout)?.is_empty() {
@@ -209,6 +212,8 @@ pub(crate) fn load(archives: &[PathBuf]) -> Result<()> {
     machine::require_root()?;
     let layout = Layout::find()?;
     let nodes = require_nodes(&layout)?;
+    // What built the images may have filled the disk since the nodes were started.
+    require_room(&layout)?;
     let start = Instant::now();
     let loaded = load::load(&layout, nodes, archives)?;
     let time = progress::seconds(start.elapsed());
@@ -217,6 +222,10 @@ pub(crate) fn load(archives: &[PathBuf]) -> Result<()> {
         anstream::eprintln!("{time:>8}  load {} into {nodes} nodes", archive.display());
     }
     Ok(())
+}
+
+fn require_room(layout: &Layout) -> Result<()> {
+    disk::require("the local cluster", &layout.state, FREE_BYTES_MIN)
 }
 
 /// Gives an image of every node of the running cluster another name as well.

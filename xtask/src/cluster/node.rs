@@ -323,8 +323,9 @@ fn kubelet(layout: &Layout, number: usize) -> serde_json::Value {
         "volumePluginDir": word(&folder.join("volume-plugins")),
         // Images are imported once; nobody could pull them again.
         "imageGCHighThresholdPercent": 100,
+        // Not shares of the disk, which is the whole machine's: a large one may be nearly full.
         "evictionHard": {
-            "memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%",
+            "memory.available": "50Mi", "nodefs.available": "100Mi", "imagefs.available": "100Mi",
         },
         "enforceNodeAllocatable": [],
         "maxPods": 250,
