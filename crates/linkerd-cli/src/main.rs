@@ -40,6 +40,7 @@ mod uninstall;
 mod upgrade;
 mod verbose;
 mod version;
+mod visible;
 
 use std::{ffi::OsString, future::Future, process::ExitCode};
 

@@ -1,13 +1,17 @@
-//! Writing to stderr without a panic when nobody reads it (`linkerd stat 2>&1 | head`). Entry: [`tell!`].
+//! Writing to stderr without a panic when nobody reads it (`linkerd stat 2>&1 | head`), and without what
+//! would steer the terminal: errors quote what others say. Entry: [`tell!`].
 
 use std::{
     fmt,
     io::{self, Write as _},
 };
 
-/// Writes `text`. There is nobody left to hear of an error.
+use crate::visible::visible_text;
+
+/// Writes `text`, which may have several lines. There is nobody left to hear of an error.
 pub(crate) fn write(text: fmt::Arguments<'_>) {
-    drop(io::stderr().lock().write_fmt(text));
+    let text = visible_text(&fmt::format(text));
+    drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
 /// `eprintln!` that never panics.

@@ -21,6 +21,7 @@ use crate::{
     kubeconfig, other_version, proof,
     selector::Selector,
     stdout,
+    visible::visible_words,
 };
 
 /// Which requests and connections to watch.
@@ -137,7 +138,7 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
             Response::Event(event) => event,
             Response::Trouble(trouble) => {
                 // Whoever listens on that port of the pod may have said it.
-                let error = output::visible_words(&trouble.error);
+                let error = visible_words(&trouble.error);
                 crate::stderr::tell!("pod {}: {error}", trouble.pod);
                 continue;
             }

@@ -31,9 +31,9 @@ use crate::{
     kubeconfig,
     tap::{
         self, Filters, Protocol,
-        output::visible_words,
         request::{self, Question},
     },
+    visible::visible_words,
 };
 
 use figures::{Figures, Names};

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::row::{PAGE, Row, Words};
-use crate::stdout;
+use crate::{stdout, visible::visible_line};
 
 /// How findings are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -188,17 +188,20 @@ impl Report {
             let line = "-".repeat(category.name.len());
             stdout::print(&format!("{blank}{}\n{line}\n", category.name));
         }
-        let mut text = format!("{} {}\n", self.mark(check.result), check.description);
-        for line in check.error.iter().flat_map(|error| error.lines()) {
-            text.push_str(&format!("    {line}\n"));
-        }
-        if let Some(hint) = &check.hint {
-            text.push_str(&format!("    hint: {hint}\n"));
-        }
-        if let Some(see) = &check.see {
-            text.push_str(&format!("    see {see} for more\n"));
-        }
-        stdout::print(&text);
+        let mut lines = vec![check.description.clone()];
+        let error = check.error.iter().flat_map(|error| error.lines());
+        lines.extend(error.map(|line| format!("    {line}")));
+        lines.extend(check.hint.iter().map(|hint| format!("    hint: {hint}")));
+        lines.extend(
+            check
+                .see
+                .iter()
+                .map(|see| format!("    see {see} for more")),
+        );
+        // Annotations are written by whoever may make a pod, and errors quote them.
+        let lines: Vec<String> = lines.iter().map(|line| visible_line(line)).collect();
+        let mark = self.mark(check.result);
+        stdout::print(&format!("{mark} {}\n", lines.join("\n")));
     }
 
     fn mark(&self, result: &str) -> String {

@@ -20,7 +20,7 @@ use linkerd_proto::{
 use serde_json::{Map, Value, json};
 
 use self::connection::{connection_event, connection_line};
-use crate::resource;
+use crate::{resource, visible::visible};
 
 /// One line for one event, in the form of Linkerd v18.8. With the types of the targets it also says
 /// what is at both ends, and why a connection is plaintext.
@@ -170,34 +170,6 @@ fn scheme(scheme: Option<&Scheme>) -> String {
         Some(scheme::Type::Unregistered(name)) => visible(name),
         None => String::new(),
     }
-}
-
-/// What comes from a request must not steer the terminal, nor look like several fields or lines.
-pub(crate) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            shown.extend(c.escape_default());
-        } else if c.is_whitespace() || is_format(c) {
-            shown.extend(c.escape_unicode());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
-/// As [`visible`], of a sentence: its words stay apart.
-pub(crate) fn visible_words(text: &str) -> String {
-    let words: Vec<String> = text.split_whitespace().map(visible).collect();
-    words.join(" ")
-}
-
-/// Unicode's characters of category Cf that no name needs: they turn the order of what follows, or are not seen.
-fn is_format(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 fn micros(duration: Option<&prost_types::Duration>) -> u128 {

@@ -20,7 +20,10 @@ use linkerd_proto::{
     },
 };
 
-use crate::tap::output::{method, tls_label, visible};
+use crate::{
+    tap::output::{method, tls_label},
+    visible::visible,
+};
 
 /// More than anybody reads. The row that has been idle for longest gives way to another one.
 const ROWS_MAX: usize = 1000;

@@ -7,6 +7,7 @@ mod control_plane;
 mod endings;
 mod explain;
 mod figures;
+mod hostile;
 mod kubernetes;
 mod lifecycle;
 mod objects;

@@ -4,7 +4,8 @@
 use linkerd_proto::tap::tap_event::tcp::{End, Event, Peer, Protocol};
 use serde_json::{Value, json};
 
-use super::{id, json_id, micros, span, unknown, visible};
+use super::{id, json_id, micros, span, unknown};
+use crate::visible::visible;
 
 /// The line, up to what `-o wide` adds.
 pub(super) fn connection_line(event: Option<&Event>, ends: &str) -> String {

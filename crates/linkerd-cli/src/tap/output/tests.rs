@@ -148,16 +148,3 @@ fn json_has_an_object_a_line_with_linkerds_keys() {
     "#]]
     .assert_eq(&lines);
 }
-
-#[test]
-fn what_would_steer_the_terminal_or_turn_the_line_around_is_written_out() {
-    assert_eq!(
-        visible_words("no \u{1b}]52;c;x\u{7}  answer\n"),
-        "no \\u{1b}]52;c;x\\u{7} answer"
-    );
-    assert_eq!(
-        visible("/a\u{202e}b\u{200b}c d"),
-        "/a\\u{202e}b\\u{200b}c\\u{20}d"
-    );
-    assert_eq!(visible("/grüße/投票"), "/grüße/投票");
-}
