@@ -11,7 +11,9 @@ use clap::{ValueEnum, builder::RangedI64ValueParser};
 use linkerd_inject::{Options, Source};
 use linkerd_names::ports;
 
-use crate::{global::Global, manifests, proxy_flags::ProxyFlags, stdout};
+use crate::{
+    global::Global, json_text, manifests, proxy_flags::ProxyFlags, stdout, visible::visible_text,
+};
 
 /// Arguments of `linkerd inject`.
 #[derive(clap::Args)]
@@ -124,8 +126,8 @@ async fn print_explanation(
         )
     }));
     stdout::print(&match output {
-        Output::Text => explanation::text(&explanation),
-        Output::Json => serde_json::to_string_pretty(&explanation)? + "\n",
+        Output::Text => visible_text(&explanation::text(&explanation)),
+        Output::Json => json_text::pretty(&explanation),
     });
     Ok(if explanation.breaks() {
         ExitCode::FAILURE

@@ -16,6 +16,7 @@ mod get;
 mod global;
 mod inject;
 mod install;
+mod json_text;
 mod kubeconfig;
 mod man;
 mod manifests;

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use linkerd_proto::public::Empty;
 use serde_json::json;
 
-use crate::{control_plane, global::Global, stdout};
+use crate::{control_plane, global::Global, json_text, stdout, visible::visible_line};
 
 /// Arguments of `linkerd version`.
 #[derive(clap::Args, Debug)]
@@ -55,10 +55,11 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
             let (server, code) = server(global).await;
             (json!({ "client": own, "server": server }), code)
         };
-        stdout::print(&format!("{answer:#}\n"));
+        stdout::print(&json_text::pretty(&answer));
         return Ok(code);
     }
     let line = |name: &str, version: &str| {
+        let version = visible_line(version);
         if *short {
             format!("{version}\n")
         } else {

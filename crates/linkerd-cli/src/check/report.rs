@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::row::{PAGE, Row, Words};
-use crate::{stdout, visible::visible_line};
+use crate::{json_text, stdout, visible::visible_line};
 
 /// How findings are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -169,8 +169,7 @@ impl Report {
                 success,
                 categories: &self.categories,
             };
-            let text = serde_json::to_string_pretty(&whole).expect("keys are text");
-            stdout::print(&(text + "\n"));
+            stdout::print(&json_text::pretty(&whole));
         } else {
             let blank = if self.printed == 0 { "" } else { "\n" };
             let mark = self.mark(if success { "success" } else { "error" });

@@ -4,6 +4,7 @@ use linkerd_proto::public::{Resource, edges_response::Edge};
 use serde_json::{Value, json};
 
 use crate::{
+    json_text,
     resource::{parse_type, prefix},
     table::left_aligned,
 };
@@ -112,9 +113,7 @@ pub(super) fn json(edges: &[Edge]) -> String {
             })
         })
         .collect();
-    let mut text = serde_json::to_string_pretty(&edges).expect("keys are text");
-    text.push('\n');
-    text
+    json_text::pretty(&edges)
 }
 
 #[cfg(test)]
@@ -189,6 +188,18 @@ mod tests {
             vote-bot   web   shop     shop     √                     vote-bot.deployment.shop   web.deployment.shop   true           1234        5             1
         "#]]
         .assert_eq(&table(&edges(), true));
+    }
+
+    #[test]
+    fn what_proxies_count_steers_no_terminal() {
+        let mut edges = edges();
+        edges[0].no_tls_reason = "\u{1b}[2J\nweb".into();
+        edges[1].client_id = "\u{9b}2J\u{202e}".into();
+        for text in [table(&edges, true), json(&edges)] {
+            let hidden = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+            assert!(!text.contains(hidden), "{text:?}");
+        }
+        assert_eq!(table(&edges, true).lines().count(), 3);
     }
 
     #[test]

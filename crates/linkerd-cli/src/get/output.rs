@@ -4,7 +4,7 @@ use linkerd_names::{OwnerKind, ResourceType};
 use linkerd_proto::public::{ListPodsResponse, Pod, pod::Owner};
 use serde_json::{Value, json};
 
-use crate::{resource, table::left_aligned};
+use crate::{json_text, resource, table::left_aligned, visible::visible};
 
 const NAMESPACE: &str = "NAMESPACE";
 const COLUMNS: [&str; 4] = ["NAME", "MESHED", "STATUS", "OWNER"];
@@ -12,7 +12,7 @@ const WIDE_COLUMNS: [&str; 3] = ["IP", "MESHED_BY", "METRICS"];
 
 /// `namespace/name` of each pod.
 pub(super) fn names(pods: &[Pod]) -> String {
-    let lines = pods.iter().map(|pod| format!("{}\n", pod.name));
+    let lines = pods.iter().map(|pod| format!("{}\n", visible(&pod.name)));
     lines.collect()
 }
 
@@ -87,9 +87,7 @@ pub(super) fn json(answer: &ListPodsResponse, control_plane: &str) -> String {
             })
         })
         .collect();
-    let mut text = serde_json::to_string_pretty(&pods).expect("keys are text");
-    text.push('\n');
-    text
+    json_text::pretty(&pods)
 }
 
 fn is_meshed(pod: &Pod, control_plane: &str) -> bool {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::rows::{Row, Table};
 use crate::{
-    resource,
+    json_text, resource,
     table::{chars, pad, right_aligned},
 };
 
@@ -171,9 +171,7 @@ pub(super) fn json(tables: &[Table]) -> String {
         .flat_map(|table| &table.rows)
         .map(json_row)
         .collect();
-    let mut text = serde_json::to_string_pretty(&rows).expect("keys are text, numbers are finite");
-    text.push('\n');
-    text
+    json_text::pretty(&rows)
 }
 
 fn json_row(row: &Row) -> JsonRow<'_> {

@@ -20,7 +20,7 @@ use linkerd_proto::{
 use serde_json::{Map, Value, json};
 
 use self::connection::{connection_event, connection_line};
-use crate::{resource, visible::visible};
+use crate::{json_text, resource, visible::visible};
 
 /// One line for one event, in the form of Linkerd v18.8. With the types of the targets it also says
 /// what is at both ends, and why a connection is plaintext.
@@ -233,9 +233,7 @@ pub(crate) fn json(event: &TapEvent) -> String {
     if let Some((key, value)) = told {
         object.insert(key.into(), value);
     }
-    let mut text = Value::Object(object).to_string();
-    text.push('\n');
-    text
+    json_text::line(&Value::Object(object))
 }
 
 fn json_id(id: Option<StreamId>) -> Value {

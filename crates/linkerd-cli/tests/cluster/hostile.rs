@@ -1,7 +1,7 @@
 //! What others say reaches the terminal in plain characters: what is in annotations, and the words of servers.
 //! Runs the real program.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     check::well,
@@ -32,6 +32,10 @@ fn an_annotation_does_not_steer_the_terminal_of_whoever_checks() {
     assert_plain(&run.stdout);
     let line = "    pod shop/web-1: version \\u{1b}[2J\\u{1b}]52;c;aGk=\\u{7}\\u{9b}2J\\u{202e}\n";
     assert!(run.stdout.contains(line), "{}", run.stdout);
+    let run = with_hostile_pod().run(&["check", "--proxy", "-o", "json"]);
+    assert_plain(&run.stdout);
+    let report: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert!(report.to_string().contains("\u{9b}2J"), "{report}");
 }
 
 #[test]

@@ -352,3 +352,19 @@ fn pods_have_the_status_that_kubectl_shows() {
     assert_eq!(rows[1]["status"], "CrashLoopBackOff");
     assert_eq!(rows[2].get("status"), None);
 }
+
+#[test]
+fn what_clients_ask_for_steers_no_terminal_and_keeps_its_column() {
+    let rows = vec![
+        row("authority", "shop", "\u{1b}[2J\u{202e}"),
+        row("authority", "shop", "web:80"),
+    ];
+    let tables = answer(vec![rows]);
+    expect_test::expect![[r#"
+        NAME                MESHED   SUCCESS   RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TLS
+        \u{1b}[2J\u{202e}        -         -     -             -             -             -     -
+        web:80                   -         -     -             -             -             -     -
+    "#]]
+    .assert_eq(&table(&tables, false, false));
+    assert!(json(&tables).contains(r#""name": "\u001b[2J\u202e""#));
+}
