@@ -61,8 +61,12 @@ struct Check {
     /// Where there is more about it, with [`Self::hint`].
     #[serde(skip_serializing_if = "Option::is_none")]
     see: Option<String>,
+    /// What is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// What else there is to know where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remark: Option<String>,
     result: &'static str,
 }
 
@@ -121,16 +125,18 @@ impl Report {
             description: _,
             hint,
         } = row.words();
-        let (result, error, well) = match finding.into() {
-            Finding::Success(remark) => ("success", remark, true),
-            Finding::Warning(warning) => ("warning", Some(warning), false),
-            Finding::Error(error) => ("error", Some(error), false),
+        let (result, error, remark) = match finding.into() {
+            Finding::Success(remark) => ("success", None, remark),
+            Finding::Warning(warning) => ("warning", Some(warning), None),
+            Finding::Error(error) => ("error", Some(error), None),
         };
+        let well = error.is_none();
         let check = Check {
             description: description.into(),
             hint: (!well).then(|| hint.replace("<namespace>", &self.namespace)),
             see: (!well).then(|| format!("{PAGE}#{anchor}")),
             error,
+            remark,
             result,
         };
         if self.output == Output::Table || (self.output == Output::Short && !well) {
@@ -188,8 +194,9 @@ impl Report {
             stdout::print(&format!("{blank}{}\n{line}\n", category.name));
         }
         let mut lines = vec![check.description.clone()];
-        let error = check.error.iter().flat_map(|error| error.lines());
-        lines.extend(error.map(|line| format!("    {line}")));
+        let found = check.error.iter().chain(&check.remark);
+        let found = found.flat_map(|found| found.lines());
+        lines.extend(found.map(|line| format!("    {line}")));
         lines.extend(check.hint.iter().map(|hint| format!("    hint: {hint}")));
         lines.extend(
             check

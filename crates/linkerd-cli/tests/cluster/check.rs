@@ -142,6 +142,11 @@ fn rows(run: &Run) -> (Vec<Row>, usize) {
             (anchor.to_owned(), text("result"), text("error"))
         })
         .collect();
+    for check in checks.iter().filter(|check| check["result"] == "success") {
+        for key in ["error", "hint", "see"] {
+            assert!(check[key].is_null(), "{key} of a row that is well: {check}");
+        }
+    }
     let well = checks.len() - bad.len();
     (bad, well)
 }
@@ -173,6 +178,8 @@ fn all_rows_are_well_on_a_cluster_that_is_well() {
         run.stdout
     );
     assert_eq!(run.stderr, "");
+    let remark = r#""remark": "1 certificates; deployment/web.shop has the first to end, in "#;
+    assert!(run.stdout.contains(remark), "{}", run.stdout);
 }
 
 #[test]
