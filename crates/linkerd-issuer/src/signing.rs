@@ -58,7 +58,7 @@ pub enum IssueError {
 
 impl Root {
     /// Issues a certificate for `identity` with a new key, valid from [`CLOCK_SKEW_MAX`] before `now`
-    /// until `lifetime` after it, but never outside of the root's own validity.
+    /// until `lifetime` after it, but never longer than the root.
     ///
     /// # Errors
     /// [`IssueError::RootExpired`], [`IssueError::RootNotYetValid`], [`IssueError::LifetimeTooShort`],
@@ -158,10 +158,9 @@ impl Root {
         if lifetime < Duration::from_secs(1) {
             return Err(IssueError::LifetimeTooShort);
         }
-        let not_before = now
-            .checked_sub(CLOCK_SKEW_MAX)
-            .unwrap_or(now)
-            .max(self.not_before());
+        // Also when the root is younger than that. Whoever reads the certificate counts from here when it was issued
+        // (`leaf::life`), and verifiers ask of root and leaf alone whether each of them is valid now.
+        let not_before = now.checked_sub(CLOCK_SKEW_MAX).unwrap_or(now);
         let not_after = now
             .checked_add(lifetime)
             .unwrap_or(self.not_after())

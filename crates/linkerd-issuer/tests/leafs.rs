@@ -163,24 +163,15 @@ fn every_leaf_has_a_key_of_its_own() {
 }
 
 #[test]
-fn a_leaf_never_outlives_its_root_and_is_never_older() {
+fn a_leaf_never_outlives_its_root() {
     let root = root();
-    let leaf = root
-        .issue_leaf(&identity(), 2 * ROOT_LIFETIME, now())
-        .expect("a leaf")
-        .leaf;
-    assert_eq!(leaf.not_after(), root.not_after());
-    let early = now() - CLOCK_SKEW_MAX;
-    let leaf = root
-        .issue_leaf(&identity(), DAY, early)
-        .expect("a leaf")
-        .leaf;
-    assert_eq!(leaf.not_before(), root.not_before());
-    let leaf = root
-        .issue_leaf(&identity(), Duration::MAX, now())
-        .expect("a leaf")
-        .leaf;
-    assert_eq!(leaf.not_after(), root.not_after());
+    for lifetime in [2 * ROOT_LIFETIME, Duration::MAX] {
+        let leaf = root
+            .issue_leaf(&identity(), lifetime, now())
+            .expect("a leaf")
+            .leaf;
+        assert_eq!(leaf.not_after(), root.not_after());
+    }
 }
 
 #[test]
@@ -220,6 +211,50 @@ fn a_leaf_is_renewed_at_two_thirds_of_its_life_or_a_little_before() {
         "only {} different moments",
         moments.len()
     );
+}
+
+/// A root as `openssl req -x509` makes one, valid from this second on.
+fn root_of_this_second() -> Root {
+    let at = |time: SystemTime| {
+        let since = time.duration_since(UNIX_EPOCH).expect("after 1970");
+        time::OffsetDateTime::UNIX_EPOCH + since
+    };
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.not_before = at(now());
+    params.not_after = at(now() + 30 * DAY);
+    let key = new_key();
+    let certificate = params.self_signed(&key).expect("a certificate");
+    Root::from_pem(&certificate.pem(), &key.serialize_pem(), now()).expect("a root")
+}
+
+#[test]
+fn under_a_root_of_this_second_certificates_are_renewed_when_two_thirds_are_over_too() {
+    let root = root_of_this_second();
+    assert_eq!(root.not_before(), now());
+    let minute = Duration::from_secs(60);
+    for lifetime in [Duration::from_secs(10), 6 * minute, 10 * minute, DAY] {
+        let leaf = root
+            .issue_leaf(&identity(), lifetime, now())
+            .expect("a leaf")
+            .leaf;
+        assert_eq!(leaf.lifetime(), lifetime);
+        assert!(leaf.renew_at() <= now() + lifetime * 2 / 3);
+        assert!(leaf.renew_at() >= now() + lifetime * 2 / 3 - lifetime / 20);
+        assert!(leaf.issued_by(&root));
+        // Whose clock is slow is served too.
+        for at in [now(), now() - minute] {
+            for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
+                assert!(accepted(&leaf, &root, usage, at));
+            }
+        }
+        let webhook = root
+            .issue_webhook("linkerd-injector", "linkerd", lifetime, now())
+            .expect("a certificate")
+            .certificate;
+        assert_eq!(webhook.issued_at(), now());
+        assert!(webhook.renew_at() < webhook.not_after());
+    }
 }
 
 #[test]
