@@ -39,6 +39,8 @@ struct Found {
     bad: Vec<String>,
     /// They are not renewed in time, or cannot be in the pods in time.
     overdue: Vec<String>,
+    /// How many Secrets there are, whatever is in them.
+    certificates: usize,
     /// The certificate that ends first.
     first: Option<(SystemTime, Owner)>,
     bundles: BTreeMap<String, TrustBundle>,
@@ -52,15 +54,7 @@ pub(super) async fn check(
     retry: &Retry,
 ) -> Result<(), Stop> {
     report.category("linkerd-ca");
-    let workloads = marked(&kubernetes.client, control_plane)
-        .await
-        .map_err(|(kind, error)| {
-            if error.is_forbidden() {
-                no_permission("list", &format!("{}s", kind.as_str()), None)
-            } else {
-                kubernetes.explain(&error)
-            }
-        });
+    let workloads = workloads_of(kubernetes, control_plane).await;
     let workloads = report.require(Row::CaWorkloads, workloads)?;
     if workloads.is_empty() {
         report.add(Row::CaMarked, Finding::Warning("no workload is".to_owned()));
@@ -78,9 +72,19 @@ pub(super) async fn check(
             .cloned(),
         Err(error) => Some(error.clone()),
     };
-    let found = retry
-        .look(|| look(kubernetes, &workloads, control_plane), missing)
-        .await;
+    // Workloads come and go while certificates are waited for: only the first look takes those that are known.
+    let mut known = Some(workloads);
+    let look = || {
+        let known = known.take();
+        async move {
+            let listed = match known {
+                Some(known) => known,
+                None => workloads_of(kubernetes, control_plane).await?,
+            };
+            look(kubernetes, &listed, control_plane).await
+        }
+    };
+    let found = retry.look(look, missing).await;
     let found = report.require(Row::CaReadable, found)?;
     let Found {
         without_bundle,
@@ -88,6 +92,7 @@ pub(super) async fn check(
         without_secret,
         bad,
         overdue,
+        certificates,
         first,
         bundles,
     } = found;
@@ -108,10 +113,8 @@ pub(super) async fn check(
             (Ok(()), None) => Finding::Success(None),
             (Ok(()), Some((end, owner))) => {
                 let rest = end.duration_since(SystemTime::now()).unwrap_or_default();
-                let with_secret = workloads.iter().filter(|one| one.source == Source::Secret);
-                let count = with_secret.count() - without_secret.len() - impossible.len();
                 Finding::Success(Some(format!(
-                    "{count} certificates; {owner} has the first to end, in {}",
+                    "{certificates} certificates; {owner} has the first to end, in {}",
                     human(rest)
                 )))
             }
@@ -125,6 +128,18 @@ pub(super) async fn check(
         },
     );
     Ok(())
+}
+
+/// The workloads that are to have a certificate now.
+async fn workloads_of(kubernetes: &Kubernetes, control_plane: &str) -> Result<Vec<Marked>, String> {
+    let listed = marked(&kubernetes.client, control_plane).await;
+    listed.map_err(|(kind, error)| {
+        if error.is_forbidden() {
+            no_permission("list", &format!("{}s", kind.as_str()), None)
+        } else {
+            kubernetes.explain(&error)
+        }
+    })
 }
 
 async fn look(
@@ -174,6 +189,7 @@ async fn look(
                 .push(format!("{owner}: no Secret {:?}", owner.secret_name()));
             continue;
         };
+        found.certificates += 1;
         // Without a bundle there is nothing to compare with, and that is reported already.
         let Some(bundle) = found.bundles.get(&owner.namespace) else {
             continue;

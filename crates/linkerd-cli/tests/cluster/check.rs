@@ -775,3 +775,17 @@ fn what_is_not_ready_yet_is_waited_for_and_told_once() {
         "Waiting: No running pods for \"linkerd-api\"\nNo running pods for \"linkerd-destination\"\n"
     );
 }
+
+#[test]
+fn a_workload_that_goes_is_not_waited_for() {
+    let mut cluster = well();
+    let with_another = list(vec![workload("web"), workload("migrate")]);
+    let deployments = DEPLOYMENTS.to_owned();
+    cluster.at_first.insert(deployments, (200, with_another));
+    let run = cluster.run(&["check", "--wait=30s", "-o", "json"]);
+    assert_eq!((rows(&run).0, run.code), (Vec::new(), Some(0)));
+    assert_eq!(
+        run.stderr,
+        "Waiting: deployment/migrate.shop: no Secret \"migrate-deployment-tls-linkerd-io\"\n"
+    );
+}
