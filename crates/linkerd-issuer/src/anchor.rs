@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use rustls_pki_types::CertificateDer;
 
-use crate::{Leaf, bundle::verifies_server, leaf::parse_one, time};
+use crate::{Leaf, bundle::verify_server, leaf::parse_one, time};
 
 /// A trust anchor in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Anchor {
         let mut anchors = anchors.into_iter();
         let issuer = anchors.find(|anchor| {
             let anchor = std::slice::from_ref(anchor);
-            verifies_server(anchor, leaf.as_der(), leaf.not_before())
+            verify_server(anchor, leaf.as_der(), leaf.not_before()).is_ok()
         })?;
         let certificate = parse_one(&issuer)?;
         let name = certificate.subject().iter_common_name().next();

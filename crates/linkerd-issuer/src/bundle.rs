@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::certificate::X509Certificate;
 use zeroize::Zeroizing;
 
@@ -28,6 +28,11 @@ pub enum InvalidBundle {
     #[error("certificate {0} is not a certificate authority's")]
     NotAnAuthority(usize),
 }
+
+/// Why a certificate is not accepted, in the verifier's word.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?}")]
+pub struct Untrusted(webpki::Error);
 
 impl TrustBundle {
     /// The bundle with `root` alone.
@@ -77,9 +82,13 @@ impl TrustBundle {
         Self(certificates)
     }
 
-    /// Whether a client that trusts this bundle and no other accepts the server's certificate `der` at `at`.
-    pub(crate) fn verifies_server(&self, der: &[u8], at: SystemTime) -> bool {
-        verifies_server(&self.0, der, at)
+    /// Decides as a client does that trusts this bundle and no other, and is shown a server's certificate `der`
+    /// at `at`. Whom the certificate is for does not matter.
+    ///
+    /// # Errors
+    /// [`Untrusted`] with the first thing that is wrong.
+    pub fn verify_server(&self, der: &[u8], at: SystemTime) -> Result<(), Untrusted> {
+        verify_server(&self.0, der, at)
     }
 
     /// Whether leafs of `root` are trusted.
@@ -88,20 +97,22 @@ impl TrustBundle {
     }
 }
 
-/// Whether a client that trusts these roots accepts the server's certificate `der` at `at`. The verifier is
-/// the proxies' own.
-pub(crate) fn verifies_server(roots: &[CertificateDer<'_>], der: &[u8], at: SystemTime) -> bool {
+/// [`TrustBundle::verify_server`] with these roots. It is what a proxy does: the same verifier with the same
+/// algorithms, and what cannot be a root is passed over. Ours are all ECDSA P-256, others' are not.
+pub(crate) fn verify_server(
+    roots: &[CertificateDer<'_>],
+    der: &[u8],
+    at: SystemTime,
+) -> Result<(), Untrusted> {
     let der = CertificateDer::from(der);
-    let Ok(leaf) = EndEntityCert::try_from(&der) else {
-        return false;
-    };
+    let leaf = EndEntityCert::try_from(&der).map_err(Untrusted)?;
     let anchors: Vec<TrustAnchor<'_>> = roots
         .iter()
         .filter_map(|root| anchor_from_trusted_cert(root).ok())
         .collect();
     let at = UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default());
     leaf.verify_for_usage(
-        &[webpki::aws_lc_rs::ECDSA_P256_SHA256],
+        ALL_VERIFICATION_ALGS,
         &anchors,
         &[],
         at,
@@ -109,7 +120,8 @@ pub(crate) fn verifies_server(roots: &[CertificateDer<'_>], der: &[u8], at: Syst
         None,
         None,
     )
-    .is_ok()
+    .map(drop)
+    .map_err(Untrusted)
 }
 
 /// Every certificate in a PEM text.

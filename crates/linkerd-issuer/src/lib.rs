@@ -15,7 +15,7 @@ mod time;
 mod webhook;
 
 pub use anchor::Anchor;
-pub use bundle::{InvalidBundle, TrustBundle};
+pub use bundle::{InvalidBundle, TrustBundle, Untrusted};
 pub use key::PrivateKey;
 pub use leaf::{InvalidLeaf, Leaf};
 pub use request::{InvalidRequest, NewRequest, SigningRequest};

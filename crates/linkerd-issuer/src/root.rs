@@ -219,10 +219,10 @@ impl Root {
         &self.issuer
     }
 
-    /// Whether a proxy that trusts this root and no other accepts the DER certificate at `at`. The
-    /// verifier is the proxies' own, so that what we keep is never something that they refuse.
+    /// Whether a proxy that trusts this root and no other accepts the DER certificate at `at`, so that
+    /// what we keep is never something that they refuse.
     pub(crate) fn verifies(&self, der: &[u8], at: SystemTime) -> bool {
-        bundle::verifies_server(std::slice::from_ref(&self.certificate), der, at)
+        bundle::verify_server(std::slice::from_ref(&self.certificate), der, at).is_ok()
     }
 }
 

@@ -124,7 +124,9 @@ impl WebhookCertificate {
 
     /// Whether a client that trusts `bundle` and asks for this certificate's host accepts it at `now`.
     pub fn is_trusted_by(&self, bundle: &TrustBundle, now: SystemTime) -> bool {
-        self.not_before <= now && now <= self.not_after && bundle.verifies_server(&self.der, now)
+        self.not_before <= now
+            && now <= self.not_after
+            && bundle.verify_server(&self.der, now).is_ok()
     }
 
     /// Whether the PEM text holds the private key of this certificate.

@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use linkerd_issuer::{
-    CLOCK_SKEW_MAX, InvalidLeaf, InvalidRequest, IssueError, Leaf, NewRequest, ROOT_LIFETIME, Root,
-    SigningRequest, TrustBundle,
+    Anchor, CLOCK_SKEW_MAX, InvalidLeaf, InvalidRequest, IssueError, Leaf, NewRequest,
+    ROOT_LIFETIME, Root, SigningRequest, TrustBundle,
 };
 use linkerd_names::Identity;
 use rcgen::{
-    CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, KeyPair,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SanType,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -501,4 +501,49 @@ fn a_bundle_reads_back_what_it_wrote_and_refuses_anything_else() {
         .expect("a certificate");
     let with_leaf = format!("{}{}", one.certificate_pem(), leaf.pem());
     assert_eq!(TrustBundle::from_pem(&with_leaf), Err(NotAnAuthority(2)));
+}
+
+#[test]
+fn a_bundle_is_believed_as_proxies_believe_it_whatever_the_kind_of_its_roots() {
+    let mut params = CertificateParams::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "of others");
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a key");
+    let root = params.self_signed(&key).expect("a certificate");
+    let mut params = CertificateParams::new(vec![identity().as_str().to_owned()]).expect("a name");
+    params.extended_key_usages = vec![
+        rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+        rcgen::ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    let issuer = Issuer::from_ca_cert_der(root.der(), &key).expect("an issuer");
+    let leaf = params.signed_by(&new_key(), &issuer).expect("a leaf");
+    let bundle = TrustBundle::from_pem(&root.pem()).expect("a bundle");
+    assert_eq!(bundle.verify_server(leaf.der(), now()), Ok(()));
+    let parsed = Leaf::parse(leaf.der()).expect("a leaf");
+    let anchor = Anchor::of(&parsed, bundle.certificates().iter().cloned());
+    assert_eq!(anchor.expect("it vouches").name, "of others");
+
+    let refused = self::root().trust_bundle().verify_server(leaf.der(), now());
+    assert_eq!(
+        refused.expect_err("a stranger").to_string(),
+        "UnknownIssuer"
+    );
+    assert!(bundle.verify_server(b"garbage", now()).is_err());
+}
+
+#[test]
+fn what_cannot_be_a_root_hides_no_root_beside_it() {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let mut unknown = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 32473, 1], vec![5, 0]);
+    unknown.set_criticality(true);
+    params.custom_extensions = vec![unknown];
+    let odd = params.self_signed(&new_key()).expect("a certificate");
+    let ours = root();
+    let issued = ours.issue_leaf(&identity(), DAY, now()).expect("a leaf");
+    let both = format!("{}{}", odd.pem(), ours.certificate_pem());
+    let bundle = TrustBundle::from_pem(&both).expect("a bundle");
+    assert_eq!(bundle.verify_server(issued.leaf.as_der(), now()), Ok(()));
 }

@@ -3,14 +3,12 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use k8s_openapi::ByteString;
-use linkerd_issuer::{Leaf, TrustBundle};
+use linkerd_issuer::{Leaf, TrustBundle, Untrusted};
 use linkerd_names::{Identity, component};
-use rustls::pki_types::{CertificateDer, UnixTime};
-use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 /// What is wrong with a Secret. The texts follow the workload's name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +26,7 @@ pub(super) enum Problem {
     #[error("the certificate expired {0} ago")]
     Expired(String),
     #[error("the certificate does not chain to the trust bundle: {0}")]
-    Untrusted(String),
+    Untrusted(Untrusted),
 }
 
 /// Returns the certificate in a Secret's `data` when a proxy with `identity` can use it at `now`.
@@ -62,33 +60,10 @@ pub(super) fn judge(
     if let Ok(late) = now.duration_since(leaf.not_after()) {
         return Err(Problem::Expired(human(late)));
     }
-    chain(certificate, bundle, now)?;
+    bundle
+        .verify_server(certificate, now)
+        .map_err(Problem::Untrusted)?;
     Ok(leaf)
-}
-
-fn chain(certificate: &[u8], bundle: &TrustBundle, now: SystemTime) -> Result<(), Problem> {
-    let untrusted = |error: webpki::Error| Problem::Untrusted(format!("{error:?}"));
-    let anchors = bundle
-        .certificates()
-        .iter()
-        .map(anchor_from_trusted_cert)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(untrusted)?;
-    let certificate = CertificateDer::from(certificate);
-    let time = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
-    EndEntityCert::try_from(&certificate)
-        .map_err(untrusted)?
-        .verify_for_usage(
-            ALL_VERIFICATION_ALGS,
-            &anchors,
-            &[],
-            time,
-            KeyUsage::server_auth(),
-            None,
-            None,
-        )
-        .map_err(untrusted)?;
-    Ok(())
 }
 
 /// A duration in its two largest units: `15h 59m`.
@@ -105,6 +80,8 @@ pub(super) fn human(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use linkerd_issuer::Root;
     use linkerd_names::OwnerKind;
 
