@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The longest in Go, some 292 years: no time from now on is out of range by it.
+const DURATION_MAX: Duration = Duration::from_nanos(i64::MAX.unsigned_abs());
+
 /// A text that is no duration. The words are those that users of Go programs know.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidDuration {
@@ -16,7 +19,7 @@ pub(crate) enum InvalidDuration {
 /// Reads numbers with units: `ns`, `us`, `ms`, `s`, `m`, `h`.
 ///
 /// # Errors
-/// [`InvalidDuration`] quotes the text. Negative and unrepresentable durations are invalid.
+/// [`InvalidDuration`] quotes the text. Negative durations are invalid, and those of more than 2562047h.
 pub(crate) fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let invalid = || InvalidDuration::Invalid(text.to_owned());
     if text.is_empty() {
@@ -54,7 +57,10 @@ pub(crate) fn parse(text: &str) -> Result<Duration, InvalidDuration> {
             };
         rest = &rest[end..];
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_| invalid())
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| *duration <= DURATION_MAX)
+        .ok_or_else(invalid)
 }
 
 /// The window as it was written when it has whole numbers, else in milliseconds.
@@ -79,6 +85,15 @@ mod tests {
     }
 
     #[test]
+    fn every_duration_from_now_on_is_a_time() {
+        for text in ["2562047h", "9223372036s"] {
+            let duration = parse(text).expect(text);
+            assert!(std::time::Instant::now().checked_add(duration).is_some());
+            assert!(std::time::SystemTime::now().checked_add(duration).is_some());
+        }
+    }
+
+    #[test]
     fn other_texts_are_refused_in_the_words_of_go() {
         for (text, message) in [
             ("", "time: invalid duration "),
@@ -88,6 +103,11 @@ mod tests {
             ("1", "time: missing unit in duration 1"),
             ("1m3", "time: missing unit in duration 1m3"),
             ("1d", "time: unknown unit d in duration 1d"),
+            (
+                "3000000000000000h",
+                "time: invalid duration 3000000000000000h",
+            ),
+            ("2562048h", "time: invalid duration 2562048h"),
         ] {
             assert_eq!(parse(text).expect_err("refused").to_string(), message);
         }

@@ -38,9 +38,15 @@ pub(super) async fn check(
     report.category("linkerd-injector");
     let name = component::injector_webhook_configuration(control_plane);
     let api: Api<MutatingWebhookConfiguration> = Api::all(kubernetes.client.clone());
-    let installed = within(api.get_opt(&name))
-        .await
-        .map_err(|error| explain(kubernetes, &error, "mutatingwebhookconfigurations", None));
+    let installed = within(api.get_opt(&name)).await.map_err(|error| {
+        explain(
+            kubernetes,
+            &error,
+            "get",
+            "mutatingwebhookconfigurations",
+            None,
+        )
+    });
     let installed = report.require(Row::InjectorReadable, installed)?;
     if installed.is_some() {
         let trusted = retry.run(|| trusted(kubernetes, control_plane, &api, &name));
@@ -73,14 +79,20 @@ async fn trusted(
     configurations: &Api<MutatingWebhookConfiguration>,
     name: &str,
 ) -> Result<String, String> {
-    let configuration = within(configurations.get(name))
-        .await
-        .map_err(|error| explain(kubernetes, &error, "mutatingwebhookconfigurations", None))?;
+    let configuration = within(configurations.get(name)).await.map_err(|error| {
+        explain(
+            kubernetes,
+            &error,
+            "get",
+            "mutatingwebhookconfigurations",
+            None,
+        )
+    })?;
     let secret = component::INJECTOR_SECRET;
     let secrets: Api<Secret> = Api::namespaced(kubernetes.client.clone(), control_plane);
     let held = within(secrets.get_opt(secret))
         .await
-        .map_err(|error| explain(kubernetes, &error, "secrets", Some(control_plane)))?;
+        .map_err(|error| explain(kubernetes, &error, "get", "secrets", Some(control_plane)))?;
     let held = held.ok_or_else(|| format!("there is no Secret {secret:?}"))?;
     let data = held.data.unwrap_or_default();
     let pem = data
@@ -132,8 +144,15 @@ async fn alone(
     name: &str,
 ) -> Result<(), String> {
     let listed = within(configurations.list(&ListParams::default())).await;
-    let listed = listed
-        .map_err(|error| explain(kubernetes, &error, "mutatingwebhookconfigurations", None))?;
+    let listed = listed.map_err(|error| {
+        explain(
+            kubernetes,
+            &error,
+            "list",
+            "mutatingwebhookconfigurations",
+            None,
+        )
+    })?;
     let others: Vec<String> = listed
         .into_iter()
         .filter(|it| it.name_any() != name && is_injector(it))
@@ -144,7 +163,8 @@ async fn alone(
     }
     let namespaces: Api<Namespace> = Api::all(kubernetes.client.clone());
     let namespaces = within(namespaces.list_metadata(&ListParams::default())).await;
-    let namespaces = namespaces.map_err(|error| explain(kubernetes, &error, "namespaces", None))?;
+    let namespaces =
+        namespaces.map_err(|error| explain(kubernetes, &error, "list", "namespaces", None))?;
     let both_want = namespaces.into_iter().find(|namespace| {
         let word = namespace.annotations().get(annotations::INJECT);
         namespace.metadata.deletion_timestamp.is_none()
@@ -171,7 +191,7 @@ async fn unmeshed(kubernetes: &Kubernetes, control_plane: &str) -> Result<Vec<St
     let namespaces: Api<Namespace> = Api::all(kubernetes.client.clone());
     let namespaces = within(namespaces.list_metadata(&ListParams::default()))
         .await
-        .map_err(|error| explain(kubernetes, &error, "namespaces", None))?;
+        .map_err(|error| explain(kubernetes, &error, "list", "namespaces", None))?;
     let words: BTreeMap<String, String> = namespaces
         .items
         .into_iter()
@@ -189,7 +209,7 @@ async fn unmeshed(kubernetes: &Kubernetes, control_plane: &str) -> Result<Vec<St
     loop {
         let page = within(pods.list(&params))
             .await
-            .map_err(|error| explain(kubernetes, &error, "pods", None))?;
+            .map_err(|error| explain(kubernetes, &error, "list", "pods", None))?;
         problems.extend(
             page.items
                 .iter()
@@ -245,11 +265,12 @@ fn problem(pod: &Pod, words: &BTreeMap<String, String>, control_plane: &str) -> 
 fn explain(
     kubernetes: &Kubernetes,
     error: &CallError,
+    verb: &str,
     resource: &str,
     namespace: Option<&str>,
 ) -> String {
     if error.is_forbidden() {
-        return no_permission("get", resource, namespace);
+        return no_permission(verb, resource, namespace);
     }
     kubernetes.explain(error)
 }

@@ -629,6 +629,20 @@ fn rows_about_the_injector() {
     }
 
     let mut cluster = well();
+    cluster.forbids("/api/v1/namespaces");
+    let what = "the right to list namespaces";
+    only_bad(cluster, &[], "l5d-injector-pods", "error", what);
+
+    let mut cluster = well();
+    cluster.has(WEBHOOK, ours.clone());
+    cluster.forbids(WEBHOOKS);
+    let (bad, _) = rows(&cluster.run(&["check", "-o", "json"]));
+    let alone = bad.iter().find(|row| row.0 == "l5d-injector-alone");
+    let (_, _, error) = alone.expect("not known");
+    let what = "the right to list mutatingwebhookconfigurations";
+    assert!(error.contains(what), "{error}");
+
+    let mut cluster = well();
     let annotations = json!({"linkerd.io/inject": "enabled"});
     let namespace = json!({"metadata": {"name": "shop", "annotations": annotations}});
     cluster.lists("/api/v1/namespaces", vec![namespace]);
