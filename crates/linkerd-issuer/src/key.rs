@@ -3,7 +3,7 @@
 use std::fmt;
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use zeroize::{Zeroize, Zeroizing};
 
 /// A workload's private key, PKCS#8 DER.
@@ -15,6 +15,13 @@ impl PrivateKey {
     pub fn as_pkcs8_der(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Reads the first key in a PEM text, into memory that is wiped on drop. What the library that reads it had in
+/// between is out of reach.
+pub(crate) fn from_pem(pem: &[u8]) -> Option<Zeroizing<PrivateKeyDer<'static>>> {
+    let key = PrivateKeyDer::from_pem_slice(pem).ok()?;
+    Some(Zeroizing::new(key))
 }
 
 impl fmt::Debug for PrivateKey {
@@ -78,7 +85,21 @@ impl SigningKey for SecretKeyPair {
 
 #[cfg(test)]
 mod tests {
+    use zeroize::ZeroizeOnDrop;
+
     use super::*;
+
+    #[test]
+    fn a_key_is_wiped_whatever_it_was_read_from() {
+        fn wiped_on_drop(_: &impl ZeroizeOnDrop) {}
+        let key = SecretKeyPair::generate().expect("a key").into_private_key();
+        wiped_on_drop(&key.0);
+        let pem = crate::bundle::to_pem("PRIVATE KEY", key.as_pkcs8_der());
+        let read = from_pem(pem.as_bytes()).expect("a key");
+        wiped_on_drop(&read);
+        assert_eq!(read.secret_der(), key.as_pkcs8_der());
+        assert!(from_pem(b"garbage").is_none());
+    }
 
     #[test]
     fn debug_output_holds_no_byte_of_the_key() {

@@ -7,13 +7,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyUsagePurpose,
     PublicKeyData,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use crate::{
     CLOCK_SKEW_MAX, ROOT_LIFETIME, TrustBundle,
     bundle::{self, certificates_in},
-    key::SecretKeyPair,
+    key::{self, SecretKeyPair},
     leaf::parse_one,
     signing::{IssueError, random_serial},
     time,
@@ -116,9 +116,8 @@ impl Root {
             certificates_in(certificate_pem).map_err(|_| InvalidRoot::Certificate)?;
         let [certificate] =
             <[_; 1]>::try_from(certificates).map_err(|_| InvalidRoot::Certificate)?;
-        let key_der =
-            PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| InvalidRoot::Key)?;
-        let kind = match &key_der {
+        let key_der = key::from_pem(key_pem.as_bytes()).ok_or(InvalidRoot::Key)?;
+        let kind = match &*key_der {
             PrivateKeyDer::Pkcs8(_) => KeyKind::Pkcs8,
             PrivateKeyDer::Sec1(_) => KeyKind::Sec1,
             _ => return Err(InvalidRoot::Key),

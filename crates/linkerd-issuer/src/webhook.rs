@@ -9,7 +9,7 @@ use x509_parser::extensions::GeneralName;
 use zeroize::Zeroizing;
 
 use crate::{
-    CLOCK_SKEW_MAX, IssuedWebhook, Root, TrustBundle, bundle,
+    CLOCK_SKEW_MAX, IssuedWebhook, Root, TrustBundle, bundle, key,
     leaf::{self, parse_one},
     time,
 };
@@ -131,8 +131,8 @@ impl WebhookCertificate {
 
     /// Whether the PEM text holds the private key of this certificate.
     pub fn key_fits(&self, key_pem: &[u8]) -> bool {
-        match PrivateKeyDer::from_pem_slice(key_pem) {
-            Ok(PrivateKeyDer::Pkcs8(key)) => leaf::key_fits(&self.der, key.secret_pkcs8_der()),
+        match key::from_pem(key_pem).as_deref() {
+            Some(PrivateKeyDer::Pkcs8(key)) => leaf::key_fits(&self.der, key.secret_pkcs8_der()),
             _ => false,
         }
     }
