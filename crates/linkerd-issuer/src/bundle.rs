@@ -90,11 +90,6 @@ impl TrustBundle {
     pub fn verify_server(&self, der: &[u8], at: SystemTime) -> Result<(), Untrusted> {
         verify_server(&self.0, der, at)
     }
-
-    /// Whether leafs of `root` are trusted.
-    pub fn trusts(&self, root: &Root) -> bool {
-        self.0.contains(root.certificate_der())
-    }
 }
 
 /// [`TrustBundle::verify_server`] with these roots. It is what a proxy does: the same verifier with the same

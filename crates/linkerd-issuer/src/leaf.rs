@@ -81,11 +81,6 @@ impl Leaf {
         &self.identity
     }
 
-    /// The serial number, big-endian.
-    pub fn serial(&self) -> &[u8] {
-        &self.serial
-    }
-
     /// First moment at which the certificate is valid.
     pub fn not_before(&self) -> SystemTime {
         self.not_before

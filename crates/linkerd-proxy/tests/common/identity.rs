@@ -46,11 +46,14 @@ impl Authority {
 
 /// Puts the files into a folder the way kubelet does: a new version, then one rename of `..data`.
 pub fn project(folder: &Path, root: &Root, leaf: &IssuedLeaf) {
+    // A certificate ends with its signature, which is never the same twice.
     let version = format!(
         "..{}",
         leaf.leaf
-            .serial()
+            .as_der()
             .iter()
+            .rev()
+            .take(16)
             .map(|b| format!("{b:02x}"))
             .collect::<String>()
     );
