@@ -538,9 +538,9 @@ fn a_bundle_is_believed_as_proxies_believe_it_whatever_the_kind_of_its_roots() {
 fn what_cannot_be_a_root_hides_no_root_beside_it() {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let mut unknown = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 32473, 1], vec![5, 0]);
-    unknown.set_criticality(true);
-    params.custom_extensions = vec![unknown];
+    // Name constraints that are none.
+    let constraints = CustomExtension::from_oid_content(&[2, 5, 29, 30], vec![5, 0]);
+    params.custom_extensions = vec![constraints];
     let odd = params.self_signed(&new_key()).expect("a certificate");
     let ours = root();
     let issued = ours.issue_leaf(&identity(), DAY, now()).expect("a leaf");
