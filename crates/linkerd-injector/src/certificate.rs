@@ -22,11 +22,15 @@ use rustls_pki_types::{
 };
 use tokio::sync::watch;
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
 use crate::metrics::Metrics;
 
 /// How often the files are compared with what is loaded. Kubelet takes a minute to write them.
 const POLL: Duration = Duration::from_secs(1);
+
+/// A private key that is wiped on drop.
+type Key = Zeroizing<PrivateKeyDer<'static>>;
 
 /// Why the files give no certificate. An older one stays in force.
 #[derive(Debug, thiserror::Error)]
@@ -102,19 +106,20 @@ pub async fn follow(
 
 /// Kubelet swaps both files at once, but not between two reads of ours: a certificate and a key that do not
 /// fit are refused, and read again a moment later.
-fn read(
-    folder: &Path,
-) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), CertificateError> {
+fn read(folder: &Path) -> Result<(CertificateDer<'static>, Key), CertificateError> {
     let certificate = parse(&folder.join(INJECTOR_CERTIFICATE_KEY))?;
-    let key = parse(&folder.join(INJECTOR_PRIVATE_KEY_KEY))?;
+    let key = parse(&folder.join(INJECTOR_PRIVATE_KEY_KEY)).map(Key::new)?;
     Ok((certificate, key))
 }
 
 fn parse<T: PemObject>(path: &Path) -> Result<T, CertificateError> {
-    let bytes = std::fs::read(path).map_err(|source| CertificateError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes =
+        std::fs::read(path)
+            .map(Zeroizing::new)
+            .map_err(|source| CertificateError::Read {
+                path: path.to_owned(),
+                source,
+            })?;
     T::from_pem_slice(&bytes).map_err(|source| CertificateError::Pem {
         path: path.to_owned(),
         source,
