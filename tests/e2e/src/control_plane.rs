@@ -26,9 +26,11 @@ pub fn with_control_plane(
     if outcome.is_err() {
         report(&plane.describe());
     }
-    let installed = cluster.linkerd(&["uninstall", "--force"], "")?.stdout;
+    let uninstall = cluster.linkerd(&["uninstall", "--force"], "");
     let delete = ["delete", "--ignore-not-found", "--wait=false", "-f", "-"];
-    let removed = cluster.kubectl_with(&delete, &installed);
+    let removed = uninstall
+        .and_then(|said| said.ok().context("linkerd uninstall"))
+        .and_then(|installed| cluster.kubectl_with(&delete, &installed));
     // The test's own error is the better one.
     outcome.and(removed.map(drop))
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Namespace, Watch, Workload, eventually};
+use crate::{Namespace, Watch, Workload, eventually, report};
 
 /// A running load pod, called `load`.
 #[derive(Debug)]
@@ -100,6 +100,26 @@ impl<'a> Load<'a> {
             Ok(())
         })?;
         Ok(load)
+    }
+
+    /// Waits until `count` more requests are answered, and says how many were since `before`.
+    ///
+    /// # Errors
+    /// When one has failed since then, and when they do not come.
+    pub fn goes_on_since(&self, before: &Totals, count: u64) -> Result<()> {
+        let now = eventually("the load pod can be asked", || self.totals())?;
+        let after = eventually("more requests are answered", || {
+            let totals = self.totals()?;
+            ensure!(totals.ok >= now.ok + count, "{now:?}, then {totals:?}");
+            Ok(totals)
+        })?;
+        let (ok, failed) = (after.ok - before.ok, after.failed - before.failed);
+        let slowest = after.slowest_ms;
+        report(&format!(
+            "  {ok} requests answered, {failed} failed, slowest {slowest} ms"
+        ));
+        ensure!(failed == 0, "{:?}", after.reasons);
+        Ok(())
     }
 
     /// The totals so far.

@@ -5,6 +5,8 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,6 +16,9 @@ use serde_json::Value;
 
 /// A browser that starts, and thirty pages of it.
 const BROWSER_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// The URL is printed before the browser is asked to show it.
+const URL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running `linkerd dashboard`; ends with its value.
 struct Dashboard {
@@ -43,14 +48,15 @@ impl Dashboard {
             program,
             host: String::new(),
         };
-        let lines = BufReader::new(stdout).lines();
-        for line in lines {
-            if let Some(host) = line?.strip_prefix("http://") {
-                dashboard.host = host.to_owned();
-                return Ok(dashboard);
-            }
-        }
-        anyhow::bail!("linkerd dashboard has printed no URL")
+        let (found, url) = mpsc::channel();
+        thread::spawn(move || {
+            let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            // The other end is gone when the URL comes too late.
+            drop(found.send(lines.find_map(|it| it.strip_prefix("http://").map(str::to_owned))));
+        });
+        let host = url.recv_timeout(URL_TIMEOUT).context("it says nothing")?;
+        dashboard.host = host.context("linkerd dashboard has printed no URL")?;
+        Ok(dashboard)
     }
 
     /// The connection on which `GET path` was asked for, with these headers.
@@ -264,9 +270,15 @@ fn another_pod_serves_the_dashboard_when_one_goes() -> Result<()> {
         let dashboard = Dashboard::start(cluster)?;
         dashboard.json("/api/version")?;
         let namespace = cluster.control_plane_namespace.as_str();
-        let api = "linkerd.io/control-plane-component=api";
+        let api = "linkerd.io/control-plane-component=linkerd-api";
+        let pods = || cluster.kubectl(&["-n", namespace, "get", "pods", "-l", api, "-o", "name"]);
+        let before = pods()?;
+        ensure!(!before.is_empty(), "no pod of linkerd-api");
         cluster.kubectl(&["-n", namespace, "delete", "pod", "-l", api])?;
         eventually("the next pod's answer", || {
+            let now = pods()?;
+            let left = before.lines().find(|pod| now.contains(pod));
+            ensure!(left.is_none(), "{left:?} is still there");
             dashboard.json("/api/version").map(drop)
         })?;
         cluster.kubectl(&[

@@ -1,22 +1,20 @@
 //! Parts of the mesh go away; requests go on. Each test counts failed requests of a meshed client
 //! that opens a new connection for each.
 
-use std::{
-    env, thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{Cluster, Emojivoto, Load, Namespace, eventually, find, in_namespace, report, rows, run};
 
-/// How long the load goes on after the fault, unless the fault itself lasts longer.
-const AFTERWARDS: Duration = Duration::from_secs(20);
+/// Requests after a fault, 20 s of them, and while it lasts when it is one that lasts.
+const AFTERWARDS: u64 = 400;
 
 #[test]
 fn requests_go_on_when_every_workload_secret_is_deleted() -> Result<()> {
     in_namespace("no-secrets", |namespace| {
         let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
-        under_load(namespace, &app, None, |cluster| {
+        under_load(namespace, &app, None, |_| {
+            let cluster = &namespace.cluster;
             let before = workload_secrets(cluster)?;
             ensure!(before.len() >= 4, "{before:?}");
             for (namespace, name) in &before {
@@ -43,7 +41,8 @@ fn requests_go_on_when_every_workload_secret_is_deleted() -> Result<()> {
 fn requests_go_on_when_the_root_secret_is_deleted() -> Result<()> {
     in_namespace("no-root", |namespace| {
         let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
-        under_load(namespace, &app, None, |cluster| {
+        under_load(namespace, &app, None, |_| {
+            let cluster = &namespace.cluster;
             let control_plane = ["-n", "linkerd"];
             let root = [
                 &["get", "secret", "linkerd-ca-root", "-o", "name"],
@@ -63,8 +62,8 @@ fn requests_go_on_when_the_root_secret_is_deleted() -> Result<()> {
 fn requests_go_on_when_the_ca_is_deleted() -> Result<()> {
     in_namespace("no-ca", |namespace| {
         let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
-        under_load(namespace, &app, None, |cluster| {
-            delete_pods_of(cluster, "linkerd-ca")
+        under_load(namespace, &app, None, |_| {
+            delete_pods_of(&namespace.cluster, "linkerd-ca")
         })
     })
 }
@@ -73,8 +72,8 @@ fn requests_go_on_when_the_ca_is_deleted() -> Result<()> {
 fn requests_go_on_when_the_destination_service_is_deleted() -> Result<()> {
     in_namespace("no-destination", |namespace| {
         let app = Emojivoto::deploy(namespace, &Emojivoto::DEPLOYMENTS)?;
-        under_load(namespace, &app, None, |cluster| {
-            delete_pods_of(cluster, "linkerd-destination")
+        under_load(namespace, &app, None, |_| {
+            delete_pods_of(&namespace.cluster, "linkerd-destination")
         })
     })
 }
@@ -84,11 +83,13 @@ fn requests_go_on_when_the_destination_service_is_deleted() -> Result<()> {
 #[test]
 fn requests_go_on_when_a_kubelet_stops() -> Result<()> {
     in_namespace("no-kubelet", |namespace| {
-        without_kubelet(namespace, |kubelet, first, _| {
+        without_kubelet(namespace, |kubelet, first, second| {
             let app = Emojivoto::deploy_twice(namespace)?;
-            under_load(namespace, &app, Some(first), |_| {
+            under_load(namespace, &app, Some(first), |load| {
+                let before = load.totals()?;
                 kubelet("stop-kubelet")?;
-                thread::sleep(kubelet_pause()?);
+                wait_until_lost(namespace, second)?;
+                load.goes_on_since(&before, AFTERWARDS)?;
                 kubelet("start-kubelet")
             })
         })
@@ -102,10 +103,9 @@ fn requests_go_on_while_the_kubelet_of_all_pods_is_stopped() -> Result<()> {
     in_namespace("no-kubelet-at-all", |namespace| {
         without_kubelet(namespace, |kubelet, first, second| {
             let app = Emojivoto::deploy_on(namespace, second)?;
-            let stop = |_: &Cluster| {
+            let stop = |_: &Load<'_>| {
                 kubelet("stop-kubelet")?;
-                thread::sleep(kubelet_pause()?);
-                Ok(())
+                wait_until_lost(namespace, second)
             };
             under_load_until(namespace, &app, Some(first), stop, || {
                 kubelet("start-kubelet")
@@ -143,13 +143,27 @@ fn without_kubelet(
     outcome
 }
 
-/// A minute, or what `E2E_KUBELET_STOP_SECONDS` says.
-fn kubelet_pause() -> Result<Duration> {
-    let seconds = match env::var("E2E_KUBELET_STOP_SECONDS") {
-        Ok(text) => text.parse().context("E2E_KUBELET_STOP_SECONDS")?,
-        Err(_) => 60,
-    };
-    Ok(Duration::from_secs(seconds))
+/// Waits until Kubernetes takes a node for lost, and the pods on it for unready in all of the namespace's
+/// Services.
+fn wait_until_lost(namespace: &Namespace, node: &str) -> Result<()> {
+    eventually("the node is taken for lost", || {
+        let found = namespace.get(&["node", node])?;
+        let conditions = found["status"]["conditions"].as_array();
+        let ready = conditions
+            .into_iter()
+            .flatten()
+            .find(|condition| condition["type"] == "Ready");
+        let ready = ready.context("no condition Ready")?;
+        ensure!(ready["status"] == "Unknown", "{ready}");
+        let slices = namespace.get(&["endpointslices"])?;
+        let slices = slices["items"].as_array().context("no list")?;
+        let endpoints = slices.iter().filter_map(|it| it["endpoints"].as_array());
+        let there = endpoints.flatten().filter(|it| it["nodeName"] == node);
+        let ready: Vec<bool> = there.map(|it| it["conditions"]["ready"] == true).collect();
+        ensure!(!ready.is_empty(), "no Service has a pod on {node}");
+        ensure!(!ready.contains(&true), "pods on {node} are ready");
+        Ok(())
+    })
 }
 
 /// Runs `fault` while a pod on `node` sends requests; none may fail, and all are over TLS at the end.
@@ -157,7 +171,7 @@ fn under_load(
     namespace: &Namespace,
     app: &Emojivoto<'_>,
     node: Option<&str>,
-    fault: impl FnOnce(&Cluster) -> Result<()>,
+    fault: impl FnOnce(&Load<'_>) -> Result<()>,
 ) -> Result<()> {
     under_load_until(namespace, app, node, fault, || Ok(()))
 }
@@ -167,22 +181,15 @@ fn under_load_until(
     namespace: &Namespace,
     app: &Emojivoto<'_>,
     node: Option<&str>,
-    fault: impl FnOnce(&Cluster) -> Result<()>,
+    fault: impl FnOnce(&Load<'_>) -> Result<()>,
     end: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let url = format!("http://{}/api/list", app.authority("web-svc", 80));
     let load = Load::start(namespace, &[&url, "--rate", "20", "--fresh"], node)?;
     // From here on every request must succeed.
     let before = load.totals()?;
-    fault(&namespace.cluster)?;
-    thread::sleep(AFTERWARDS);
-    let after = eventually("the load pod can be asked", || load.totals())?;
-    let (ok, failed) = (after.ok - before.ok, after.failed - before.failed);
-    report(&format!(
-        "  {ok} requests answered, {failed} failed, slowest {} ms",
-        after.slowest_ms
-    ));
-    ensure!(failed == 0, "{:?}", after.reasons);
+    fault(&load)?;
+    load.goes_on_since(&before, AFTERWARDS)?;
     end()?;
     eventually("requests are over TLS", || {
         let rows = rows(&namespace.cluster, &["authority", "-n", &namespace.name])?;

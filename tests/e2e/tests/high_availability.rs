@@ -1,15 +1,12 @@
 //! `linkerd install --ha`: each component is there three times, on three nodes, and a node that is
 //! drained takes one pod at a time. Needs three nodes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    thread,
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
-    Namespace, deployment, eventually, on_cluster, report, with_control_plane, with_namespace,
+    Cluster, Namespace, deployment, eventually, on_cluster, report, with_control_plane,
+    with_namespace,
 };
 use serde_json::json;
 
@@ -57,21 +54,29 @@ fn nobody_fights_for_a_secret(namespace: &Namespace) -> Result<()> {
     namespace
         .cluster
         .kubectl(&["annotate", "namespace", &namespace.name, annotation])?;
-    namespace.apply(&deployment(
-        "web",
-        0,
-        &json!({
-            "containers": [{ "name": "web", "image": namespace.cluster.image }],
-        }),
-    ))?;
-    let version = || {
-        let secret = namespace.get(&["secret", "web-deployment-tls-linkerd-io"])?;
+    let without_pods = |name: &str| {
+        let container = json!({ "name": name, "image": namespace.cluster.image });
+        deployment(name, 0, &json!({ "containers": [container] }))
+    };
+    namespace.apply(&without_pods("web"))?;
+    let version = |name: &str| {
+        let secret = format!("{name}-deployment-tls-linkerd-io");
+        let secret = namespace.get(&["secret", &secret])?;
         let version = secret["metadata"]["resourceVersion"].as_str();
         Ok(version.context("no version")?.to_owned())
     };
-    let first = eventually("the Secret", version)?;
-    thread::sleep(Duration::from_secs(10));
-    let last = version()?;
+    let first = eventually("the Secret", || version("web"))?;
+    // Whoever has written for a later workload has decided about this one.
+    for control_plane in [&namespace.cluster.control_plane_namespace, "linkerd"] {
+        let cluster = Cluster {
+            control_plane_namespace: control_plane.to_owned(),
+            ..namespace.cluster.clone()
+        };
+        let name = format!("after-{control_plane}");
+        namespace.apply(&cluster.inject(&without_pods(&name))?)?;
+        eventually("the Secret of the later one", || version(&name))?;
+    }
+    let last = version("web")?;
     ensure!(first == last, "written again: {first}, {last}");
     Ok(())
 }

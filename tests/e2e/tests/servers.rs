@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 /// Connections to each server, per pair of client and server, of which the first byte is timed.
 const ROUNDS: usize = 5;
 const CONNECTIONS_PER_ROUND: usize = 10;
+/// What no first byte may take: it would be a proxy that waits for the client's words, and gives up some time.
+const FIRST_BYTE_BOUND: &str = "--timeout-ms=3000";
 /// Clients that say nothing, at once.
 const SILENT: usize = 5;
 
@@ -288,9 +290,11 @@ fn first_bytes(namespace: &Namespace) -> Result<()> {
             let count = format!("--count={CONNECTIONS_PER_ROUND}");
             let target = |one: &&Server| format!("{server}:{}/{}", one.port, one.request);
             let targets: Vec<String> = timed.iter().map(target).collect();
-            let mut words = vec!["/emojivoto", "first-byte", &count];
+            let mut words = vec!["/emojivoto", "first-byte", &count, FIRST_BYTE_BOUND];
             words.extend(targets.iter().map(String::as_str));
             let said = exec(namespace, client, &words)?;
+            let lines = said.lines().count();
+            ensure!(lines == targets.len(), "{lines} servers answered: {said}");
             for (line, times) in said.lines().zip(times) {
                 #[derive(Deserialize)]
                 struct Line {
