@@ -2,7 +2,7 @@
 //! Entry: [`Cluster::resolve`]. Pure: no I/O, no clock; who asked is for `index.rs` to know.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -23,7 +23,8 @@ use crate::{
 pub struct Cluster {
     control_plane_namespace: String,
     pub(crate) services: HashMap<ServiceKey, Service>,
-    pub(crate) services_by_ip: Multimap<IpAddr, ServiceKey>,
+    pub(crate) services_by_cluster_ip: Multimap<IpAddr, ServiceKey>,
+    pub(crate) services_by_outside_ip: Multimap<IpAddr, ServiceKey>,
     pub(crate) services_by_node_port: Multimap<u16, ServiceKey>,
     pub(crate) slices: HashMap<SliceKey, Slice>,
     pub(crate) slices_by_service: Multimap<ServiceKey, SliceKey>,
@@ -68,7 +69,8 @@ impl Cluster {
         Self {
             control_plane_namespace: control_plane_namespace.to_owned(),
             services: HashMap::new(),
-            services_by_ip: Multimap::default(),
+            services_by_cluster_ip: Multimap::default(),
+            services_by_outside_ip: Multimap::default(),
             services_by_node_port: Multimap::default(),
             slices: HashMap::new(),
             slices_by_service: Multimap::default(),
@@ -86,7 +88,7 @@ impl Cluster {
     ///
     /// A name, and a Service's address with one of its ports, mean its ready endpoints, or, when there
     /// is none, those whose node is silent; a pod's address and its name mean that pod, ready or not;
-    /// all else is unknown.
+    /// all else is unknown. What several claim is the one's to whom Kubernetes gave it.
     pub fn resolve(&self, target: &Target) -> Endpoints {
         match target {
             Target::Name {
@@ -105,19 +107,7 @@ impl Cluster {
                     Some(self.endpoints_of(service, port, ipv6, hostname.as_deref()))
                 })
                 .unwrap_or_default(),
-            Target::Address(address) => self
-                .service_at(*address)
-                .map(|(service, port)| self.endpoints_of(service, port, address.is_ipv6(), None))
-                .or_else(|| {
-                    let (pod, workload) = self.pod_at(address.ip())?;
-                    Some(pod_endpoints(
-                        pod,
-                        workload,
-                        &[address.ip()],
-                        address.port(),
-                    ))
-                })
-                .unwrap_or_default(),
+            Target::Address(address) => self.resolve_address(*address).unwrap_or_default(),
             Target::Pod { pod, port } => self
                 .pods
                 .get(pod)
@@ -137,25 +127,53 @@ impl Cluster {
         }
     }
 
-    /// The Service and its port behind an address: by the Service's own addresses, or a NodePort.
-    fn service_at(&self, address: SocketAddr) -> Option<(&Service, &ServicePort)> {
-        let with_port = |key, matches: &dyn Fn(&ServicePort) -> bool| {
-            let service = self.services.get(key)?;
-            Some((service, service.ports.iter().find(|port| matches(port))?))
-        };
+    /// Whoever may write Services may claim any outside address. So a cluster IP, a pod's own address and
+    /// a NodePort mean what Kubernetes gave them to, whatever others claim: else clients would be sent to
+    /// another's endpoints, and told to expect another's identity.
+    fn resolve_address(&self, address: SocketAddr) -> Option<Endpoints> {
         let (ip, number) = (address.ip(), address.port());
-        let by_ip = self.services_by_ip.get(&ip);
-        by_ip
-            .and_then(|keys| {
-                keys.iter()
-                    .find_map(|key| with_port(key, &|p| p.port == number))
+        let endpoints = |(service, port)| self.endpoints_of(service, port, ip.is_ipv6(), None);
+        if let Some(keys) = self.services_by_cluster_ip.get(&ip) {
+            let mut services = self.with_port(keys, |port| port.port == number);
+            return services.next().map(endpoints);
+        }
+        if let Some((pod, workload)) = self.pod_at(ip) {
+            return Some(pod_endpoints(pod, workload, &[ip], number));
+        }
+        self.node_port(ip, number)
+            .or_else(|| self.first_claim(ip, number))
+            .map(endpoints)
+    }
+
+    fn node_port(&self, ip: IpAddr, number: u16) -> Option<(&Service, &ServicePort)> {
+        self.nodes_by_ip.get(&ip)?;
+        let keys = self.services_by_node_port.get(&number)?;
+        self.with_port(keys, |port| port.node_port == Some(number))
+            .next()
+    }
+
+    /// Of those that claim an outside address: whom a load balancer serves, before who only says so; then
+    /// the oldest, which a newcomer cannot be.
+    fn first_claim(&self, ip: IpAddr, number: u16) -> Option<(&Service, &ServicePort)> {
+        let keys = self.services_by_outside_ip.get(&ip)?;
+        self.with_port(keys, |port| port.port == number)
+            .min_by_key(|(service, _)| {
+                let only_says_so = !service.load_balancer_ips.contains(&ip);
+                (only_says_so, &service.created, &service.key)
             })
-            .or_else(|| {
-                self.nodes_by_ip.get(&ip)?;
-                let keys = self.services_by_node_port.get(&number)?;
-                keys.iter()
-                    .find_map(|key| with_port(key, &|p| p.node_port == Some(number)))
-            })
+    }
+
+    /// Those of `keys` that have a port that `matches`, and that port.
+    fn with_port(
+        &self,
+        keys: &BTreeSet<ServiceKey>,
+        matches: impl Fn(&ServicePort) -> bool,
+    ) -> impl Iterator<Item = (&Service, &ServicePort)> {
+        let services = keys.iter().filter_map(|key| self.services.get(key));
+        services.filter_map(move |service| {
+            let port = service.ports.iter().find(|port| matches(port))?;
+            Some((service, port))
+        })
     }
 
     /// A name stands for the endpoints of one family, else a dual-stack pod would be there twice.

@@ -3,7 +3,10 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{self, LoadBalancerIngress, ServicePort as ApiServicePort};
+use k8s_openapi::{
+    api::core::v1::{self, LoadBalancerIngress, ServicePort as ApiServicePort},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use linkerd_names::annotations;
 
 use crate::{port_set::PortSet, target::ServiceKey};
@@ -13,9 +16,14 @@ use crate::{port_set::PortSet, target::ServiceKey};
 pub struct Service {
     /// Name and namespace.
     pub key: ServiceKey,
-    /// Addresses at which kube-proxy answers for the Service: cluster IPs, external IPs, and those
-    /// of load balancers that deliver without changing the connection.
-    pub ips: Vec<IpAddr>,
+    /// When it was created, by the API server's clock: nobody else can set it.
+    pub created: Option<Time>,
+    /// Addresses that the API server gave to this Service alone.
+    pub cluster_ips: Vec<IpAddr>,
+    /// Addresses of load balancers that deliver without changing the connection.
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// Addresses that whoever wrote the Service claims; nobody checks them.
+    pub external_ips: Vec<IpAddr>,
     /// Whether the first of the Service's families is IPv6.
     pub prefers_ipv6: bool,
     /// TCP ports.
@@ -59,14 +67,9 @@ impl From<v1::Service> for Service {
             .and_then(|status| status.load_balancer)
             .and_then(|load_balancer| load_balancer.ingress)
             .unwrap_or_default();
-        let ips = spec
+        let cluster_ips = spec
             .cluster_ips
-            .unwrap_or_else(|| spec.cluster_ip.into_iter().collect())
-            .into_iter()
-            .chain(spec.external_ips.unwrap_or_default())
-            .chain(ingress.into_iter().filter_map(transparent_ip))
-            .filter_map(|ip| ip.parse().ok())
-            .collect();
+            .unwrap_or_else(|| spec.cluster_ip.into_iter().collect());
         let prefers_ipv6 = spec
             .ip_families
             .and_then(|families| families.into_iter().next())
@@ -79,12 +82,27 @@ impl From<v1::Service> for Service {
             .collect();
         Self {
             key,
-            ips,
+            created: metadata.creation_timestamp,
+            cluster_ips: parsed(cluster_ips),
+            load_balancer_ips: parsed(ingress.into_iter().filter_map(transparent_ip)),
+            external_ips: parsed(spec.external_ips.unwrap_or_default()),
             prefers_ipv6,
             ports,
             opaque_ports: PortSet::opaque(opaque_ports),
         }
     }
+}
+
+impl Service {
+    /// Addresses that others may claim as well.
+    pub(crate) fn outside_ips(&self) -> impl Iterator<Item = &IpAddr> {
+        self.load_balancer_ips.iter().chain(&self.external_ips)
+    }
+}
+
+/// `None` stands among the cluster IPs of a headless Service.
+fn parsed(ips: impl IntoIterator<Item = String>) -> Vec<IpAddr> {
+    ips.into_iter().filter_map(|ip| ip.parse().ok()).collect()
 }
 
 /// A load balancer in mode `Proxy` ends connections itself: what goes to it must reach it.

@@ -40,8 +40,11 @@ impl Object for Service {
             return Affected::default();
         }
         let mut affected = Self::delete(&self.key, cluster);
-        for ip in &self.ips {
-            cluster.services_by_ip.insert(*ip, self.key.clone());
+        for ip in &self.cluster_ips {
+            cluster.services_by_cluster_ip.insert(*ip, self.key.clone());
+        }
+        for ip in self.outside_ips() {
+            cluster.services_by_outside_ip.insert(*ip, self.key.clone());
         }
         for node_port in self.ports.iter().filter_map(|port| port.node_port) {
             cluster
@@ -56,8 +59,11 @@ impl Object for Service {
     fn delete(key: &ServiceKey, cluster: &mut Cluster) -> Affected {
         let mut affected = Affected::default();
         if let Some(service) = cluster.services.remove(key) {
-            for ip in &service.ips {
-                cluster.services_by_ip.remove(*ip, key);
+            for ip in &service.cluster_ips {
+                cluster.services_by_cluster_ip.remove(*ip, key);
+            }
+            for ip in service.outside_ips() {
+                cluster.services_by_outside_ip.remove(*ip, key);
             }
             for node_port in service.ports.iter().filter_map(|port| port.node_port) {
                 cluster.services_by_node_port.remove(node_port, key);
@@ -254,7 +260,8 @@ fn affected_by_pod(cluster: &Cluster, pod: &Pod, affected: &mut Affected) {
 
 fn affected_by_service(cluster: &Cluster, service: &Service, affected: &mut Affected) {
     affected.services.insert(service.key.clone());
-    affected.ips.extend(&service.ips);
+    affected.ips.extend(&service.cluster_ips);
+    affected.ips.extend(service.outside_ips());
     if service.ports.iter().any(|port| port.node_port.is_some()) {
         affected.ips.extend(cluster.nodes_by_ip.keys());
     }

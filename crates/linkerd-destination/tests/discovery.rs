@@ -411,6 +411,68 @@ fn a_service_answers_at_its_node_port_and_outside_addresses() {
     }
 }
 
+/// A Service of another tenant that claims `ip`, and its one endpoint.
+fn claim(namespace: &str, created: &str, spec: Value, status: Value) -> Service {
+    let mut spec = spec;
+    spec["ports"] = json!([{ "port": 80, "nodePort": 30081 }, { "name": "more", "port": 81 }]);
+    let metadata = json!({ "name": "thief", "namespace": namespace, "creationTimestamp": created });
+    let object = json!({ "metadata": metadata, "spec": spec, "status": status });
+    Service::from(serde_json::from_value::<k8s_openapi::api::core::v1::Service>(object).unwrap())
+}
+
+#[test]
+fn what_kubernetes_gave_to_one_is_not_anothers_by_claiming_it() {
+    let index = web();
+    index.apply(node("node-1", "172.16.0.1"));
+    let spec = json!({ "clusterIP": "10.0.0.7", "ports": [{ "port": 8, "nodePort": 80 }] });
+    index.apply(service("by-node", spec));
+    let paths = ["10.0.0.1:80", "10.0.0.1:81", "10.1.0.1:80", "172.16.0.1:80"];
+    let before = paths.map(|path| answer(&index, path));
+    assert_eq!(
+        before,
+        [WEB, "unknown", "pod in ns 10.1.0.1:80=web", "by-node.ns:8"]
+    );
+    let ips = json!(["10.0.0.1", "10.1.0.1", "172.16.0.1"]);
+    let ingress = json!([{ "ip": "10.0.0.1" }, { "ip": "10.1.0.1" }, { "ip": "172.16.0.1" }]);
+    for (spec, status) in [
+        (json!({ "externalIPs": ips }), Value::Null),
+        (
+            json!({ "type": "LoadBalancer" }),
+            json!({ "loadBalancer": { "ingress": ingress } }),
+        ),
+    ] {
+        let thief = claim("aaa", "2020-01-01T00:00:00Z", spec, status);
+        let mut followed = index.subscribe(target("10.0.0.1:80"));
+        index.apply(thief.clone());
+        assert_eq!(describe(&followed.latest()), WEB);
+        assert_eq!(paths.map(|path| answer(&index, path)), before);
+        // The node's other ports are nobody's.
+        assert_eq!(answer(&index, "172.16.0.1:81"), "thief.aaa:81");
+        index.delete::<Service>(&thief.key);
+    }
+}
+
+#[test]
+fn of_several_claims_to_an_outside_address_a_load_balancers_and_then_the_oldest_counts() {
+    let index = index();
+    let external = || json!({ "externalIPs": ["192.0.2.1"] });
+    let path = "192.0.2.1:80";
+    let mut followed = index.subscribe(target(path));
+    let newest = claim("aaa", "2026-03-01T00:00:00Z", external(), Value::Null);
+    let oldest = claim("zzz", "2026-01-01T00:00:00Z", external(), Value::Null);
+    index.apply(newest);
+    assert_eq!(describe(&followed.latest()), "thief.aaa:80");
+    index.apply(oldest.clone());
+    assert_eq!(describe(&followed.latest()), "thief.zzz:80");
+    let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
+    let served = claim("mmm", "2026-02-01T00:00:00Z", json!({}), status);
+    index.apply(served.clone());
+    assert_eq!(describe(&followed.latest()), "thief.mmm:80");
+    index.delete::<Service>(&served.key);
+    index.delete::<Service>(&oldest.key);
+    assert_eq!(describe(&followed.latest()), "thief.aaa:80");
+}
+
 #[test]
 fn a_pods_address_means_that_pod_at_any_port_ready_or_not() {
     let index = index();
