@@ -42,6 +42,9 @@ struct Entry {
     endpoints: watch::Sender<Arc<Endpoints>>,
     /// The Service whose changes matter; an address may change its Service.
     service: Option<ServiceKey>,
+    /// Subscriptions that have not ended. Not the channel's own count: that still has a receiver whose
+    /// subscription ends elsewhere at the same moment.
+    followers: usize,
 }
 
 /// Follows a target for as long as it lives, through deletion and creation of what it names.
@@ -175,7 +178,8 @@ impl Drop for Subscription {
 
 impl State {
     fn subscribe(&mut self, target: &Target) -> watch::Receiver<Arc<Endpoints>> {
-        if let Some(entry) = self.entries.get(target) {
+        if let Some(entry) = self.entries.get_mut(target) {
+            entry.followers += 1;
             return entry.endpoints.subscribe();
         }
         let (sender, receiver) = watch::channel(Arc::new(self.cluster.resolve(target)));
@@ -195,17 +199,19 @@ impl State {
             Entry {
                 endpoints: sender,
                 service,
+                followers: 1,
             },
         );
         receiver
     }
 
-    /// Forgets the target when the caller, who still holds its receiver, is the last.
+    /// Ends one subscription, and forgets the target with the last.
     fn release(&mut self, target: &Target) {
-        let Some(entry) = self.entries.get(target) else {
+        let Some(entry) = self.entries.get_mut(target) else {
             return;
         };
-        if entry.endpoints.receiver_count() > 1 {
+        entry.followers -= 1;
+        if entry.followers > 0 {
             return;
         }
         if let Some(service) = &entry.service {
@@ -299,5 +305,23 @@ fn remove_target<K: Eq + std::hash::Hash>(
         if set.is_empty() {
             targets.remove(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_forgotten_when_its_last_two_subscriptions_end_at_once() {
+        let index = Index::new("linkerd");
+        let target = Target::parse("k8s", "10.0.0.1:80", "cluster.local").expect("an address");
+        let both = [0, 1].map(|_| index.subscribe(target.clone()));
+        // Two threads: each has had its turn under the lock, and neither has dropped its receiver yet.
+        for subscription in &both {
+            index.0.state.lock().release(&subscription.target);
+        }
+        assert_eq!(index.target_count(), 0);
+        assert!(index.0.state.lock().targets_by_ip.is_empty());
     }
 }
