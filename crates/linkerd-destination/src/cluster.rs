@@ -276,9 +276,14 @@ impl Cluster {
             .max_by_key(|(pod, _)| pod.stage)
     }
 
-    /// What is to be told of a pod.
+    /// What is to be told of a pod. The owner that is known of an earlier state of it stays while the object
+    /// between is not known.
     pub(crate) fn workload(&self, pod: &Pod) -> Workload {
-        let owner = owner_of(pod, |key| self.links.get(key));
+        let owner = owner_of(pod, |key| self.links.get(key)).or_else(|| {
+            let (before, workload) = self.pods.get(&pod.key)?;
+            let is_the_same = before.uid == pod.uid && before.controller == pod.controller;
+            workload.owner.clone().filter(|_| is_the_same)
+        });
         let ours = pod.control_plane_namespace.as_ref() == Some(&self.control_plane_namespace);
         let proves_identity = ours && pod.tls == TlsMark::Present && pod.network == Network::Pod;
         let identity = owner

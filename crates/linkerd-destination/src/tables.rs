@@ -193,7 +193,8 @@ impl Object for Link {
         affected
     }
 
-    /// Pods keep the owner that they had: it was theirs, and they are about to go as well.
+    /// Pods keep the owner that they had, also when they change: it was theirs, and they are about to go
+    /// as well.
     fn delete(key: &LinkKey, cluster: &mut Cluster) -> Affected {
         cluster.links.remove(key);
         Affected::default()

@@ -559,7 +559,8 @@ fn the_identity_comes_as_soon_as_the_replica_set_names_the_owner() {
     object["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d4f", "uid": "1", "controller": true,
     }]);
-    index.apply(pod(object));
+    object["metadata"]["uid"] = json!("3");
+    index.apply(pod(object.clone()));
     let mut by_service = index.subscribe(target("10.0.0.1:80"));
     let mut by_pod = index.subscribe(target("10.1.0.1:8080"));
     assert_eq!(describe(&by_service.latest()), "web.ns:80 10.1.0.1:8080=-");
@@ -578,8 +579,18 @@ fn the_identity_comes_as_soon_as_the_replica_set_names_the_owner() {
         "web.ns:80 10.1.0.1:8080=shop"
     );
     assert_eq!(describe(&by_pod.latest()), "pod in ns 10.1.0.1:8080=shop");
+
+    // Who deletes the Deployment deletes the ReplicaSet first; the pods then end one by one.
     index.delete::<Link>(&link.key);
     assert_eq!(describe(&by_pod.latest()), "pod in ns 10.1.0.1:8080=shop");
+    let mut ending = object.clone();
+    ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    index.apply(pod(ending));
+    assert_eq!(describe(&by_pod.latest()), "pod in ns 10.1.0.1:8080=shop");
+
+    object["metadata"]["uid"] = json!("4");
+    index.apply(pod(object));
+    assert_eq!(describe(&by_pod.latest()), "pod in ns 10.1.0.1:8080=-");
 }
 
 #[test]
