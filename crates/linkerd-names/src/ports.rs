@@ -15,12 +15,10 @@ pub const API_HTTP: u16 = 8084;
 pub const API: u16 = 8085;
 /// `linkerd-api`: HTTP, the dashboard. Bound to 127.0.0.1: only a port-forward reaches it.
 pub const DASHBOARD: u16 = 8087;
-/// `linkerd-destination`: gRPC for the proxies.
+/// `linkerd-destination`: gRPC for the proxies, endpoints and policies.
 pub const DESTINATION: u16 = 8086;
 /// `linkerd-destination`: the identity service.
 pub const IDENTITY: u16 = 8080;
-/// `linkerd-destination`: the policy services.
-pub const POLICY: u16 = 8090;
 /// `linkerd-injector`: HTTPS for the API server.
 pub const INJECTOR: u16 = 8443;
 /// Prometheus.
