@@ -12,7 +12,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use linkerd_process::serve_connections;
+use linkerd_process::{ConnectionLimits, serve_connections};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -28,8 +28,11 @@ use crate::webhook::Webhook;
 /// Path of the webhook: the chart's MutatingWebhookConfiguration names it.
 pub const PATH: &str = "/inject";
 
-/// Connections at once; each API server keeps a few open.
-const CONNECTIONS_MAX: usize = 256;
+/// Each API server keeps a few open; all of them may have one address.
+const CONNECTIONS: ConnectionLimits = ConnectionLimits {
+    in_all: 256,
+    per_address: 256,
+};
 /// A healthy handshake takes 2 ms and two round trips.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The API server sends its request at once, and closes idle connections itself after 90 s.
@@ -53,7 +56,7 @@ pub async fn serve(
         let tls = tls.borrow().clone();
         connection(socket, peer, tls, webhook.clone(), ending.clone())
     };
-    serve_connections(listener, CONNECTIONS_MAX, DRAIN_TIMEOUT, shutdown, serve).await;
+    serve_connections(listener, CONNECTIONS, DRAIN_TIMEOUT, shutdown, serve).await;
 }
 
 async fn connection(

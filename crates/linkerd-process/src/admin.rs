@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,16 +20,29 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::serve_connections;
+use crate::{ConnectionLimits, serve_connections};
 
-/// Probes and scrapes come from a handful of clients; more than this at once is an attack.
-const CONNECTIONS_MAX: usize = 64;
+/// Probes and scrapes come from a handful of clients; more than this at once is an attack, and no one client
+/// may keep kubelet out.
+const CONNECTIONS: ConnectionLimits = ConnectionLimits {
+    in_all: 64,
+    per_address: 16,
+};
 /// A client that takes longer to send its request is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that is older takes no further request.
+const AGE_MAX: Duration = Duration::from_secs(5);
+/// A client that takes longer to read the answer that is under way then is cut off. So long Prometheus waits
+/// for one itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Open scrapes may end within this time after the shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -55,24 +69,38 @@ pub async fn serve_admin(
     readiness: Readiness,
     shutdown: CancellationToken,
 ) {
-    let serve = move |stream, _| {
-        let (registry, readiness) = (registry.clone(), readiness.clone());
-        async move {
-            let service = service_fn(move |request| {
-                let response = respond(&request, &registry, &readiness);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
-                debug!(%error, "admin connection ended");
-            }
+    let serve = move |stream, _| connection(stream, registry.clone(), readiness.clone());
+    serve_connections(listener, CONNECTIONS, DRAIN_TIMEOUT, shutdown, serve).await;
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    registry: Arc<Registry>,
+    readiness: Readiness,
+) {
+    let service = service_fn(move |request| {
+        let response = respond(&request, &registry, &readiness);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = sleep(AGE_MAX) => {
+            served.as_mut().graceful_shutdown();
+            let Ok(ended) = timeout(ANSWER_TIMEOUT, served).await else {
+                debug!("cut off an admin connection: its client does not read");
+                return;
+            };
+            ended
         }
     };
-    serve_connections(listener, CONNECTIONS_MAX, DRAIN_TIMEOUT, shutdown, serve).await;
+    if let Err(error) = ended {
+        debug!(%error, "admin connection ended");
+    }
 }
 
 /// Answers one admin request. For servers that have their own way to accept connections.
@@ -120,6 +148,8 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     fn status(method: Method, path: &str, readiness: &Readiness) -> StatusCode {
@@ -153,6 +183,18 @@ mod tests {
             status(Method::GET, "/shutdown", &readiness),
             StatusCode::NOT_FOUND
         );
+    }
+
+    /// Of the paused clock: a minute passes in no time when nothing else happens.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_does_not_hold_its_connection_for_ever() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let request = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n";
+        let connection = connection(server, Arc::default(), Readiness::default());
+        let connection = timeout(Duration::from_secs(60), connection);
+        let (written, ended) = tokio::join!(client.write_all(request), connection);
+        written.expect("the server reads");
+        ended.expect("cut off");
     }
 
     #[tokio::test]

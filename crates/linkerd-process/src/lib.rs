@@ -5,12 +5,14 @@ mod admin;
 mod connections;
 mod logs;
 mod metrics;
+mod shares;
 mod shutdown;
 
 pub use admin::{Readiness, render_metrics, respond, serve_admin};
-pub use connections::serve_connections;
+pub use connections::{ConnectionLimits, client_address, serve_connections};
 pub use logs::{init_logs, init_logs_at};
 pub use metrics::register_process_metrics;
+pub use shares::{Share, Shares};
 pub use shutdown::shutdown_on_signal;
 
 /// Makes aws-lc-rs the process's provider of cryptography. The first call of every `main`.

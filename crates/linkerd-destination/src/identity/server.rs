@@ -9,7 +9,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use linkerd_process::serve_connections;
+use linkerd_process::{ConnectionLimits, serve_connections};
 use linkerd_proto::identity::identity_server::IdentityServer;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -25,8 +25,11 @@ use super::{
     service::{Caller, Certifier},
 };
 
-/// Connections at once. Each is one question of one proxy.
-const CONNECTIONS_MAX: usize = 500;
+/// Each is one question of one proxy.
+const CONNECTIONS: ConnectionLimits = ConnectionLimits {
+    in_all: 500,
+    per_address: 500,
+};
 /// A healthy handshake takes 2 ms and two round trips.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A question is one small message, its answer another. Whoever wants more connects again.
@@ -49,7 +52,7 @@ pub async fn serve(
         connection(socket, peer, authority, Caller { certifier, peer })
     };
     // A proxy that is cut off asks again.
-    serve_connections(listener, CONNECTIONS_MAX, Duration::ZERO, shutdown, serve).await;
+    serve_connections(listener, CONNECTIONS, Duration::ZERO, shutdown, serve).await;
 }
 
 async fn connection(
