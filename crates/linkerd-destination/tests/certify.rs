@@ -6,6 +6,7 @@ mod common;
 
 use std::{
     convert::Infallible,
+    io::ErrorKind,
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
@@ -30,13 +31,14 @@ use linkerd2_proxy_api::identity::{
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinHandle,
 };
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{
     Code, Status,
@@ -177,25 +179,10 @@ impl Harness {
         &self,
         root: &Root,
     ) -> Result<IdentityClient<Channel>, tonic::transport::Error> {
-        let mut roots = RootCertStore::empty();
-        roots.add(root.certificate_der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let address = self.address;
+        let (address, root) = (self.address, root.certificate_der().clone());
         let connect = tower::service_fn(move |_| {
-            let connector = connector.clone();
-            async move {
-                let socket = TcpStream::connect(address).await?;
-                let name = ServerName::try_from(OWN).unwrap();
-                let socket = connector.connect(name, socket).await?;
-                Ok::<_, std::io::Error>(TokioIo::new(socket))
-            }
+            let root = root.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(connect_tls(address, root).await?)) }
         });
         let endpoint = Endpoint::from_static("http://identity");
         let channel = endpoint.connect_with_connector(connect).await?;
@@ -234,6 +221,26 @@ impl Harness {
     fn reviewed(&self) -> usize {
         self.reviews.questions.lock().unwrap().len()
     }
+}
+
+/// Trusts `root` alone, and expects the control plane's name.
+async fn connect_tls(
+    address: SocketAddr,
+    root: CertificateDer<'static>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let socket = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(OWN).unwrap();
+    connector.connect(name, socket).await
 }
 
 /// A good question, and the key that stays at home.
@@ -476,6 +483,47 @@ async fn one_address_cannot_ask_for_ever() {
     assert!(codes[..10].iter().all(Option::is_none), "{codes:?}");
     assert!(codes.contains(&Some(Code::ResourceExhausted)), "{codes:?}");
     assert!(harness.reviewed() < 30);
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_connections() {
+    let harness = harness().await;
+    let connect = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        socket.connect(harness.address).await.unwrap()
+    };
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        open.push(connect().await);
+    }
+    let closed = tokio::time::timeout(PATIENCE, connect().await.read_u8()).await;
+    assert!(closed.expect("closed at once").is_err());
+    for socket in &open {
+        let read = socket.try_read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(read, Err(ErrorKind::WouldBlock), "still open");
+    }
+    assert!(harness.certify(question(WEB).0).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_is_asked_is_closed() {
+    let harness = harness().await;
+    let mut socket = connect_tls(harness.address, harness.root.certificate_der().clone())
+        .await
+        .unwrap();
+    // HTTP/2 and nothing more: who is told to go does not even say that it has heard.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    socket.write_all(preface).await.unwrap();
+    let mut said = [0; 9];
+    socket.read_exact(&mut said).await.unwrap();
+
+    // From here a minute passes in no time when nothing else happens.
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    // How it is closed does not matter.
+    socket.read_to_end(&mut Vec::new()).await.ok();
+    assert!(begun.elapsed() < Duration::from_secs(15));
 }
 
 #[tokio::test]

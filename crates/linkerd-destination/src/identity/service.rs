@@ -49,6 +49,24 @@ pub struct Caller {
     pub certifier: Arc<Certifier>,
     /// Who asks.
     pub peer: SocketAddr,
+    /// How many questions are being answered on it.
+    pub questions: watch::Sender<usize>,
+}
+
+/// A question that is being answered.
+struct UnderWay<'a>(&'a watch::Sender<usize>);
+
+impl<'a> UnderWay<'a> {
+    fn new(questions: &'a watch::Sender<usize>) -> Self {
+        questions.send_modify(|count| *count += 1);
+        Self(questions)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Certifier {
@@ -163,7 +181,12 @@ impl identity_server::Identity for Caller {
         &self,
         request: Request<CertifyRequest>,
     ) -> Result<Response<CertifyResponse>, Status> {
-        let Self { certifier, peer } = self;
+        let Self {
+            certifier,
+            peer,
+            questions,
+        } = self;
+        let _under_way = UnderWay::new(questions);
         match certifier.certify(*peer, request.into_inner()).await {
             Ok((leaf, pod)) => {
                 certifier.metrics.issued.inc();
