@@ -13,6 +13,7 @@ use crate::{
     index::Index,
     metrics::Metrics,
     profile::profile,
+    streams::Streams,
     target::Target,
     update::diff,
 };
@@ -26,6 +27,8 @@ pub struct DestinationService {
     pub cluster_domain: String,
     /// Where streams and messages are counted.
     pub metrics: Metrics,
+    /// How many streams may be open.
+    pub streams: Streams,
     /// Ends all streams.
     pub shutdown: CancellationToken,
 }
@@ -40,7 +43,7 @@ impl Destination for DestinationService {
         request: Request<GetDestination>,
     ) -> Result<Response<Self::GetStream>, Status> {
         let target = self.target("get", &request)?;
-        Ok(Response::new(messages(self.follow("get", target), diff)))
+        Ok(Response::new(messages(self.follow("get", target)?, diff)))
     }
 
     async fn get_profile(
@@ -49,7 +52,7 @@ impl Destination for DestinationService {
     ) -> Result<Response<Self::GetProfileStream>, Status> {
         let target = self.target("get_profile", &request)?;
         let cluster_domain = self.cluster_domain.clone();
-        let follower = self.follow("get_profile", target.clone());
+        let follower = self.follow("get_profile", target.clone())?;
         Ok(Response::new(messages(follower, move |sent, now| {
             let now = profile(&target, now, &cluster_domain);
             let same = sent.is_some_and(|sent| profile(&target, sent, &cluster_domain) == now);

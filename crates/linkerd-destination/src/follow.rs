@@ -7,12 +7,14 @@ use futures::{Stream, stream};
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tracing::debug;
 
 use crate::{
     destination::DestinationService,
     endpoints::Endpoints,
     index::{Index, Subscription},
     metrics::MethodLabels,
+    streams::Place,
     target::Target,
 };
 
@@ -28,20 +30,29 @@ pub(crate) struct Follower {
     sent: Option<Arc<Endpoints>>,
     messages: Counter,
     _open: OpenStream,
+    _place: Place,
 }
 
 impl DestinationService {
     /// Follows `target`, counted as `method`.
-    pub(crate) fn follow(&self, method: &'static str, target: Target) -> Follower {
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when too many are followed already.
+    pub(crate) fn follow(&self, method: &'static str, target: Target) -> Result<Follower, Status> {
         let labels = MethodLabels { method };
-        Follower {
+        let place = self.streams.open().inspect_err(|status| {
+            debug!(method, ?target, %status, "refused a stream");
+            self.metrics.refused.get_or_create(&labels).inc();
+        })?;
+        Ok(Follower {
             subscription: self.index.subscribe(target),
             index: self.index.clone(),
             shutdown: self.shutdown.clone(),
             sent: None,
             messages: self.metrics.messages.get_or_create_owned(&labels),
             _open: OpenStream::new(self.metrics.streams.get_or_create_owned(&labels)),
-        }
+            _place: place,
+        })
     }
 }
 

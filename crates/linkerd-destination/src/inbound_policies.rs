@@ -42,7 +42,8 @@ impl InboundServerPolicies for DestinationService {
 impl DestinationService {
     /// # Errors
     /// `INVALID_ARGUMENT` for what is no pod or no port; `NOT_FOUND` for a pod that is not known, which
-    /// may be because it is too new: the proxy goes by its own default and asks again.
+    /// may be because it is too new: the proxy goes by its own default and asks again; and those of
+    /// [`Self::follow`].
     async fn first_server(
         &self,
         method: &'static str,
@@ -52,7 +53,7 @@ impl DestinationService {
         let target = target(request.into_inner())
             .inspect_err(|status| debug!(?peer, method, %status, "refused a port"))?;
         debug!(?peer, method, ?target, "asked");
-        let mut follower = self.follow(method, target);
+        let mut follower = self.follow(method, target)?;
         let server = server(&*follower.first().await?)
             .ok_or_else(|| Status::not_found("there is no such pod"))?;
         Ok((follower, server))

@@ -34,6 +34,7 @@ mod reference;
 pub mod server;
 pub mod service;
 pub mod slice;
+pub mod streams;
 pub mod tables;
 pub mod target;
 pub mod update;
@@ -44,6 +45,7 @@ use crate::{
     destination::DestinationService,
     index::Index,
     metrics::{IdentityMetrics, Metrics},
+    streams::Streams,
 };
 
 /// What the process is told on its command line.
@@ -116,13 +118,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         index: index.clone(),
         cluster_domain,
         metrics: metrics.clone(),
+        streams: Streams::default(),
         shutdown: shutdown.clone(),
     };
     let watches = watch::watch_cluster(client, index, metrics, readiness);
     let serving = async {
         let destination = server::serve(listener, service, shutdown.clone());
-        let (served, certified, ()) = tokio::join!(destination, identity, admin);
-        served.context("the server broke")?;
+        let (certified, (), ()) = tokio::join!(identity, destination, admin);
         certified.context("the identity service broke")
     };
     tokio::select! {

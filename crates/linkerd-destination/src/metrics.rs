@@ -16,6 +16,8 @@ use crate::index::Index;
 pub struct Metrics {
     /// Open streams.
     pub streams: Family<MethodLabels, Gauge>,
+    /// Streams that were one too many.
+    pub refused: Family<MethodLabels, Counter>,
     /// Messages sent.
     pub messages: Family<MethodLabels, Counter>,
     /// Failures of watches of the Kubernetes API.
@@ -94,6 +96,11 @@ impl Metrics {
             "destination_streams",
             "Open streams by method",
             metrics.streams.clone(),
+        );
+        registry.register(
+            "destination_streams_refused",
+            "Streams refused because too many are open, by method",
+            metrics.refused.clone(),
         );
         registry.register(
             "destination_messages_sent",

@@ -45,7 +45,7 @@ impl OutboundPolicies for DestinationService {
 impl DestinationService {
     /// # Errors
     /// `INVALID_ARGUMENT` for what is no target; `NOT_FOUND` for one that is nothing in the cluster:
-    /// the proxy then connects to where its application wanted to go.
+    /// the proxy then connects to where its application wanted to go; and those of [`Self::follow`].
     async fn first_policy(
         &self,
         method: &'static str,
@@ -55,7 +55,7 @@ impl DestinationService {
         let target = target(request.into_inner(), &self.cluster_domain)
             .inspect_err(|status| debug!(?peer, method, %status, "refused a target"))?;
         debug!(?peer, method, ?target, "asked");
-        let mut follower = self.follow(method, target.clone());
+        let mut follower = self.follow(method, target.clone())?;
         let endpoints = follower.first().await?;
         let policy = Some(&*endpoints)
             .filter(|endpoints| endpoints.exists())

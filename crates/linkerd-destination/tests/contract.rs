@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 
 use common::*;
 use futures::StreamExt;
+use hyper_util::rt::TokioIo;
 use linkerd_destination::{
     destination::DestinationService, index::Index, metrics::Metrics, pod::Pod, server,
-    service::Service,
+    service::Service, streams::Streams,
 };
 use linkerd_proto::destination::destination_server::Destination;
 use linkerd2_proxy_api::{
@@ -22,31 +23,46 @@ use linkerd2_proxy_api::{
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::json;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Streaming, transport::Channel};
+use tonic::{
+    Code, Streaming,
+    transport::{Channel, Endpoint},
+};
 
 type Client = DestinationClient<Channel>;
 
 /// A server on a port of its own, and a client of it.
 struct Harness {
     client: Client,
+    address: SocketAddr,
     registry: Registry,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
 }
 
 async fn harness(index: &Index) -> Harness {
+    bounded_harness(index, Streams::default()).await
+}
+
+async fn bounded_harness(index: &Index, streams: Streams) -> Harness {
     let mut registry = Registry::default();
     let shutdown = CancellationToken::new();
-    let service = service_of(index, &mut registry, &shutdown);
+    let service = DestinationService {
+        streams,
+        ..service_of(index, &mut registry, &shutdown)
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serving = server::serve(listener, service, shutdown.clone());
-    let server = tokio::spawn(async { serving.await.unwrap() });
+    let server = tokio::spawn(serving);
     let client = Client::connect(format!("http://{address}")).await.unwrap();
     Harness {
         client,
+        address,
         registry,
         shutdown,
         server,
@@ -62,6 +78,7 @@ fn service_of(
         index: index.clone(),
         cluster_domain: "cluster.local".to_owned(),
         metrics: Metrics::register(index, registry),
+        streams: Streams::default(),
         shutdown: shutdown.clone(),
     }
 }
@@ -103,6 +120,12 @@ async fn next(updates: &mut Streaming<Update>) -> String {
         }
         update::Update::NoEndpoints(none) => format!("none exists={}", none.exists),
     }
+}
+
+fn metrics(registry: &Registry) -> String {
+    let mut text = String::new();
+    encode(&mut text, registry).unwrap();
+    text
 }
 
 fn address(addr: &WeightedAddr) -> SocketAddr {
@@ -464,11 +487,6 @@ async fn the_shutdown_ends_streams_so_that_proxies_ask_another() {
 async fn streams_and_messages_are_counted_and_leave_nothing_behind() {
     let index = web();
     let mut harness = harness(&index).await;
-    let metrics = |registry: &Registry| {
-        let mut text = String::new();
-        encode(&mut text, registry).unwrap();
-        text
-    };
     let mut updates = get(&mut harness.client, "10.0.0.1:80").await;
     assert_eq!(next(&mut updates).await, ADDED);
     let text = metrics(&harness.registry);
@@ -489,4 +507,51 @@ async fn streams_and_messages_are_counted_and_leave_nothing_behind() {
         text.contains("destination_streams{method=\"get\"} 0"),
         "{text}"
     );
+}
+
+/// A client that is not where the server is.
+async fn client_elsewhere(server: SocketAddr) -> Client {
+    let connect = tower::service_fn(move |_| async move {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind("127.0.0.2:0".parse().unwrap())?;
+        Ok::<_, std::io::Error>(TokioIo::new(socket.connect(server).await?))
+    });
+    let endpoint = Endpoint::from_static("http://destination");
+    Client::new(endpoint.connect_with_connector(connect).await.unwrap())
+}
+
+#[tokio::test]
+async fn one_stream_too_many_is_refused_and_the_others_go_on() {
+    let index = web();
+    let mut harness = bounded_harness(&index, Streams::new(3, 1)).await;
+    let mut elsewhere = client_elsewhere(harness.address).await;
+    let refused = async |client: &mut Client| {
+        let status = client.get(ask("web.ns.svc:80")).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        status.message().to_owned()
+    };
+    let mut share = get(&mut elsewhere, "10.0.0.1:80").await;
+    assert_eq!(
+        refused(&mut elsewhere).await,
+        "127.0.0.2 has too many streams open: try again later"
+    );
+    // From the server's own address our proxy brings those of many.
+    let first = get(&mut harness.client, "10.0.0.1:80").await;
+    let _second = get(&mut harness.client, "10.1.0.1:80").await;
+    assert_eq!(
+        refused(&mut harness.client).await,
+        "the destination service has too many streams open: try again later"
+    );
+    let text = metrics(&harness.registry);
+    let counted = "destination_streams_refused_total{method=\"get\"} 2";
+    assert!(text.contains(counted), "{text}");
+
+    assert_eq!(next(&mut share).await, ADDED);
+    index.apply(slice("web-1", "web", 8080, json!([])));
+    assert_eq!(next(&mut share).await, "none exists=true");
+    drop(first);
+    // Until the server has seen the end.
+    while harness.client.get(ask("10.0.0.1:80")).await.is_err() {
+        tokio::task::yield_now().await;
+    }
 }

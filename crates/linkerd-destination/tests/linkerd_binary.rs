@@ -25,6 +25,7 @@ use linkerd_destination::{
     index::Index,
     metrics::{IdentityMetrics, Metrics},
     server,
+    streams::Streams,
 };
 use linkerd_issuer::{NewRequest, Root};
 use linkerd_names::Identity;
@@ -152,11 +153,12 @@ async fn discover(index: &Index, registry: &mut Registry) -> SocketAddr {
         index: index.clone(),
         cluster_domain: "cluster.local".to_owned(),
         metrics: Metrics::register(index, registry),
+        streams: Streams::default(),
         shutdown: shutdown.clone(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async { server::serve(listener, service, shutdown).await.unwrap() });
+    tokio::spawn(server::serve(listener, service, shutdown));
     address
 }
 

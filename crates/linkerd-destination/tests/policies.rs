@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use common::*;
 use linkerd_destination::{
     destination::DestinationService, index::Index, metrics::Metrics, pod::Pod, server,
-    service::Service,
+    service::Service, streams::Streams,
 };
 use linkerd2_proxy_api::{
     destination::{
@@ -47,12 +47,13 @@ async fn harness(index: &Index) -> Harness {
         index: index.clone(),
         cluster_domain: "cluster.local".to_owned(),
         metrics: Metrics::register(index, &mut Registry::default()),
+        streams: Streams::default(),
         shutdown: shutdown.clone(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let serving = server::serve(listener, service, shutdown.clone());
-    tokio::spawn(async { serving.await.unwrap() });
+    tokio::spawn(serving);
     let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
     Harness {
         outbound: OutboundPoliciesClient::new(channel.clone()),

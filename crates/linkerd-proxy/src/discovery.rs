@@ -348,19 +348,22 @@ fn refused_or_ended(
     sender: &watch::Sender<Option<Endpoints>>,
 ) -> Asked {
     debug!(%address, %status, "no endpoints told");
-    if !matches!(
-        status.code(),
-        Code::InvalidArgument | Code::FailedPrecondition
-    ) {
-        return Asked::Ended { answered: false };
-    }
+    let (reason, asked) = match status.code() {
+        Code::InvalidArgument | Code::FailedPrecondition => (NoTls::OffCluster, Asked::Refused),
+        // It has too many others to tell about this address too: nobody waits for that.
+        Code::ResourceExhausted if sender.borrow().is_none() => (
+            NoTls::DiscoveryUnavailable,
+            Asked::Ended { answered: false },
+        ),
+        _ => return Asked::Ended { answered: false },
+    };
     let original = Endpoint::new(
         address,
         None,
-        NoTls::OffCluster,
+        reason,
         Labels::default(),
         shared.ejections.clone(),
     );
     sender.send_replace(Some(Endpoints::original(original)));
-    Asked::Refused
+    asked
 }

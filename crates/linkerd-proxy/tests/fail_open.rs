@@ -196,6 +196,28 @@ async fn the_destination_service_takes_questions_and_does_not_answer() {
 }
 
 #[tokio::test]
+async fn the_destination_service_has_no_place_for_one_question_more() {
+    let destination = destination::start().await;
+    destination.exhausted(true);
+    let app = hello().await;
+    let mut config = with_control(config(), destination.address);
+    // It does answer, so nothing waits for its answer.
+    config.limits.discovery_timeout = 10 * PATIENCE;
+    let client = start(Config {
+        outbound_forward: Some(app),
+        ..config
+    });
+    arrives_in_plaintext(&client, "no_identity", "discovery_unavailable").await;
+
+    destination.set(&app.to_string(), &[Endpoint::plain(hello().await)]);
+    destination.exhausted(false);
+    // It has asked again, and been told of a Service.
+    client
+        .metric_reaches(&["outbound_endpoints", "state=\"ready\""], 1.0)
+        .await;
+}
+
+#[tokio::test]
 async fn the_endpoint_is_in_the_clients_own_pod() {
     let authority = Authority::new();
     let destination = destination::start().await;

@@ -58,6 +58,7 @@ struct State {
     targets: Arc<parking_lot::Mutex<HashMap<String, watch::Sender<Update>>>>,
     asked: Arc<AtomicUsize>,
     mute: Arc<AtomicBool>,
+    exhausted: Arc<AtomicBool>,
 }
 
 pub struct Destination {
@@ -119,6 +120,11 @@ impl Destination {
     /// From now on questions are taken and not answered.
     pub fn mute(&self) {
         self.state.mute.store(true, Relaxed);
+    }
+
+    /// Whether from now on it has too many streams open for one more.
+    pub fn exhausted(&self, exhausted: bool) {
+        self.state.exhausted.store(exhausted, Relaxed);
     }
 
     /// Stops; connections break.
@@ -217,6 +223,9 @@ impl Service for State {
         self.asked.fetch_add(1, Relaxed);
         if self.mute.load(Relaxed) {
             return Ok(Response::new(Box::pin(tokio_stream::pending())));
+        }
+        if self.exhausted.load(Relaxed) {
+            return Err(Status::resource_exhausted("too many streams open"));
         }
         let question = request.into_inner();
         assert_eq!(question.scheme, "k8s");
