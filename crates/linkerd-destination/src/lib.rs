@@ -77,7 +77,8 @@ pub struct IdentityConfig {
 /// Serves until `shutdown`. Ready once everything in the cluster has been listed.
 ///
 /// # Errors
-/// When a port cannot be bound, no Kubernetes configuration is found, or a watch task dies.
+/// When a port cannot be bound, no Kubernetes configuration is found, the identity service cannot be served,
+/// or a watch task dies; at once, whatever else goes on.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let Config {
         addr,
@@ -123,9 +124,17 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
     let watches = watch::watch_cluster(client, index, metrics, readiness);
     let serving = async {
-        let destination = server::serve(listener, service, shutdown.clone());
-        let (certified, (), ()) = tokio::join!(identity, destination, admin);
-        certified.context("the identity service broke")
+        let destination = async {
+            server::serve(listener, service, shutdown).await;
+            Ok(())
+        };
+        let admin = async {
+            admin.await;
+            Ok(())
+        };
+        // Without one of them the process is not what it says to be: Kubernetes starts another.
+        tokio::try_join!(identity, destination, admin).context("the identity service broke")?;
+        Ok(())
     };
     tokio::select! {
         served = serving => served,
