@@ -39,5 +39,6 @@ pub use query::Sample;
 pub use selection::NotFound;
 pub use service::ApiService;
 pub use table::{Key, Table};
+pub use tap::Taps;
 pub use targets::router;
 pub use workload::{Controller, Workload};

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
-use linkerd_api::{ApiService, Cluster, History, Metrics, Prometheus, SERIES_MAX_DEFAULT};
+use linkerd_api::{ApiService, Cluster, History, Metrics, Prometheus, SERIES_MAX_DEFAULT, Taps};
 use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, ports};
 use linkerd_process::Readiness;
 use linkerd_proto::public::api_server::ApiServer;
@@ -117,6 +117,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         kubernetes: kubernetes.clone(),
         control_plane_namespace: control_plane_namespace.clone(),
+        taps: Arc::new(Taps::default()),
     };
     let follow = async {
         tokio::select! {

@@ -22,7 +22,7 @@ use crate::{
     self_check::self_check,
     stat_request::{InvalidRequest, StatRequest},
     stat_summary::{StatError, stat_summary},
-    tap::{self, Updates},
+    tap::{self, Taps, Updates},
 };
 
 /// What answers need to be made of.
@@ -36,6 +36,8 @@ pub struct ApiService {
     pub kubernetes: Client,
     /// Namespace of this control plane.
     pub control_plane_namespace: String,
+    /// The taps under way.
+    pub taps: Arc<Taps>,
 }
 
 #[tonic::async_trait]
@@ -51,10 +53,11 @@ impl Api for ApiService {
             metrics: _,
             kubernetes,
             control_plane_namespace,
+            taps,
         } = self;
         let request = request.into_inner();
-        let updates = tap::tap(cluster, kubernetes, control_plane_namespace, request).await?;
-        Ok(Response::new(updates))
+        let updates = tap::tap(taps, cluster, kubernetes, control_plane_namespace, request);
+        Ok(Response::new(updates.await?))
     }
 
     async fn stat_summary(
@@ -86,6 +89,7 @@ impl Api for ApiService {
             metrics,
             kubernetes: _,
             control_plane_namespace,
+            taps: _,
         } = self;
         match stat_summary(cluster, metrics, control_plane_namespace, &parsed).await {
             Ok(stat_tables) => answer(StatResponse::Ok(StatOk { stat_tables })),
@@ -118,6 +122,7 @@ impl Api for ApiService {
             metrics,
             kubernetes: _,
             control_plane_namespace,
+            taps: _,
         } = self;
         let request = request.into_inner();
         match edges::edges(cluster, metrics, control_plane_namespace, request).await {

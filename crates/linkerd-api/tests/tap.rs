@@ -4,10 +4,11 @@
 mod support;
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -48,6 +49,17 @@ use tonic::{
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const SECRET: [u8; tap::SECRET_BYTES] = [7; tap::SECRET_BYTES];
+
+/// One of many that are known.
+fn secret(number: u8) -> [u8; tap::SECRET_BYTES] {
+    [number; tap::SECRET_BYTES]
+}
+
+/// Where the API server has the proof of a secret.
+fn path_of_proof(secret: &[u8]) -> String {
+    let name = tap::proof_name(&Sha256::digest(secret));
+    format!("/apis/certificates.k8s.io/v1/certificatesigningrequests/{name}")
+}
 
 /// A proxy that reports as many connections a second as it is asked for.
 #[derive(Clone, Default)]
@@ -159,10 +171,14 @@ fn cluster() -> Arc<Cluster> {
     Arc::new(cluster)
 }
 
-/// Knows one proof, made by jane just now, and lets her watch deployments/tap in shop of these names.
+/// Lets jane watch deployments/tap in shop of these names.
 fn kubernetes(allowed: &'static [&'static str]) -> kube::Client {
-    let name = tap::proof_name(&Sha256::digest(SECRET));
-    let proof = move |conditions: Value| {
+    kubernetes_letting(move |name| allowed.contains(&name))
+}
+
+/// Knows proofs, made by jane just now, and lets her watch deployments/tap in shop of the names that are allowed.
+fn kubernetes_letting(allowed: impl Fn(&str) -> bool + Send + Sync + 'static) -> kube::Client {
+    let proof = |name: &str, conditions: Value| {
         let now = k8s_openapi::jiff::Timestamp::now().to_string();
         json!({
             "apiVersion": "certificates.k8s.io/v1",
@@ -175,26 +191,30 @@ fn kubernetes(allowed: &'static [&'static str]) -> kube::Client {
             "status": {"conditions": conditions},
         })
     };
-    let used = parking_lot::Mutex::new(false);
-    let path = format!(
-        "/apis/certificates.k8s.io/v1/certificatesigningrequests/{}",
-        tap::proof_name(&Sha256::digest(SECRET))
-    );
+    let known = (100..=u8::MAX).map(secret).chain([SECRET]);
+    let known: BTreeSet<String> = known.map(|secret| path_of_proof(&secret)).collect();
+    let used = parking_lot::Mutex::new(BTreeSet::new());
     kubernetes_that(move |method, asked, body| -> Answer {
         let mut used = used.lock();
-        if asked == path && method == "GET" {
+        let path = asked.strip_suffix("/approval").unwrap_or(asked);
+        let name = path.rsplit('/').next().expect("a name");
+        if known.contains(asked) && method == "GET" {
             let denied = json!([{"type": "Denied", "status": "True"}]);
-            let conditions = if *used { denied } else { json!([]) };
-            return (200, proof(conditions).to_string());
+            let conditions = if used.contains(path) {
+                denied
+            } else {
+                json!([])
+            };
+            return (200, proof(name, conditions).to_string());
         }
-        if asked == format!("{path}/approval") {
+        if known.contains(path) {
             assert_eq!(
                 (method, &body["metadata"]["resourceVersion"]),
                 ("PATCH", &json!("5"))
             );
             assert_eq!(body["status"]["conditions"][0]["type"], "Denied");
-            *used = true;
-            return (200, proof(json!([])).to_string());
+            used.insert(path.to_owned());
+            return (200, proof(name, json!([])).to_string());
         }
         if asked == "/apis/authorization.k8s.io/v1/subjectaccessreviews" {
             let spec = &body["spec"];
@@ -210,7 +230,7 @@ fn kubernetes(allowed: &'static [&'static str]) -> kube::Client {
             });
             assert_eq!(*attributes, right);
             let name = attributes["name"].as_str().expect("a name");
-            let allowed = allowed.contains(&name);
+            let allowed = allowed(name);
             let answer = json!({
                 "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
                 "metadata": {}, "spec": spec, "status": {"allowed": allowed},
@@ -434,6 +454,68 @@ async fn a_user_without_the_right_is_refused_and_told_which_it_is() {
         status.message(),
         "user \"jane\" cannot watch resource \"deployments/tap\" in API group \"tap.linkerd.io\" \
          in the namespace \"shop\": ask for that right"
+    );
+}
+
+#[tokio::test]
+async fn a_user_may_have_so_many_taps_and_one_more_when_one_has_ended() {
+    let cluster = cluster();
+    let (address, _) = FakeProxy::default().start().await;
+    cluster.pods.insert(key("web-1"), pod(address));
+    let mut client = client(&cluster, &["web"]).await;
+    let mut secrets = (100..=u8::MAX).map(secret);
+    let mut next = || secrets.next().expect("there are enough");
+    let mut taps = Vec::new();
+    let refusal = loop {
+        match client.tap_by_resource(request(&next())).await {
+            Ok(tap) => taps.push(tap.into_inner()),
+            Err(refusal) => break refusal,
+        }
+    };
+    assert_eq!(
+        (taps.len(), refusal.code(), refusal.message()),
+        (
+            12,
+            Code::ResourceExhausted,
+            "user \"jane\" has 12 taps under way, and nobody may have more: end one of them first"
+        )
+    );
+    // The server hears a moment later that the client has gone.
+    taps.pop();
+    while let Err(refusal) = client.tap_by_resource(request(&next())).await {
+        assert_eq!(refusal.code(), Code::ResourceExhausted);
+    }
+}
+
+#[tokio::test]
+async fn a_tap_ends_when_the_right_to_it_is_taken_away() {
+    let cluster = cluster();
+    let (address, _) = FakeProxy::default().start().await;
+    cluster.pods.insert(key("web-1"), pod(address));
+    let may = Arc::new(AtomicBool::new(true));
+    let asked = may.clone();
+    let kubernetes = kubernetes_letting(move |_| asked.load(Relaxed));
+    let mut client = api_with(cluster, &closed_url(), kubernetes).await;
+    let answer = client.tap_by_resource(request(&SECRET)).await;
+    let mut updates = answer.expect("allowed").into_inner();
+    assert!(matches!(next(&mut updates).await, Update::Event(_)));
+    may.store(false, Relaxed);
+    // The minutes until the API server is asked again pass at once.
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let status = loop {
+        match updates.message().await {
+            Ok(update) => assert!(update.is_some(), "it ends without a word"),
+            Err(status) => break status,
+        }
+        assert!(began.elapsed() < Duration::from_secs(300), "it goes on");
+    };
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(
+        status
+            .message()
+            .starts_with("the right to it is gone: user \"jane\" cannot watch"),
+        "{status}"
     );
 }
 

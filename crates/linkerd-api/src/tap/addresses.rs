@@ -1,15 +1,21 @@
-//! Whose address an address is: adds to events what the proxies do not know. Entry: [`Addresses::name`].
+//! Whose address an address is: adds to events what the proxies do not know. Entries: [`Shared::of`],
+//! [`Addresses::name`].
 
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    sync::{Arc, Weak},
 };
 
 use linkerd_proto::{
     net::TcpAddress,
     tap::{TapEvent, tap_event::EndpointMeta},
 };
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
 
+use super::FOLLOW_INTERVAL;
 use crate::cluster::Cluster;
 
 const POD: &str = "pod";
@@ -22,8 +28,50 @@ pub(super) struct Addresses(HashMap<IpAddr, Option<Labels>>);
 
 type Labels = BTreeMap<String, String>;
 
+/// One map for all taps: of a large cluster it costs too much to be made for each.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Mutex<Weak<Kept>>);
+
+/// Follows the cluster for as long as somebody has it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) latest: watch::Receiver<Arc<Addresses>>,
+    _follower: AbortOnDropHandle<()>,
+}
+
+impl Shared {
+    /// The map of the cluster, which is always the same one.
+    pub(super) fn of(&self, cluster: &Arc<Cluster>) -> Arc<Kept> {
+        let mut shared = self.0.lock();
+        shared.upgrade().unwrap_or_else(|| {
+            let kept = Arc::new(Kept::follow(cluster.clone()));
+            *shared = Arc::downgrade(&kept);
+            kept
+        })
+    }
+}
+
+impl Kept {
+    fn follow(cluster: Arc<Cluster>) -> Self {
+        let mut changes = cluster.pods.changes();
+        let addresses = watch::Sender::new(Arc::new(Addresses::of(&cluster)));
+        let latest = addresses.subscribe();
+        let follow = async move {
+            while changes.changed().await.is_ok() {
+                sleep(FOLLOW_INTERVAL).await;
+                changes.mark_unchanged();
+                addresses.send_replace(Arc::new(Addresses::of(&cluster)));
+            }
+        };
+        Self {
+            latest,
+            _follower: AbortOnDropHandle::new(tokio::spawn(follow)),
+        }
+    }
+}
+
 impl Addresses {
-    pub(super) fn of(cluster: &Cluster) -> Self {
+    fn of(cluster: &Cluster) -> Self {
         let mut addresses: HashMap<IpAddr, Option<Labels>> = HashMap::new();
         for ((namespace, name), pod) in cluster.pods.list("") {
             if pod.host_network || !pod.is_alive() {
@@ -82,6 +130,39 @@ mod tests {
         workload::{Controller, Workload},
     };
 
+    fn running(ip: &str) -> Pod {
+        Pod {
+            ip: ip.into(),
+            phase: "Running".into(),
+            ..Pod::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_taps_share_one_map_that_is_kept_while_there_is_a_tap() {
+        let (shared, cluster) = (Shared::default(), Arc::new(Cluster::default()));
+        let first = shared.of(&cluster);
+        let second = shared.of(&cluster);
+        assert!(Arc::ptr_eq(&first, &second));
+        drop(first);
+        let mut latest = second.latest.clone();
+        // However many come at once, they are one change of the map.
+        for ip in ["10.0.0.1", "10.0.0.2", "10.0.0.3"] {
+            let key = ("ns".to_owned(), format!("at-{ip}"));
+            cluster.pods.insert(key, running(ip));
+        }
+        latest.changed().await.expect("it is kept");
+        assert_eq!(latest.borrow_and_update().0.len(), 3);
+        sleep(FOLLOW_INTERVAL * 2).await;
+        assert!(!latest.has_changed().expect("it is kept"));
+        drop(second);
+        assert!(latest.changed().await.is_err(), "nobody needs it any more");
+        // The next tap has what changed meanwhile.
+        let key = ("ns".to_owned(), "later".to_owned());
+        cluster.pods.insert(key, running("10.0.0.4"));
+        assert_eq!(shared.of(&cluster).latest.borrow().0.len(), 4);
+    }
+
     #[test]
     fn pods_have_addresses_of_both_families_and_nodes_have_none() {
         let cluster = Cluster::default();
@@ -127,10 +208,8 @@ mod tests {
             .replica_sets
             .insert(("ns".into(), "web-1".into()), replica_set);
         let pod = |ip: &str| Pod {
-            ip: ip.into(),
-            phase: "Running".into(),
             controller: managed_by("ReplicaSet", "web-1"),
-            ..Pod::default()
+            ..running(ip)
         };
         for (name, ip) in [("a", "10.0.0.1"), ("b", "10.0.0.9"), ("c", "10.0.0.9")] {
             cluster.pods.insert(("ns".into(), name.into()), pod(ip));

@@ -30,7 +30,7 @@ const PROOF_AGE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Somebody whom the API server knows.
 #[derive(Debug)]
-pub(crate) struct User(CertificateSigningRequestSpec);
+pub(crate) struct User(pub(super) CertificateSigningRequestSpec);
 
 impl User {
     /// As the API server writes it.

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::AtomicU32},
-    time::Duration,
 };
 
 use linkerd_names::ResourceType;
@@ -15,11 +14,8 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{addresses::Addresses, observe::Observer, question::Question};
+use super::{FOLLOW_INTERVAL, observe::Observer, question::Question, taps::Slot};
 use crate::{cluster::Cluster, pod_index::PodIndex, selected::Selected, selection::NotFound};
-
-/// In a large cluster pods change all the time; nobody sees a new one sooner.
-const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A pod with a proxy that can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +31,8 @@ pub(super) struct Follower {
     pub(super) cluster: Arc<Cluster>,
     pub(super) control_plane_namespace: String,
     pub(super) question: Question,
+    /// Another's when nothing is watched any more.
+    pub(super) slot: Slot,
     pub(super) updates: mpsc::Sender<TapByResourceResponse>,
 }
 
@@ -107,14 +105,13 @@ impl Follower {
         let mut observers = JoinSet::new();
         let mut watched: BTreeMap<Watched, AbortHandle> = BTreeMap::new();
         let limit = watch::Sender::new(1);
-        let addresses = watch::Sender::new(Arc::new(Addresses::default()));
         let next_base = Arc::new(AtomicU32::new(1));
+        let addresses = self.slot.taps.addresses.of(&self.cluster);
         loop {
             // A target that is deleted while it is watched may come again; the others go on.
             let pods = self.pods_left();
             let share = share(self.question.max_rps, pods.len());
             limit.send_if_modified(|limit| std::mem::replace(limit, share) != share);
-            addresses.send_replace(Arc::new(Addresses::of(&self.cluster)));
             watched.retain(|pod, observer| {
                 let stays = pods.contains(pod);
                 if !stays {
@@ -129,7 +126,7 @@ impl Follower {
                         wanted: self.question.wanted.clone(),
                         traffic: self.question.traffic.clone(),
                         limit: limit.subscribe(),
-                        addresses: addresses.subscribe(),
+                        addresses: addresses.latest.clone(),
                         next_base: next_base.clone(),
                         updates: self.updates.clone(),
                     };

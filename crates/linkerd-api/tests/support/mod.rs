@@ -8,7 +8,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use linkerd_api::{ApiService, Cluster, Metrics, Prometheus};
+use linkerd_api::{ApiService, Cluster, Metrics, Prometheus, Taps};
 use linkerd_proto::public::{api_client::ApiClient, api_server::ApiServer};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -164,6 +164,7 @@ pub(crate) fn service(
         metrics,
         kubernetes,
         control_plane_namespace: "linkerd".to_owned(),
+        taps: Arc::new(Taps::default()),
     }
 }
 
