@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -309,6 +309,29 @@ async fn events_of_all_pods_come_with_names_and_ids_of_their_own() {
     assert!(proxies.iter().all(|proxy| proxy.limit.load(Relaxed) == 4));
     // The next second brings the next ones.
     assert!(matches!(next(&mut updates).await, Update::Event(_)));
+}
+
+#[tokio::test]
+async fn the_rate_is_that_of_all_pods_together_however_many_they_are() {
+    let cluster = cluster();
+    for index in 0..5 {
+        let (address, _) = FakeProxy::default().start().await;
+        let key = key(&format!("web-{index}"));
+        cluster.pods.insert(key, pod(address));
+    }
+    let mut client = client(&cluster, &["web"]).await;
+    let one = TapByResourceRequest {
+        max_rps: 1.0,
+        ..request(&SECRET)
+    };
+    let began = Instant::now();
+    let answer = client.tap_by_resource(one).await;
+    let mut updates = answer.expect("allowed").into_inner();
+    for _ in 0..3 {
+        assert!(matches!(next(&mut updates).await, Update::Event(_)));
+    }
+    // Each of the five tells of one a second.
+    assert!(began.elapsed() >= Duration::from_secs(2), "{began:?}");
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 //! A live view of the requests and connections of workloads' pods. Entry: [`tap`].
 //! `permission.rs` asks whether the user may, `right.rs` whether they still may, `taps.rs` counts the taps,
-//! `pods.rs` follows the pods of one, `observe.rs` watches a pod.
+//! `pods.rs` follows the pods of one, `observe.rs` watches a pod, `rate.rs` lets through what is shown.
 
 mod addresses;
 mod observe;
 mod permission;
 mod pods;
 mod question;
+mod rate;
 mod right;
 mod taps;
 

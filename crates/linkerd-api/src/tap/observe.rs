@@ -27,14 +27,18 @@ use linkerd_proto::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tonic::{
     Code, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
-use super::{addresses::Addresses, pods::Watched};
+use super::{
+    addresses::Addresses,
+    pods::Watched,
+    rate::{Place, Rate, UnderWay},
+};
 
 /// A pod answers in milliseconds, but its proxy may just be starting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,8 +53,10 @@ pub(super) struct Observer {
     pub(super) pod: Watched,
     pub(super) wanted: Match,
     pub(super) traffic: Vec<Traffic>,
-    /// Requests and connections a second.
+    /// Requests and connections a second that the proxy tells of.
     pub(super) limit: watch::Receiver<u32>,
+    /// Those of all pods that the client sees.
+    pub(super) rate: Arc<Rate>,
     pub(super) addresses: watch::Receiver<Arc<Addresses>>,
     /// Makes the ids of what all pods tell of different.
     pub(super) next_base: Arc<AtomicU32>,
@@ -108,6 +114,7 @@ impl Observer {
             let limit = *limits.borrow_and_update();
             let mut call = self.observe(&mut client, limit).await?;
             let base = self.next_base.fetch_add(1, Relaxed);
+            let mut under_way = UnderWay::default();
             loop {
                 let event = tokio::select! {
                     () = self.updates.closed() => return Ok(()),
@@ -121,7 +128,10 @@ impl Observer {
                 let event = event.map_err(|status| explain(&status))?;
                 let mut event = event.ok_or("its proxy has ended the tap")?;
                 *events += 1;
-                if let Some(id) = id(&mut event) {
+                if let Some((id, place)) = id(&mut event) {
+                    if !under_way.shows(id.stream, place, &self.rate, Instant::now()) {
+                        continue;
+                    }
                     id.base = base;
                 }
                 let addresses = self.addresses.borrow().clone();
@@ -177,16 +187,17 @@ fn explain(status: &Status) -> String {
     }
 }
 
-fn id(event: &mut TapEvent) -> Option<&mut StreamId> {
-    match event.event.as_mut()? {
+fn id(event: &mut TapEvent) -> Option<(&mut StreamId, Place)> {
+    let (id, place) = match event.event.as_mut()? {
         Event::Http(http) => match http.event.as_mut()? {
-            HttpEvent::RequestInit(init) => init.id.as_mut(),
-            HttpEvent::ResponseInit(init) => init.id.as_mut(),
-            HttpEvent::ResponseEnd(end) => end.id.as_mut(),
+            HttpEvent::RequestInit(init) => (&mut init.id, Place::Before),
+            HttpEvent::ResponseInit(init) => (&mut init.id, Place::Before),
+            HttpEvent::ResponseEnd(end) => (&mut end.id, Place::Last),
         },
         Event::Tcp(tcp) => match tcp.event.as_mut()? {
-            TcpEvent::Open(open) => open.id.as_mut(),
-            TcpEvent::Close(close) => close.id.as_mut(),
+            TcpEvent::Open(open) => (&mut open.id, Place::Before),
+            TcpEvent::Close(close) => (&mut close.id, Place::Last),
         },
-    }
+    };
+    Some((id.as_mut()?, place))
 }

@@ -11,10 +11,11 @@ use linkerd_proto::public::TapByResourceResponse;
 use tokio::{
     sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
+    time::Instant,
 };
 use tracing::debug;
 
-use super::{FOLLOW_INTERVAL, observe::Observer, question::Question, taps::Slot};
+use super::{FOLLOW_INTERVAL, observe::Observer, question::Question, rate::Rate, taps::Slot};
 use crate::{cluster::Cluster, pod_index::PodIndex, selected::Selected, selection::NotFound};
 
 /// A pod with a proxy that can be asked.
@@ -105,6 +106,7 @@ impl Follower {
         let mut observers = JoinSet::new();
         let mut watched: BTreeMap<Watched, AbortHandle> = BTreeMap::new();
         let limit = watch::Sender::new(1);
+        let rate = Arc::new(Rate::new(self.question.max_rps, Instant::now()));
         let next_base = Arc::new(AtomicU32::new(1));
         let addresses = self.slot.taps.addresses.of(&self.cluster);
         loop {
@@ -126,6 +128,7 @@ impl Follower {
                         wanted: self.question.wanted.clone(),
                         traffic: self.question.traffic.clone(),
                         limit: limit.subscribe(),
+                        rate: rate.clone(),
                         addresses: addresses.latest.clone(),
                         next_base: next_base.clone(),
                         updates: self.updates.clone(),
@@ -143,7 +146,8 @@ impl Follower {
     }
 }
 
-/// Requests and connections a second that one of `pods` pods may report; at least one.
+/// Requests and connections a second that one of `pods` pods may report; at least one, which for many pods is
+/// more than is shown.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
