@@ -7,7 +7,7 @@ use linkerd_names::ResourceType;
 use linkerd_proto::public::{BasicStats, TcpStats};
 
 use crate::{
-    metrics::{Metrics, MetricsError},
+    metrics::{MetricsError, Snapshot},
     query::{self, Course, Metric, Sample, Steps},
     question::Question,
     stat_request::{Outbound, StatRequest},
@@ -27,26 +27,18 @@ pub(crate) struct Figures {
 }
 
 /// Returns the figures by namespace and name, for all objects of type `request.target.kind` that
-/// have any.
+/// have any. Asks twice at most: what rare requests are asked for depends on the answers about all.
 ///
 /// # Errors
-/// The first question without an answer, or that all together took too long.
+/// The first question without an answer.
 pub(crate) async fn ask(
-    metrics: &Metrics,
+    metrics: Snapshot<'_>,
     request: &StatRequest,
 ) -> Result<BTreeMap<Key, Figures>, MetricsError> {
     if request.target.kind == ResourceType::Service && matches!(request.outbound, Outbound::To(_)) {
         // A Service sends nothing.
         return Ok(BTreeMap::new());
     }
-    metrics.in_time(ask_in_turns(metrics, request)).await
-}
-
-/// Twice at most: what rare requests are asked for depends on the answers about all.
-async fn ask_in_turns(
-    metrics: &Metrics,
-    request: &StatRequest,
-) -> Result<BTreeMap<Key, Figures>, MetricsError> {
     let question = Question::new(request);
     let connections = async {
         if !request.tcp_stats || !question.has_connections() {
@@ -96,7 +88,7 @@ async fn ask_in_turns(
 /// # Errors
 /// The first question without an answer.
 pub(crate) async fn over_time(
-    metrics: &Metrics,
+    metrics: Snapshot<'_>,
     request: &StatRequest,
     steps: Steps,
 ) -> Result<Vec<BTreeMap<Key, Figures>>, MetricsError> {

@@ -8,7 +8,7 @@ use linkerd_proto::public::{self, ListPodsResponse, pod::Owner};
 
 use crate::{
     cluster::Cluster,
-    metrics::{Metrics, MetricsError},
+    metrics::{Metrics, MetricsError, Snapshot},
     pod::Pod,
     query::{Aggregate, Condition, Function, Metric, Query},
     table::Key,
@@ -57,7 +57,8 @@ fn starts_of_proxies() -> Query {
 }
 
 async fn reported(metrics: &Metrics) -> Result<BTreeSet<Key>, MetricsError> {
-    let samples = metrics.query(starts_of_proxies()).await?;
+    let ask = async |metrics: Snapshot<'_>| metrics.query(starts_of_proxies()).await;
+    let samples = metrics.at_once(ask).await?;
     Ok(samples
         .into_iter()
         .filter_map(|mut sample| {

@@ -1,4 +1,4 @@
-//! Where the proxies' metrics are asked for: Prometheus, or the own history. Entry: [`Metrics::query`].
+//! Where the proxies' metrics are asked for: Prometheus, or the own history. Entries: [`Metrics::at_once`], [`Snapshot`].
 
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +11,13 @@ use crate::{
     query::{Course, Query, Sample, Steps},
 };
 
+/// What Prometheus knows so long after it happened does not change any more. A scrape bears the time at which it
+/// began, and is seen when it has ended, some milliseconds later: at the very present a later question of the same
+/// answer could see one more than an earlier one.
+const SETTLED: Duration = Duration::from_millis(500);
+/// The own history notes what it hears as it hears it: only the present millisecond may still change.
+const PRESENT: Duration = Duration::from_millis(1);
+
 /// Who answers questions about metrics. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Metrics {
@@ -18,6 +25,14 @@ pub enum Metrics {
     Prometheus(Box<Prometheus>),
     /// What this process remembers.
     History(History),
+}
+
+/// The metrics as they were at one time, which is the present or just before. What one answer is made of is asked of
+/// one snapshot: a scrape between two questions would make figures that never were.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Snapshot<'a> {
+    metrics: &'a Metrics,
+    at: SystemTime,
 }
 
 /// Why a question has no answer.
@@ -39,56 +54,84 @@ pub enum MetricsError {
 }
 
 impl Metrics {
-    /// Returns the values of all groups that have one now.
+    /// Returns the metrics of now. The time is that of whoever answers: the clock of a Prometheus may be another one.
     ///
     /// # Errors
     /// See [`MetricsError`].
-    pub(crate) async fn query(&self, query: Query) -> Result<Vec<Sample>, MetricsError> {
-        match self {
-            Self::Prometheus(prometheus) => Ok(prometheus.query(&promql::render(&query)).await?),
-            Self::History(history) => {
-                if let Some(window) = query.function.window().filter(|it| *it > HISTORY_LENGTH) {
-                    return Err(MetricsError::WindowTooLong(window));
-                }
-                let history = history.clone();
-                look(move || history.answer(&query, SystemTime::now())).await
-            }
-        }
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot<'_>, MetricsError> {
+        let at = match self {
+            Self::Prometheus(prometheus) => prometheus.time().await? - SETTLED,
+            Self::History(_) => SystemTime::now() - PRESENT,
+        };
+        Ok(Snapshot { metrics: self, at })
     }
 
-    /// How much of a window up to now somebody has looked at, in whole seconds and at least one. How old the
-    /// data of a Prometheus are it does not say.
-    pub(crate) fn seen(&self, window: Duration) -> Duration {
-        match self {
-            Self::Prometheus(_) => window,
-            Self::History(history) => {
-                let age = history.age(SystemTime::now()).as_secs().max(1);
-                window.min(Duration::from_secs(age))
-            }
-        }
-    }
-
-    /// Waits for what is made of several answers no longer than for one answer.
+    /// Lets `ask` ask a snapshot, and waits for all that it makes an answer of no longer than for one question.
     ///
     /// # Errors
-    /// That of `answers`, or that Prometheus did not answer in time.
-    pub(crate) async fn in_time<T>(
-        &self,
-        answers: impl Future<Output = Result<T, MetricsError>>,
-    ) -> Result<T, MetricsError> {
+    /// That of `ask`, or that Prometheus did not answer in time.
+    pub(crate) async fn at_once<'a, T, E, F>(
+        &'a self,
+        ask: impl FnOnce(Snapshot<'a>) -> F,
+    ) -> Result<T, E>
+    where
+        E: From<MetricsError>,
+        F: Future<Output = Result<T, E>>,
+    {
+        let answers = async { ask(self.snapshot().await?).await };
         match self {
             Self::Prometheus(prometheus) => {
                 match tokio::time::timeout(QUERY_TIMEOUT, answers).await {
                     Ok(answers) => answers,
-                    Err(_) => Err(prometheus.too_late().into()),
+                    Err(_) => Err(MetricsError::from(prometheus.too_late()).into()),
                 }
             }
             Self::History(_) => answers.await,
         }
     }
+}
 
-    /// Returns the values of all groups at several times, the last of which is now. The own history knows
-    /// nothing of what was before it.
+impl<'a> Snapshot<'a> {
+    /// The metrics as they were at a time of the test's.
+    #[cfg(test)]
+    pub(crate) fn of(metrics: &'a Metrics, at: SystemTime) -> Self {
+        Self { metrics, at }
+    }
+
+    /// Returns the values of all groups that have one.
+    ///
+    /// # Errors
+    /// See [`MetricsError`].
+    pub(crate) async fn query(&self, query: Query) -> Result<Vec<Sample>, MetricsError> {
+        let at = self.at;
+        match self.metrics {
+            Metrics::Prometheus(prometheus) => {
+                Ok(prometheus.query_at(&promql::render(&query), at).await?)
+            }
+            Metrics::History(history) => {
+                if let Some(window) = query.function.window().filter(|it| *it > HISTORY_LENGTH) {
+                    return Err(MetricsError::WindowTooLong(window));
+                }
+                let history = history.clone();
+                look(move || history.answer(&query, at)).await
+            }
+        }
+    }
+
+    /// How much of the window before it somebody has looked at, in whole seconds and at least one. How old the
+    /// data of a Prometheus are it does not say.
+    pub(crate) fn seen(&self, window: Duration) -> Duration {
+        match self.metrics {
+            Metrics::Prometheus(_) => window,
+            Metrics::History(history) => {
+                let age = history.age(self.at).as_secs().max(1);
+                window.min(Duration::from_secs(age))
+            }
+        }
+    }
+
+    /// Returns the values of all groups at several times, the last of which is the snapshot's. The own history
+    /// knows nothing of what was before it.
     ///
     /// # Errors
     /// See [`MetricsError`].
@@ -97,14 +140,14 @@ impl Metrics {
         query: Query,
         steps: Steps,
     ) -> Result<Vec<Course>, MetricsError> {
-        let now = SystemTime::now();
-        match self {
-            Self::Prometheus(prometheus) => Ok(prometheus
-                .courses(&promql::render(&query), steps, now)
+        let at = self.at;
+        match self.metrics {
+            Metrics::Prometheus(prometheus) => Ok(prometheus
+                .courses(&promql::render(&query), steps, at)
                 .await?),
-            Self::History(history) => {
+            Metrics::History(history) => {
                 let history = history.clone();
-                look(move || history.courses(&query, steps, now)).await
+                look(move || history.courses(&query, steps, at)).await
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The HTTP API of Prometheus, as far as we ask it. Entries: [`Prometheus::query`], [`Prometheus::courses`].
+//! The HTTP API of Prometheus, as far as we ask it. Entries: [`Prometheus::query_at`], [`Prometheus::courses`].
 
 use std::{
     collections::BTreeMap,
@@ -107,8 +107,39 @@ impl Prometheus {
     /// # Errors
     /// See [`PrometheusError`]; each variant names the server.
     pub async fn query(&self, promql: &str) -> Result<Vec<Sample>, PrometheusError> {
-        let path = format!("query?query={}", percent_encode(promql));
-        match self.ask(&path).await? {
+        self.samples(&format!("query?query={}", percent_encode(promql)))
+            .await
+    }
+
+    /// Asks for the value that `promql` had at a time.
+    ///
+    /// # Errors
+    /// As [`Prometheus::query`].
+    pub(crate) async fn query_at(
+        &self,
+        promql: &str,
+        at: SystemTime,
+    ) -> Result<Vec<Sample>, PrometheusError> {
+        let (query, at) = (percent_encode(promql), seconds(at));
+        self.samples(&format!("query?query={query}&time={at:.3}"))
+            .await
+    }
+
+    /// Asks for the time of the server's clock.
+    ///
+    /// # Errors
+    /// As [`Prometheus::query`].
+    pub(crate) async fn time(&self) -> Result<SystemTime, PrometheusError> {
+        let samples = self.query("vector(time())").await?;
+        let since = samples.first().map(|sample| sample.value);
+        let since = since.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        since
+            .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since))
+            .ok_or_else(|| self.nonsense("it does not say what time it is".to_owned()))
+    }
+
+    async fn samples(&self, path: &str) -> Result<Vec<Sample>, PrometheusError> {
+        match self.ask(path).await? {
             Data::Vector(series) => {
                 let samples = series.into_iter().map(Series::sample);
                 samples
@@ -119,7 +150,7 @@ impl Prometheus {
         }
     }
 
-    /// Asks for the values of `promql` at several times, the last of which is `now`.
+    /// Asks for the values of `promql` at several times, the last of which is `last`.
     ///
     /// # Errors
     /// As [`Prometheus::query`].
@@ -127,10 +158,9 @@ impl Prometheus {
         &self,
         promql: &str,
         steps: Steps,
-        now: SystemTime,
+        last: SystemTime,
     ) -> Result<Vec<Course>, PrometheusError> {
-        let end = now.duration_since(SystemTime::UNIX_EPOCH);
-        let end = end.unwrap_or_default().as_secs_f64();
+        let end = seconds(last);
         let step = steps.length.as_secs_f64();
         let start = end - step * (steps.count.saturating_sub(1) as f64);
         let path = format!(
@@ -312,6 +342,12 @@ fn said(message: &str) -> String {
         "" => ", without a word".to_owned(),
         message => format!(": {message}"),
     }
+}
+
+/// Seconds since 1970.
+fn seconds(time: SystemTime) -> f64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
 }
 
 fn number(text: &str) -> Result<f64, String> {

@@ -93,8 +93,7 @@ impl Api for ApiService {
         } = self;
         match stat_summary(cluster, metrics, control_plane_namespace, &parsed).await {
             Ok(stat_tables) => answer(StatResponse::Ok(StatOk { stat_tables })),
-            Err(StatError::NotFound(error)) => Err(Status::not_found(error.to_string())),
-            Err(StatError::Metrics(error)) => Err(error.into()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -147,5 +146,14 @@ impl Api for ApiService {
     ) -> Result<Response<SelfCheckResponse>, Status> {
         let results = self_check(&self.kubernetes, &self.metrics).await;
         Ok(Response::new(SelfCheckResponse { results }))
+    }
+}
+
+impl From<StatError> for Status {
+    fn from(error: StatError) -> Self {
+        match error {
+            StatError::NotFound(error) => Self::not_found(error.to_string()),
+            StatError::Metrics(error) => error.into(),
+        }
     }
 }

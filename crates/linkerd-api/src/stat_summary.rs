@@ -1,5 +1,5 @@
 //! Traffic of objects: joins what was counted with what Kubernetes has.
-//! Entry: [`stat_summary`].
+//! Entries: [`stat_summary`], [`tables`].
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use linkerd_proto::public::{
 use crate::{
     cluster::Cluster,
     figures::{Figures, ask},
-    metrics::{Metrics, MetricsError},
+    metrics::{Metrics, MetricsError, Snapshot},
     pod::Pod,
     pod_index::PodIndex,
     promql,
@@ -44,13 +44,37 @@ pub(crate) async fn stat_summary(
     if let Outbound::To(peer) | Outbound::From(peer) = &request.outbound {
         cluster.check(peer)?;
     }
-    let kinds = match request.target.kind {
+    let Target {
+        kind,
+        namespace,
+        name,
+    } = &request.target;
+    if !name.is_empty() {
+        // That it does not exist is said also where nobody has figures.
+        cluster.objects(*kind, namespace, name)?;
+    }
+    let kinds = match kind {
         ResourceType::All => ResourceType::IN_ALL.to_vec(),
-        kind => vec![kind],
+        kind => vec![*kind],
     };
-    let asked = try_join_all(kinds.into_iter().map(|kind| async move {
+    let ask = |metrics| tables(cluster, metrics, control_plane_namespace, request, &kinds);
+    metrics.at_once(ask).await
+}
+
+/// Returns a table for each of `kinds`, all of one time. The type that `request` names does not matter.
+///
+/// # Errors
+/// As [`stat_summary`].
+pub(crate) async fn tables(
+    cluster: &Cluster,
+    metrics: Snapshot<'_>,
+    control_plane_namespace: &str,
+    request: &StatRequest,
+    kinds: &[ResourceType],
+) -> Result<Vec<StatTable>, StatError> {
+    let asked = try_join_all(kinds.iter().map(|kind| async move {
         let mut request = request.clone();
-        request.target.kind = kind;
+        request.target.kind = *kind;
         let Target {
             kind,
             namespace,

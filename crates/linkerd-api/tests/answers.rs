@@ -391,7 +391,20 @@ async fn an_unknown_object_is_not_found_and_nonsense_is_said_in_the_answer() {
     assert_eq!(status.message(), "unimplemented resource type: node");
 }
 
-/// A Prometheus that takes so long for each question. Requests are so rare that latencies are asked for twice.
+#[tokio::test]
+async fn all_questions_of_stat_are_about_one_time() {
+    let prometheus = FakePrometheus::start_at(|| 1_700_000_000.123, |_| vector(&[])).await;
+    let mut client = api(cluster(), &prometheus.url()).await;
+    let mut request = request(resource("all", "emojivoto", ""), NO_PEER);
+    request.tcp_stats = true;
+    rows(&mut client, request).await;
+    let times = prometheus.times();
+    assert!(times.len() > 7, "{times:?}");
+    let expected = Some("1699999999.623".to_owned());
+    assert!(times.iter().all(|time| *time == expected), "{times:?}");
+}
+
+/// A Prometheus that takes so long for each question, but knows what time it is. Requests are so rare that latencies are asked for twice.
 async fn slow(pause: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
@@ -403,11 +416,16 @@ async fn slow(pause: Duration) -> String {
     let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let (_, one) = vector(&[series(&labels, "7")]);
     let (_, none) = vector(&[]);
+    let (_, time) = vector(&[series(&[], "1800000000")]);
     let answer = move |request: Request<Body>| {
         let query = request.uri().query().unwrap_or_default();
         let is_count = query.contains("increase") && query.contains("response_total");
         let answer = if is_count { one.clone() } else { none.clone() };
+        let time = query.starts_with("query=vector").then(|| time.clone());
         async move {
+            if let Some(time) = time {
+                return time;
+            }
             tokio::time::sleep(pause).await;
             answer
         }

@@ -419,6 +419,33 @@ async fn the_past_of_a_workload_is_an_hour_by_the_minute() {
     }
 }
 
+#[tokio::test]
+async fn all_that_one_answer_says_is_of_one_time_by_the_clock_of_prometheus() {
+    // Whichever way this machine's clock is wrong: with it the time would be before all data, or after.
+    for (clock, half_a_second_before) in [
+        ((|| 1_700_000_000.123) as fn() -> f64, "1699999999.623"),
+        (|| 4_100_000_000.0, "4099999999.500"),
+    ] {
+        let prometheus = FakePrometheus::start_at(clock, |_| vector(&[])).await;
+        for (path, questions) in [
+            // Namespaces and Deployments.
+            ("/api/overview", 2 * 7),
+            ("/api/edges", 34),
+            ("/api/certificates/shop", 3),
+        ] {
+            let answer = ask(&shop(), &prometheus.url(), get(path)).await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+            let expected = vec![Some(half_a_second_before.to_owned()); questions];
+            assert_eq!(prometheus.times(), expected, "{path}");
+        }
+        let prometheus = FakePrometheus::start_at(clock, |_| matrix(&[], 120.0, &[])).await;
+        let answer = ask(&shop(), &prometheus.url(), get("/api/history")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let expected = vec![Some(half_a_second_before.to_owned()); 2 * 5];
+        assert_eq!(prometheus.times(), expected);
+    }
+}
+
 /// A Prometheus that answers two questions together, and one alone never.
 async fn answers_in_pairs() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
@@ -431,7 +458,10 @@ async fn answers_in_pairs() -> String {
             matrix(&[], 120.0, &[]).1
         }
     });
-    let router = axum::Router::new().route("/api/v1/query_range", answer);
+    let time = axum::routing::get(async || vector(&[series(&[], "1800000000")]).1);
+    let router = axum::Router::new()
+        .route("/api/v1/query_range", answer)
+        .route("/api/v1/query", time);
     // Ends with the test's runtime.
     tokio::spawn(async move { axum::serve(listener, router).await });
     url

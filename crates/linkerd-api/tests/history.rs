@@ -95,13 +95,12 @@ async fn check(client: &mut ApiClient<Channel>) -> CheckResult {
     history.expect("a row")
 }
 
-/// Asks until the answer is there, and once more: the proxy may have been heard between two of the questions
-/// that the first answer is made of.
+/// Asks until the answer is there.
 async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let until_there = async {
         loop {
-            if ask().await.is_some() {
-                return ask().await.expect("it stays");
+            if let Some(answer) = ask().await {
+                return answer;
             }
         }
     };

@@ -8,12 +8,13 @@ use axum::{
     Json,
     extract::{Path, State},
 };
+use futures::TryFutureExt as _;
 use serde::Serialize;
 use tonic::Status;
 
 use super::{Dashboard, Failure};
 use crate::{
-    metrics::Metrics,
+    metrics::{MetricsError, Snapshot},
     query::{Aggregate, Condition, Function, Metric, Query, Sample},
 };
 
@@ -51,11 +52,15 @@ pub(super) async fn certificates(
         let absent = format!("namespace {namespace:?} not found");
         return Err(Failure(Status::not_found(absent)));
     }
-    let question = ask(&dashboard.service.metrics, &namespace);
-    dashboard.answer(question).await
+    let metrics = &dashboard.service.metrics;
+    let question = metrics.at_once(|metrics| ask(metrics, &namespace));
+    dashboard.answer(question.map_err(Status::from)).await
 }
 
-async fn ask(metrics: &Metrics, namespace: &str) -> Result<BTreeMap<String, Certificate>, Status> {
+async fn ask(
+    metrics: Snapshot<'_>,
+    namespace: &str,
+) -> Result<BTreeMap<String, Certificate>, MetricsError> {
     let question = |metric, by: &[&str]| {
         let by = ["pod"].iter().chain(by).map(|it| (*it).to_owned());
         metrics.query(Query {

@@ -1,6 +1,5 @@
 //! The dashboard: a page, and what it asks for as JSON. Entry: [`dashboard`].
-//! Read only. It asks the same questions as the CLI does, through [`ApiService`], and knows nothing of how
-//! they are answered. Only a port-forward reaches it, so who may see it Kubernetes has decided.
+//! Read only. It asks the same questions as the CLI does, and knows nothing of how they are answered. Only a port-forward reaches it, so who may see it Kubernetes has decided.
 
 mod api_error;
 mod certificates;

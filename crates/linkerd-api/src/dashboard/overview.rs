@@ -2,24 +2,26 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures::future::try_join_all;
+use kube::core::Selector;
 use linkerd_names::{OwnerKind, ResourceType};
 use linkerd_proto::public::{
-    BasicStats, Empty, Resource, ResourceSelection, StatSummaryRequest, TcpStats,
-    api_server::Api as _,
+    BasicStats, Resource, StatTable, TcpStats,
     pod_errors::pod_error,
-    stat_summary_request::Outbound,
-    stat_summary_response,
     stat_table::{self, pod_group},
 };
 use serde::Serialize;
-use tonic::{Request, Status};
+use tonic::Status;
 
-use crate::{ApiService, cluster::Cluster};
+use crate::{
+    ApiService,
+    cluster::Cluster,
+    metrics::Snapshot,
+    stat_request::{Outbound, StatRequest, Target, Window},
+    stat_summary::{self, StatError},
+};
 
 /// The window of every figure, as `linkerd stat` has it by default.
-const WINDOW: &str = "1m";
-const WINDOW_LENGTH: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// Kubernetes' own namespaces, in which nobody meshes anything.
 const NAMESPACES_IGNORED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
@@ -95,16 +97,53 @@ struct Connections {
 /// Asks for all namespaces and workloads. Kinds of which there is no object are not asked for.
 ///
 /// # Errors
-/// That of `StatSummary`.
+/// When the metrics cannot be asked.
 pub(super) async fn overview(service: &ApiService) -> Result<Overview, Status> {
-    let workloads = try_join_all(kinds(&service.cluster).map(|kind| rows(service, kind)));
-    let namespaces = rows(service, ResourceType::Namespace);
-    let (namespaces, workloads) = tokio::try_join!(namespaces, workloads)?;
+    let ApiService {
+        cluster,
+        metrics,
+        kubernetes: _,
+        control_plane_namespace,
+    } = service;
+    let kinds = [ResourceType::Namespace].into_iter().chain(kinds(cluster));
+    let kinds: Vec<ResourceType> = kinds.collect();
+    let request = StatRequest {
+        target: Target {
+            kind: ResourceType::All,
+            namespace: String::new(),
+            name: String::new(),
+        },
+        selector: Selector::default(),
+        outbound: Outbound::None,
+        window: Window {
+            text: String::new(),
+            length: WINDOW,
+        },
+        tcp_stats: true,
+    };
+    let ask = async |metrics: Snapshot<'_>| {
+        let tables =
+            stat_summary::tables(cluster, metrics, control_plane_namespace, &request, &kinds)
+                .await?;
+        Ok::<_, StatError>((metrics.seen(WINDOW), tables))
+    };
+    let (seen, tables) = metrics.at_once(ask).await?;
+    let mut tables = tables.into_iter();
+    let namespaces = tables.next().into_iter().flat_map(rows);
+    let namespaces = namespaces.filter(|row| !is_ignored(&row.name)).collect();
+    let workloads = tables.flat_map(rows);
+    let workloads = workloads
+        .filter(|row| !is_ignored(&row.namespace))
+        .collect();
     Ok(Overview {
-        window_seconds: service.metrics.seen(WINDOW_LENGTH).as_secs(),
+        window_seconds: seen.as_secs(),
         namespaces,
-        workloads: workloads.into_iter().flatten().collect(),
+        workloads,
     })
+}
+
+fn is_ignored(namespace: &str) -> bool {
+    NAMESPACES_IGNORED.contains(&namespace)
 }
 
 /// The kinds of workloads of which there are any.
@@ -119,42 +158,11 @@ pub(super) fn kinds(cluster: &Cluster) -> impl Iterator<Item = ResourceType> {
         .filter(there_are)
 }
 
-async fn rows(service: &ApiService, kind: ResourceType) -> Result<Vec<Row>, Status> {
-    let request = StatSummaryRequest {
-        selector: Some(ResourceSelection {
-            resource: Some(Resource {
-                namespace: String::new(),
-                r#type: kind.to_string(),
-                name: String::new(),
-            }),
-            label_selector: String::new(),
-        }),
-        time_window: WINDOW.to_owned(),
-        outbound: Some(Outbound::None(Empty {})),
-        tcp_stats: true,
-    };
-    let answer = service.stat_summary(Request::new(request)).await?;
-    let tables = match answer.into_inner().response {
-        Some(stat_summary_response::Response::Ok(ok)) => ok.stat_tables,
-        Some(stat_summary_response::Response::Error(error)) => {
-            return Err(Status::internal(error.error));
-        }
-        None => return Err(Status::internal("the answer is empty")),
-    };
-    let rows = tables.into_iter().flat_map(|table| match table.table {
-        Some(stat_table::Table::PodGroup(group)) => group.rows,
+fn rows(table: StatTable) -> Vec<Row> {
+    match table.table {
+        Some(stat_table::Table::PodGroup(group)) => group.rows.into_iter().map(Row::from).collect(),
         None => Vec::new(),
-    });
-    Ok(rows
-        .map(Row::from)
-        .filter(|row| {
-            let namespace = match kind {
-                ResourceType::Namespace => &row.name,
-                _ => &row.namespace,
-            };
-            !NAMESPACES_IGNORED.contains(&namespace.as_str())
-        })
-        .collect())
+    }
 }
 
 impl From<pod_group::Row> for Row {

@@ -14,8 +14,9 @@ use tonic::Status;
 
 use super::{Dashboard, Failure, overview};
 use crate::{
-    ApiService,
+    cluster::Cluster,
     figures::{Figures, over_time},
+    metrics::Snapshot,
     query::Steps,
     stat_request::{Outbound, StatRequest, Target, Window},
     table::Key,
@@ -73,6 +74,7 @@ struct Points {
 pub(super) async fn all(State(dashboard): State<Dashboard>) -> Result<Json<Past>, Failure> {
     let service = &dashboard.service;
     let question = async {
+        let metrics = service.metrics.snapshot().await?;
         let kinds = overview::kinds(&service.cluster);
         let kinds = [ResourceType::Namespace].into_iter().chain(kinds);
         let of_kinds = kinds.map(|kind| {
@@ -81,7 +83,7 @@ pub(super) async fn all(State(dashboard): State<Dashboard>) -> Result<Json<Past>
                 namespace: String::new(),
                 name: String::new(),
             };
-            ask(service, target, COARSE)
+            ask(&service.cluster, metrics, target, COARSE)
         });
         let rows = stream::iter(of_kinds).buffered(KINDS_AT_ONCE);
         let rows: Vec<Vec<Row>> = rows.try_collect().await?;
@@ -107,7 +109,9 @@ pub(super) async fn of_workload(
             namespace,
             name,
         };
-        let rows = ask(&dashboard.service, target, FINE).await?;
+        let service = &dashboard.service;
+        let metrics = service.metrics.snapshot().await?;
+        let rows = ask(&service.cluster, metrics, target, FINE).await?;
         Ok(Past::new(FINE, rows))
     };
     dashboard.answer(question).await
@@ -123,10 +127,14 @@ impl Past {
 }
 
 /// Asks for one kind. Objects that are gone are left out.
-async fn ask(service: &ApiService, target: Target, steps: Steps) -> Result<Vec<Row>, Status> {
+async fn ask(
+    cluster: &Cluster,
+    metrics: Snapshot<'_>,
+    target: Target,
+    steps: Steps,
+) -> Result<Vec<Row>, Status> {
     let kind = target.kind;
-    let objects = service
-        .cluster
+    let objects = cluster
         .objects(kind, &target.namespace, &target.name)
         .map_err(|absent| Status::not_found(absent.to_string()))?;
     let request = StatRequest {
@@ -139,7 +147,7 @@ async fn ask(service: &ApiService, target: Target, steps: Steps) -> Result<Vec<R
         },
         tcp_stats: true,
     };
-    let figures = over_time(&service.metrics, &request, steps).await?;
+    let figures = over_time(metrics, &request, steps).await?;
     let rows = objects.into_iter().filter_map(|object| {
         let key = (object.namespace, object.name);
         let points = Points::of(&key, &figures)?;

@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 use linkerd_names::{NoTls, ResourceType};
 
 use crate::{
-    metrics::{Metrics, MetricsError},
+    metrics::{Metrics, MetricsError, Snapshot},
     query::{Function, Metric, NO_TLS_REASON, Query, Sample, TLS},
     selected::Selected,
 };
@@ -62,9 +62,21 @@ pub(super) struct Between<'a> {
 /// window. The answers to several questions about one thing are added up.
 ///
 /// # Errors
-/// The first question without an answer.
+/// The first question without an answer, or that all together took too long.
 pub(super) async fn ask(
     metrics: &Metrics,
+    between: Between<'_>,
+    window: Duration,
+    meshed: impl Fn(Metric, Function) -> Vec<Query>,
+    unmeshed: impl Fn(Metric, Function, NoTls) -> Vec<Query>,
+) -> Result<BTreeMap<Ends, Counts>, MetricsError> {
+    metrics
+        .at_once(|metrics| ask_at_once(metrics, between, window, meshed, unmeshed))
+        .await
+}
+
+async fn ask_at_once(
+    metrics: Snapshot<'_>,
     between: Between<'_>,
     window: Duration,
     meshed: impl Fn(Metric, Function) -> Vec<Query>,

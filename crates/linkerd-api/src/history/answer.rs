@@ -180,7 +180,7 @@ fn seen<'a>(
     if function == Function::Latest {
         // What was not in the last scrape has no value.
         let scrape = record.scrape_at(now + 1).saturating_sub(1);
-        let gone = scrape + 1 == record.next() && !record.is_present();
+        let gone = scrape + 1 == record.next() && !record.is_present(now);
         let Some(at) = record.time(scrape) else {
             return &[];
         };

@@ -88,7 +88,6 @@ impl History {
             let Ok(_turn) = turns.acquire().await else {
                 return;
             };
-            let at = millis(SystemTime::now());
             let answer = match timeout(SCRAPE_TIMEOUT, scrape(&client, address)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(format!(
@@ -97,19 +96,23 @@ impl History {
             };
             let (history, target) = (self.clone(), target.clone());
             // A large answer takes a while.
-            let taken = tokio::task::spawn_blocking(move || history.take(&target, at, answer));
+            let taken = tokio::task::spawn_blocking(move || history.take(&target, answer));
             if taken.await.is_err() {
                 warn!(%address, "metrics were lost");
             }
         }
     }
 
-    fn take(&self, target: &Target, at: u64, answer: Result<Bytes, String>) {
+    /// Notes an answer with the time at which it is noted: what is asked about a time before finds no more of it
+    /// later than at once.
+    pub(super) fn take(&self, target: &Target, answer: Result<Bytes, String>) {
         self.counts.scrapes.inc();
         match answer {
             Ok(body) => {
                 let text = String::from_utf8_lossy(&body);
-                let dropped = self.store.write().record(target, at, &text);
+                let mut store = self.store.write();
+                let dropped = store.record(target, millis(SystemTime::now()), &text);
+                drop(store);
                 if dropped > 0 && self.counts.dropped.inc_by(dropped as u64) == 0 {
                     warn!(
                         "there are more series than the history may keep: set --history-series-max, or \
@@ -120,7 +123,8 @@ impl History {
             Err(reason) => {
                 debug!(reason, "no metrics");
                 self.counts.failures.inc();
-                self.store.write().miss(target, at, reason);
+                let mut store = self.store.write();
+                store.miss(target, millis(SystemTime::now()), reason);
             }
         }
     }

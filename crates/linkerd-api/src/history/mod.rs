@@ -83,23 +83,23 @@ impl History {
         }
     }
 
-    /// Answers a query whose window is no longer than the history.
-    pub(crate) fn answer(&self, query: &Query, now: SystemTime) -> Vec<Sample> {
-        answer::answer(&self.store.read(), query, millis(now))
+    /// Answers a query about the time `at`, whose window is no longer than the history.
+    pub(crate) fn answer(&self, query: &Query, at: SystemTime) -> Vec<Sample> {
+        answer::answer(&self.store.read(), query, millis(at))
     }
 
-    /// Answers a query at several times, the last of which is `now`. None of them is before the history.
-    pub(crate) fn courses(&self, query: &Query, steps: Steps, now: SystemTime) -> Vec<Course> {
+    /// Answers a query at several times, the last of which is `last`. None of them is before the history.
+    pub(crate) fn courses(&self, query: &Query, steps: Steps, last: SystemTime) -> Vec<Course> {
         let length = u64::try_from(steps.length.as_millis()).unwrap_or(u64::MAX);
         let ago = (0..steps.count as u64).rev();
-        let times = ago.map(|steps| millis(now).saturating_sub(steps.saturating_mul(length)));
+        let times = ago.map(|steps| millis(last).saturating_sub(steps.saturating_mul(length)));
         let times: Vec<u64> = times.collect();
         answer::courses(&self.store.read(), query, &times)
     }
 
-    /// For how long proxies have been asked.
-    pub(crate) fn age(&self, now: SystemTime) -> Duration {
-        Duration::from_millis(self.store.read().age(millis(now)))
+    /// For how long proxies had been asked by then.
+    pub(crate) fn age(&self, at: SystemTime) -> Duration {
+        Duration::from_millis(self.store.read().age(millis(at)))
     }
 
     /// Whether proxies are heard of.
@@ -118,3 +118,6 @@ fn millis(time: SystemTime) -> u64 {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,8 +39,8 @@ pub(super) struct Record {
     /// By metric and by labels, which are written as the target writes them.
     groups: BTreeMap<Metric, HashMap<Box<str>, Group>>,
     series: usize,
-    /// The target is gone, and is kept for its past.
-    ended: bool,
+    /// Since when the target is gone; it is kept for its past.
+    gone_at: Option<u64>,
     /// Why the last scrape failed.
     failure: Option<String>,
 }
@@ -82,7 +82,8 @@ impl Store {
 
     /// How many targets are there and not gone.
     pub(super) fn targets(&self) -> usize {
-        self.records.values().filter(|record| !record.ended).count()
+        let present = self.records.values().filter(|it| it.gone_at.is_none());
+        present.count()
     }
 
     /// Takes in what `target` answered at `at`. Returns how many series were forgotten, or not kept, for want
@@ -129,8 +130,12 @@ impl Store {
         self.began_at.get_or_insert(now);
         let oldest = oldest(now);
         self.records.retain(|target, record| {
-            record.ended = !targets.contains(target);
-            !record.ended || record.last_time() >= oldest
+            record.gone_at = if targets.contains(target) {
+                None
+            } else {
+                record.gone_at.or(Some(now))
+            };
+            record.gone_at.is_none() || record.last_time() >= oldest
         });
     }
 
@@ -138,7 +143,7 @@ impl Store {
     pub(super) fn check(&self) -> Result<(), String> {
         let mut asked = 0;
         let mut last = None;
-        for record in self.records.values().filter(|record| !record.ended) {
+        for record in self.records.values().filter(|it| it.gone_at.is_none()) {
             match &record.failure {
                 Some(reason) => last = Some(reason),
                 None => return Ok(()),
@@ -203,9 +208,9 @@ impl Record {
         self.first + u32::try_from(earlier).unwrap_or(u32::MAX)
     }
 
-    /// Whether the last scrape has said what there is now.
-    pub(super) fn is_present(&self) -> bool {
-        !self.ended && self.failure.is_none()
+    /// Whether the last scrape has said what there was at a time after it.
+    pub(super) fn is_present(&self, at: u64) -> bool {
+        self.failure.is_none() && self.gone_at.is_none_or(|gone| at < gone)
     }
 
     /// The groups of a metric with their labels.
@@ -268,7 +273,7 @@ impl Record {
     /// When a group's last value was; none while it is reported.
     fn ended_at(&self, group: &Group) -> Option<u64> {
         let end = group.iter().map(|series| series.points.end()).max()?;
-        if end >= self.next() && !self.ended {
+        if end >= self.next() && self.gone_at.is_none() {
             return None;
         }
         self.time(end.saturating_sub(1)).or(Some(0))

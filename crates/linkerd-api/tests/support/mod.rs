@@ -3,7 +3,12 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, server::conn::http1, service::service_fn};
@@ -17,23 +22,44 @@ use tonic::transport::{Channel, Server, server::TcpIncoming};
 /// Status and body of an answer.
 pub(crate) type Answer = (u16, String);
 
+/// The question for the time.
+pub(crate) const TIME: &str = "vector(time())";
+
 /// A server that ends with the test.
 pub(crate) struct FakePrometheus {
     address: SocketAddr,
     server: JoinHandle<()>,
+    /// About which time it was asked each question, as it was written.
+    times: Arc<Mutex<Vec<Option<String>>>>,
 }
 
 impl FakePrometheus {
-    /// Starts a server that answers each query by `answer`.
+    /// Starts a server that answers each query by `answer`. It knows what time it is.
     pub(crate) async fn start(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_at(now, answer).await
+    }
+
+    /// As [`FakePrometheus::start`], with a clock of its own, in seconds since 1970.
+    pub(crate) async fn start_at(
+        clock: fn() -> f64,
+        answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
         let answer = Arc::new(answer);
+        let times: Arc<Mutex<Vec<_>>> = Arc::default();
+        let asked = times.clone();
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let answer = answer.clone();
+                let (answer, asked) = (answer.clone(), asked.clone());
                 let service = service_fn(move |request: Request<_>| {
-                    let (status, body) = answer(&query(&request));
+                    let (status, body) = match query(&request).as_str() {
+                        TIME => vector(&[series(&[], &clock().to_string())]),
+                        query => {
+                            asked.lock().expect("whole").push(time(&request));
+                            answer(query)
+                        }
+                    };
                     let response = Response::builder().status(status);
                     let response = response.body(Full::new(Bytes::from(body))).expect("valid");
                     async move { Ok::<_, Infallible>(response) }
@@ -43,7 +69,16 @@ impl FakePrometheus {
                 tokio::spawn(async move { connection.await.expect("served") });
             }
         });
-        Self { address, server }
+        Self {
+            address,
+            server,
+            times,
+        }
+    }
+
+    /// About which times it was asked since it was last asked for them.
+    pub(crate) fn times(&self) -> Vec<Option<String>> {
+        std::mem::take(&mut self.times.lock().expect("whole"))
     }
 
     pub(crate) fn url(&self) -> String {
@@ -81,6 +116,20 @@ fn query(request: &Request<hyper::body::Incoming>) -> String {
     String::from_utf8(bytes).expect("UTF-8")
 }
 
+/// The time in a request: that of the question, or the last of several.
+fn time(request: &Request<hyper::body::Incoming>) -> Option<String> {
+    let parameters = request.uri().query().expect("a query").split('&');
+    let mut values = parameters.filter_map(|it| it.split_once('='));
+    let time = values.find(|(name, _)| ["time", "end"].contains(name));
+    time.map(|(_, value)| value.to_owned())
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("after 1970").as_secs_f64()
+}
+
 /// A good answer with these series.
 pub(crate) fn vector(series: &[Value]) -> Answer {
     let answer = json!({"status": "success", "data": {"resultType": "vector", "result": series}});
@@ -98,8 +147,7 @@ pub(crate) fn series(labels: &[(String, String)], value: &str) -> Value {
 
 /// A good answer to a question about several times: each series has the values at the last of them.
 pub(crate) fn matrix(labels: &[(String, String)], step: f64, values: &[&str]) -> Answer {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.expect("after 1970").as_secs_f64();
+    let now = now();
     let ago = (0..values.len())
         .rev()
         .map(|steps| now - step * steps as f64);
