@@ -78,8 +78,8 @@ pub(crate) async fn edges(
         targets: &targets,
         kinds: &kinds,
     };
-    let meshed = |metric, function| vec![question.meshed(metric, function)];
-    let unmeshed = |metric, function, reason| vec![question.unmeshed(metric, function, reason)];
+    let meshed = |metric, function| question.meshed(metric, function);
+    let unmeshed = |metric, function, reason| question.unmeshed(metric, function, reason);
     let counts = answers::ask(metrics, between, window.length, meshed, unmeshed).await?;
     let reader = Reader {
         cluster,

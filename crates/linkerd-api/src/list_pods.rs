@@ -10,7 +10,7 @@ use crate::{
     cluster::Cluster,
     metrics::{Metrics, MetricsError, Snapshot},
     pod::Pod,
-    query::{Aggregate, Condition, Function, Metric, Query},
+    query::{Aggregate, Condition, Function, Metric, Part, Query},
     table::Key,
 };
 
@@ -51,8 +51,10 @@ fn starts_of_proxies() -> Query {
         aggregate: Aggregate::Max,
         function: Function::Latest,
         metric: Metric::StartTime,
-        selectors: vec![[of_proxy].into()],
-        by: vec!["pod".to_owned(), "namespace".to_owned()],
+        parts: vec![Part {
+            selector: [of_proxy].into(),
+            by: vec!["pod".to_owned(), "namespace".to_owned()],
+        }],
     }
 }
 

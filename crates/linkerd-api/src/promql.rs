@@ -4,26 +4,21 @@
 use std::time::Duration;
 
 use crate::query::{
-    Aggregate, BOUND, Condition, Function, MOMENTS, Query, Selector, distance_of_moments,
+    Aggregate, BOUND, Condition, Function, MOMENTS, Part, Query, Selector, distance_of_moments,
 };
 
 /// Writes a query in PromQL.
 pub(crate) fn render(query: &Query) -> String {
-    let parts: Vec<String> = query
-        .selectors
-        .iter()
-        .map(|selector| part(query, selector))
-        .collect();
-    parts.join(" or ")
+    let parts = query.parts.iter().map(|it| part(query, it));
+    parts.collect::<Vec<_>>().join(" or ")
 }
 
-fn part(query: &Query, selector: &Selector) -> String {
+fn part(query: &Query, Part { selector, by }: &Part) -> String {
     let Query {
         aggregate,
         function,
         metric,
-        selectors: _,
-        by,
+        parts: _,
     } = query;
     let series = format!("{}{}", metric.name(), conditions(selector));
     let values = match function {
@@ -139,20 +134,27 @@ mod tests {
     }
 
     #[test]
-    fn several_selectors_are_alternatives() {
-        let selector = |label: &str| [(label.to_owned(), Condition::is_set())].into();
+    fn several_parts_are_alternatives_each_with_groups_of_its_own() {
+        let part = |selector: Selector, by: &[&str]| Part {
+            selector,
+            by: by.iter().map(|label| (*label).to_owned()).collect(),
+        };
+        let has = |label: &str| [(label.to_owned(), Condition::is_set())].into();
         let query = Query {
             aggregate: Aggregate::Max,
             function: Function::Latest,
             metric: Metric::StartTime,
-            selectors: vec![selector("pod"), Selector::new(), selector("dst_pod")],
-            by: vec!["pod".into(), "namespace".into()],
+            parts: vec![
+                part(has("pod"), &["pod", "namespace"]),
+                part(Selector::new(), &["pod", "namespace"]),
+                part(has("dst_pod"), &["dst_pod"]),
+            ],
         };
         assert_eq!(
             render(&query),
             "max(process_start_time_seconds{pod!=\"\"}) by (pod, namespace) or \
              max(process_start_time_seconds) by (pod, namespace) or \
-             max(process_start_time_seconds{dst_pod!=\"\"}) by (pod, namespace)"
+             max(process_start_time_seconds{dst_pod!=\"\"}) by (dst_pod)"
         );
     }
 }

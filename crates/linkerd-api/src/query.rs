@@ -64,9 +64,15 @@ pub(crate) struct Query {
     pub(crate) aggregate: Aggregate,
     pub(crate) function: Function,
     pub(crate) metric: Metric,
-    /// Which series. With several, a later one adds the groups that no earlier one has (PromQL's `or`).
-    pub(crate) selectors: Vec<Selector>,
-    /// Labels by which series are put together.
+    /// Of what there is an answer; a later one adds the groups that no earlier one has (PromQL's `or`).
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Series that are put together to groups.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Part {
+    pub(crate) selector: Selector,
+    /// The labels by which they are.
     pub(crate) by: Vec<String>,
 }
 

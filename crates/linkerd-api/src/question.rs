@@ -6,7 +6,8 @@ use linkerd_names::{NoTls, ResourceType};
 
 use crate::{
     query::{
-        Aggregate, CLASSIFICATION, Condition, Function, Metric, NO_TLS_REASON, Query, Selector, TLS,
+        Aggregate, CLASSIFICATION, Condition, Function, Metric, NO_TLS_REASON, Part, Query,
+        Selector, TLS,
     },
     stat_request::{Outbound, StatRequest, Target},
 };
@@ -105,8 +106,10 @@ impl Question {
             aggregate: Aggregate::Quantile(quantile),
             function: rate,
             metric: Metric::LatencyBuckets,
-            selectors: vec![self.requests()],
-            by: self.group_by.clone(),
+            parts: vec![Part {
+                selector: self.requests(),
+                by: self.group_by.clone(),
+            }],
         }
     }
 
@@ -138,8 +141,10 @@ impl Question {
             aggregate: Aggregate::Sum,
             function,
             metric,
-            selectors: vec![selector],
-            by: self.group_by.iter().cloned().chain(more).collect(),
+            parts: vec![Part {
+                selector,
+                by: self.group_by.iter().cloned().chain(more).collect(),
+            }],
         }
     }
 

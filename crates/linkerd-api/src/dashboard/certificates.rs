@@ -15,7 +15,7 @@ use tonic::Status;
 use super::{Dashboard, Failure};
 use crate::{
     metrics::{MetricsError, Snapshot},
-    query::{Aggregate, Condition, Function, Metric, Query, Sample},
+    query::{Aggregate, Condition, Function, Metric, Part, Query, Sample},
 };
 
 /// Labels of a trust anchor's series.
@@ -67,8 +67,10 @@ async fn ask(
             aggregate: Aggregate::Max,
             function: Function::Latest,
             metric,
-            selectors: vec![[("namespace".to_owned(), Condition::is(namespace))].into()],
-            by: by.collect(),
+            parts: vec![Part {
+                selector: [("namespace".to_owned(), Condition::is(namespace))].into(),
+                by: by.collect(),
+            }],
         })
     };
     let (ends, renewals, anchors) = tokio::try_join!(

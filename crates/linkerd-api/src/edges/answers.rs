@@ -59,7 +59,7 @@ pub(super) struct Between<'a> {
 }
 
 /// Asks, and returns what was counted of each edge that is in use: something is open, or was counted within the
-/// window. The answers to several questions about one thing are added up.
+/// window.
 ///
 /// # Errors
 /// The first question without an answer, or that all together took too long.
@@ -67,8 +67,8 @@ pub(super) async fn ask(
     metrics: &Metrics,
     between: Between<'_>,
     window: Duration,
-    meshed: impl Fn(Metric, Function) -> Vec<Query>,
-    unmeshed: impl Fn(Metric, Function, NoTls) -> Vec<Query>,
+    meshed: impl Fn(Metric, Function) -> Query,
+    unmeshed: impl Fn(Metric, Function, NoTls) -> Query,
 ) -> Result<BTreeMap<Ends, Counts>, MetricsError> {
     metrics
         .at_once(|metrics| ask_at_once(metrics, between, window, meshed, unmeshed))
@@ -79,8 +79,8 @@ async fn ask_at_once(
     metrics: Snapshot<'_>,
     between: Between<'_>,
     window: Duration,
-    meshed: impl Fn(Metric, Function) -> Vec<Query>,
-    unmeshed: impl Fn(Metric, Function, NoTls) -> Vec<Query>,
+    meshed: impl Fn(Metric, Function) -> Query,
+    unmeshed: impl Fn(Metric, Function, NoTls) -> Query,
 ) -> Result<BTreeMap<Ends, Counts>, MetricsError> {
     let (most, growth) = (Function::Max(window), Function::Growth(window));
     let questions: [(Metric, Function, Field); 5] = [
@@ -91,18 +91,15 @@ async fn ask_at_once(
         (Metric::Connections, growth, |it| &mut it.grown_connections),
     ];
     let plaintext = NoTls::PeerSentPlaintext;
-    let all = async |queries: Vec<Query>| -> Result<Vec<Sample>, MetricsError> {
-        let answers = queries.into_iter().map(|query| metrics.query(query));
-        Ok(try_join_all(answers).await?.concat())
-    };
-    let of_meshed = questions.map(|(metric, function, _)| all(meshed(metric, function)));
+    let answer = |query| metrics.query(query);
+    let of_meshed = questions.map(|(metric, function, _)| answer(meshed(metric, function)));
     let of_unknown =
-        questions.map(|(metric, function, _)| all(unmeshed(metric, function, plaintext)));
+        questions.map(|(metric, function, _)| answer(unmeshed(metric, function, plaintext)));
     let (of_meshed, of_unknown, probes, grown_probes) = tokio::try_join!(
         try_join_all(of_meshed),
         try_join_all(of_unknown),
-        all(unmeshed(Metric::Responses, most, NoTls::Probe)),
-        all(unmeshed(Metric::Responses, growth, NoTls::Probe)),
+        answer(unmeshed(Metric::Responses, most, NoTls::Probe)),
+        answer(unmeshed(Metric::Responses, growth, NoTls::Probe)),
     )?;
     let mut answers = Answers {
         between,

@@ -1,10 +1,12 @@
 //! Edges between the workloads of all kinds, and the pods that stand for themselves. Entry: [`Owners`].
-//! Whoever answers adds up the pods of a workload: there may be thousands, and those that are gone count.
+//! Whoever answers adds up the pods of a workload: there may be thousands, and those that are gone count. So do bare
+//! pods that are gone, and any may come: what there is now does not say which questions can be left out. One question
+//! is about both.
 
 use linkerd_names::{NoTls, OwnerKind, ResourceType};
 
-use super::question::{counted, sum};
-use crate::query::{Condition, Function, Metric, NO_TLS_REASON, Query, Selector};
+use super::question::{counted, labels_of, sum};
+use crate::query::{Condition, Function, Metric, NO_TLS_REASON, Part, Query, Selector};
 
 /// Kinds of workload. A pod's series have the label of at most one of them.
 const WORKLOADS: [ResourceType; 7] = [
@@ -38,27 +40,28 @@ impl Owners {
     };
 
     /// What clients' proxies counted, by both ends.
-    pub(super) fn meshed(metric: Metric, function: Function) -> Vec<Query> {
+    pub(super) fn meshed(metric: Metric, function: Function) -> Query {
         let pairs = Side::ALL.map(|src| Side::ALL.map(|dst| (src, dst)));
-        let queries = pairs.into_iter().flatten().map(|(src, dst)| {
+        let parts = pairs.into_iter().flatten().map(|(src, dst)| {
             let mut selector = counted("outbound", metric);
             src.insert(&mut selector, "");
             dst.insert(&mut selector, "dst_");
-            let ends = [("", src.kinds()), ("dst_", dst.kinds())];
-            sum(function, metric, vec![selector], &ends)
+            let by = labels_of(&[("", src.kinds()), ("dst_", dst.kinds())]);
+            Part { selector, by }
         });
-        queries.collect()
+        sum(function, metric, parts.collect())
     }
 
     /// What servers' proxies counted of clients without TLS, for one reason.
-    pub(super) fn unmeshed(metric: Metric, function: Function, reason: NoTls) -> Vec<Query> {
-        let queries = Side::ALL.into_iter().map(|dst| {
+    pub(super) fn unmeshed(metric: Metric, function: Function, reason: NoTls) -> Query {
+        let parts = Side::ALL.into_iter().map(|dst| {
             let mut selector = counted("inbound", metric);
             dst.insert(&mut selector, "");
             selector.insert(NO_TLS_REASON.to_owned(), Condition::is(reason.as_str()));
-            sum(function, metric, vec![selector], &[("", dst.kinds())])
+            let by = labels_of(&[("", dst.kinds())]);
+            Part { selector, by }
         });
-        queries.collect()
+        sum(function, metric, parts.collect())
     }
 }
 

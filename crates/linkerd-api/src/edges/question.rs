@@ -3,7 +3,7 @@
 use linkerd_names::{NoTls, ResourceType};
 
 use crate::{
-    query::{Aggregate, Condition, Function, Metric, NO_TLS_REASON, Query, Selector, TLS},
+    query::{Aggregate, Condition, Function, Metric, NO_TLS_REASON, Part, Query, Selector, TLS},
     selected::Selected,
     stat_request::Target,
 };
@@ -18,23 +18,27 @@ pub(super) struct Question<'a> {
 impl Question<'_> {
     /// What clients' proxies counted, by both ends; either of them may be a target.
     pub(super) fn meshed(&self, metric: Metric, function: Function) -> Query {
-        let targets = self.targets.iter();
-        let selectors = targets.flat_map(|it| {
-            ["", "dst_"].map(|prefix| selector(&it.target, "outbound", prefix, metric))
-        });
         let ends = ["", "dst_"].map(|prefix| (prefix, self.kinds));
-        sum(function, metric, selectors.collect(), &ends)
+        let targets = self.targets.iter();
+        let parts = targets.flat_map(|it| {
+            ["", "dst_"].map(|prefix| Part {
+                selector: selector(&it.target, "outbound", prefix, metric),
+                by: labels_of(&ends),
+            })
+        });
+        sum(function, metric, parts.collect())
     }
 
     /// What servers' proxies counted of clients without TLS, for one reason.
     pub(super) fn unmeshed(&self, metric: Metric, function: Function, reason: NoTls) -> Query {
         let targets = self.targets.iter();
-        let selectors = targets.map(|it| {
+        let parts = targets.map(|it| {
             let mut selector = selector(&it.target, "inbound", "", metric);
             selector.insert(NO_TLS_REASON.to_owned(), Condition::is(reason.as_str()));
-            selector
+            let by = labels_of(&[("", self.kinds)]);
+            Part { selector, by }
         });
-        sum(function, metric, selectors.collect(), &[("", self.kinds)])
+        sum(function, metric, parts.collect())
     }
 }
 
@@ -69,13 +73,8 @@ pub(super) fn counted(direction: &str, metric: Metric) -> Selector {
     selector
 }
 
-/// Adds up by ends, each by the prefix of its labels and the types that it may have, and by the outcome of TLS.
-pub(super) fn sum(
-    function: Function,
-    metric: Metric,
-    selectors: Vec<Selector>,
-    ends: &[(&str, &[ResourceType])],
-) -> Query {
+/// The labels of ends, each with the prefix of its labels and the types that it may have, and of the outcome of TLS.
+pub(super) fn labels_of(ends: &[(&str, &[ResourceType])]) -> Vec<String> {
     let mut by = Vec::new();
     for (prefix, kinds) in ends {
         by.push(format!("{prefix}namespace"));
@@ -86,12 +85,16 @@ pub(super) fn sum(
         }
     }
     by.extend([TLS, NO_TLS_REASON].map(str::to_owned));
+    by
+}
+
+/// Adds up what was counted.
+pub(super) fn sum(function: Function, metric: Metric, parts: Vec<Part>) -> Query {
     Query {
         aggregate: Aggregate::Sum,
         function,
         metric,
-        selectors,
-        by,
+        parts,
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     store::{Record, Series, Store},
 };
 use crate::{
-    query::{Aggregate, Course, Function, Query, Sample, Selector},
+    query::{Aggregate, Course, Function, Part, Query, Sample},
     targets::Target,
 };
 
@@ -20,8 +20,8 @@ const LOOKBACK: Duration = Duration::from_secs(5 * 60);
 /// Values of a group by bound; one with the bound 0 where there are no buckets.
 type Values = Vec<(f64, f64)>;
 
-/// The values of groups at each time.
-type Groups = BTreeMap<Vec<String>, Vec<Values>>;
+/// The values of groups at each time, by the labels that they have.
+type Groups<'a> = BTreeMap<BTreeMap<&'a str, String>, Vec<Values>>;
 
 /// Returns the value of each group that has one at `now`, in milliseconds since 1970.
 pub(super) fn answer(store: &Store, query: &Query, now: u64) -> Vec<Sample> {
@@ -36,10 +36,10 @@ pub(super) fn answer(store: &Store, query: &Query, now: u64) -> Vec<Sample> {
 /// Returns the values of each group at `times`, in milliseconds since 1970, oldest first.
 pub(super) fn courses(store: &Store, query: &Query, times: &[u64]) -> Vec<Course> {
     let mut groups = Groups::new();
-    for selector in &query.selectors {
+    for part in &query.parts {
         let mut found = Groups::new();
         for (target, record) in store.records() {
-            collect(target, record, query, selector, times, &mut found);
+            collect(target, record, query, part, times, &mut found);
         }
         for (key, values) in found {
             let known = groups
@@ -52,11 +52,13 @@ pub(super) fn courses(store: &Store, query: &Query, times: &[u64]) -> Vec<Course
             }
         }
     }
-    let courses = groups.into_iter().map(|(key, values)| {
-        let labels = query.by.iter().cloned().zip(key);
+    let courses = groups.into_iter().map(|(labels, values)| {
+        let labels = labels.into_iter();
         let values = values.into_iter().map(|values| aggregated(query, values));
         Course {
-            labels: labels.filter(|(_, value)| !value.is_empty()).collect(),
+            labels: labels
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             values: values.collect(),
         }
     });
@@ -76,13 +78,13 @@ fn aggregated(query: &Query, mut values: Values) -> Option<f64> {
 }
 
 /// Adds the values of one target's series to their groups.
-fn collect(
+fn collect<'a>(
     target: &Target,
     record: &Record,
     query: &Query,
-    selector: &Selector,
+    Part { selector, by }: &'a Part,
     times: &[u64],
-    found: &mut Groups,
+    found: &mut Groups<'a>,
 ) {
     let conditions = |(label, condition): (&String, &crate::query::Condition)| {
         let value = target.labels.get(label);
@@ -107,10 +109,10 @@ fn collect(
             continue;
         }
         let key = || {
-            query
-                .by
-                .iter()
-                .map(|label| value(label).to_owned())
+            let labels = by.iter().map(|label| (label.as_str(), value(label)));
+            let labels = labels.filter(|(_, value)| !value.is_empty());
+            labels
+                .map(|(name, value)| (name, value.to_owned()))
                 .collect()
         };
         for series in group {

@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 use super::*;
 use crate::{
     metrics::{Metrics, Snapshot},
-    query::{Aggregate, Function, Metric},
+    query::{Aggregate, Function, Metric, Part},
     targets::Target,
 };
 
@@ -33,8 +33,10 @@ async fn open_connections(metrics: Snapshot<'_>) -> Vec<f64> {
         aggregate: Aggregate::Sum,
         function: Function::Latest,
         metric: Metric::OpenConnections,
-        selectors: vec![Default::default()],
-        by: Vec::new(),
+        parts: vec![Part {
+            selector: Default::default(),
+            by: Vec::new(),
+        }],
     };
     let samples = metrics.query(query).await.expect("an answer");
     samples.into_iter().map(|sample| sample.value).collect()

@@ -10,8 +10,13 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use http_body_util::Full;
-use hyper::{Request, Response, body::Bytes, server::conn::http1, service::service_fn};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use linkerd_api::{ApiService, Cluster, Metrics, Prometheus, Taps};
 use linkerd_proto::public::{api_client::ApiClient, api_server::ApiServer};
@@ -53,16 +58,20 @@ impl FakePrometheus {
             while let Ok((stream, _)) = listener.accept().await {
                 let (answer, asked) = (answer.clone(), asked.clone());
                 let service = service_fn(move |request: Request<_>| {
-                    let (status, body) = match query(&request).as_str() {
-                        TIME => vector(&[series(&[], &clock().to_string())]),
-                        query => {
-                            asked.lock().expect("whole").push(time(&request));
-                            answer(query)
-                        }
-                    };
-                    let response = Response::builder().status(status);
-                    let response = response.body(Full::new(Bytes::from(body))).expect("valid");
-                    async move { Ok::<_, Infallible>(response) }
+                    let (answer, asked) = (answer.clone(), asked.clone());
+                    async move {
+                        let parameters = parameters(request).await;
+                        let (status, body) = match query(&parameters).as_str() {
+                            TIME => vector(&[series(&[], &clock().to_string())]),
+                            query => {
+                                asked.lock().expect("whole").push(time(&parameters));
+                                answer(query)
+                            }
+                        };
+                        let response = Response::builder().status(status);
+                        let response = response.body(Full::new(Bytes::from(body)));
+                        Ok::<_, Infallible>(response.expect("valid"))
+                    }
                 });
                 let connection =
                     http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -92,14 +101,22 @@ impl Drop for FakePrometheus {
     }
 }
 
-/// The question in a request, decoded.
-fn query(request: &Request<hyper::body::Incoming>) -> String {
+/// What a request asks, which is in its address, or long and a form.
+async fn parameters(request: Request<Incoming>) -> String {
     let path = request.uri().path();
     assert!(
         ["/api/v1/query", "/api/v1/query_range"].contains(&path),
         "{path}"
     );
-    let parameters = request.uri().query().expect("a query");
+    if let Some(parameters) = request.uri().query() {
+        return parameters.to_owned();
+    }
+    let form = request.into_body().collect().await.expect("a body");
+    String::from_utf8(form.to_bytes().to_vec()).expect("UTF-8")
+}
+
+/// The question in parameters, decoded.
+fn query(parameters: &str) -> String {
     let encoded = parameters.strip_prefix("query=").expect("first");
     let encoded = encoded.split('&').next().expect("a value");
     let mut bytes = Vec::new();
@@ -116,9 +133,9 @@ fn query(request: &Request<hyper::body::Incoming>) -> String {
     String::from_utf8(bytes).expect("UTF-8")
 }
 
-/// The time in a request: that of the question, or the last of several.
-fn time(request: &Request<hyper::body::Incoming>) -> Option<String> {
-    let parameters = request.uri().query().expect("a query").split('&');
+/// The time in parameters: that of the question, or the last of several.
+fn time(parameters: &str) -> Option<String> {
+    let parameters = parameters.split('&');
     let mut values = parameters.filter_map(|it| it.split_once('='));
     let time = values.find(|(name, _)| ["time", "end"].contains(name));
     time.map(|(_, value)| value.to_owned())

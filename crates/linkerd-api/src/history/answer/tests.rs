@@ -32,12 +32,12 @@ fn query(
         aggregate: Aggregate::Sum,
         function,
         metric,
-        selectors: vec![
-            conditions
+        parts: vec![Part {
+            selector: conditions
                 .map(|(label, it)| ((*label).to_owned(), it.clone()))
                 .collect(),
-        ],
-        by: by.iter().map(|label| (*label).to_owned()).collect(),
+            by: by.iter().map(|label| (*label).to_owned()).collect(),
+        }],
     }
 }
 
@@ -160,7 +160,7 @@ fn what_was_not_in_the_last_scrape_has_no_present_value() {
 }
 
 #[test]
-fn a_later_selector_adds_the_groups_that_earlier_ones_lack() {
+fn a_later_part_adds_the_groups_that_earlier_ones_lack() {
     let store = store(&[(
         "a",
         &[
@@ -168,11 +168,19 @@ fn a_later_selector_adds_the_groups_that_earlier_ones_lack() {
            tcp_open_connections{x=\"2\",y=\"b\"} 4",
         ],
     )]);
-    let mut either = query(Function::Latest, Metric::OpenConnections, &["x"], &[]);
-    either.selectors = ["a", "b"]
-        .map(|y| [("y".to_owned(), Condition::is(y))].into())
-        .into();
+    let of = |y, by: &[&str]| {
+        let conditions = [("y", Condition::is(y))];
+        query(Function::Latest, Metric::OpenConnections, by, &conditions)
+    };
+    let mut either = of("a", &["x"]);
+    either.parts.extend(of("b", &["x"]).parts);
     assert_eq!(asked(&store, &either, START), ["x=1 1", "x=2 4"]);
+    // Groups of other labels are others.
+    either.parts.extend(of("b", &["y", "x"]).parts);
+    assert_eq!(
+        asked(&store, &either, START),
+        ["x=1 1", "x=1,y=b 2", "x=2 4", "x=2,y=b 4"]
+    );
 }
 
 #[test]

@@ -241,14 +241,20 @@ fn queries() -> Vec<Query> {
             ));
         }
     }
-    let either = [("dst_pod", "p0"), ("pod", "p1")].map(|(label, pod)| {
-        let condition = Condition::is(pod);
-        [(label.to_owned(), condition)].into()
-    });
     let by = ["pod", "dst_pod", "tls"];
+    // Of some groups the second has another part, others are of the third alone.
+    let alternatives: [(&str, &str, &[&str]); 3] = [
+        ("dst_pod", "p0", &by),
+        ("pod", "p1", &by),
+        ("pod", "p2", &["tls", "classification"]),
+    ];
+    let parts = alternatives.map(|(label, pod, by)| {
+        let condition = [(label, Condition::is(pod))];
+        query(Function::Max(MINUTE), Metric::Responses, by, &condition).parts
+    });
     queries.push(Query {
-        selectors: either.into(),
-        ..query(Function::Max(MINUTE), Metric::Responses, &by, &[])
+        parts: parts.concat(),
+        ..query(Function::Max(MINUTE), Metric::Responses, &[], &[])
     });
     // Both have a value at its start, and miss it at one of its moments.
     let away = Function::Growth(Duration::from_secs(740));
