@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::query::{
-    Aggregate, BOUND, Condition, Function, MOMENTS, Part, Query, Selector, distance_of_moments,
+    Aggregate, BOUND, Condition, Function, Part, Query, Selector, distance_of_moments,
 };
 
 /// Writes a query in PromQL.
@@ -44,15 +44,19 @@ fn over(function: &str, series: &str, window: Duration) -> String {
 }
 
 /// Of a counter that is larger than at the window's start the difference; of one that was not there then all; of
-/// one that started again from zero the increase; and of one that was away for a while its value, of which
-/// nobody knows how much is old.
+/// one that started again from zero the increase; of one that was away a moment ago its value, of which nobody
+/// knows how much is old; and of one that was away longer ago, which may have ended since, one.
 fn growth(series: &str, window: Duration) -> String {
     let last = over("last_over_time", series, window);
     let increase = over("increase", series, window);
-    let (window, step) = (duration(window), duration(distance_of_moments(window)));
+    let step = distance_of_moments(window);
+    // The first moment has none before it in the window. No range may be empty.
+    let later = window.saturating_sub(step).max(step);
+    let [window, step, later] = [window, step, later].map(duration);
+    let begun = format!("({series} unless {series} offset {step})");
     format!(
         "{last} - {series} offset {window} > 0 or {last} unless {series} offset {window} or {increase} > 0 or \
-         ({series} and count_over_time({series}[{window}:{step}]) < {MOMENTS})"
+         {begun} or count_over_time({begun}[{later}:{step}]) > bool 0"
     )
 }
 
@@ -117,11 +121,28 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_a_difference_or_all_of_what_is_new_or_was_away() {
+    fn growth_is_a_difference_or_all_of_what_is_new_or_tells_what_was_away() {
         let growth = growth("x", Duration::from_secs(30));
         let expected = "last_over_time(x[30s]) - x offset 30s > 0 or last_over_time(x[30s]) unless x offset 30s \
-             or increase(x[30s]) > 0 or (x and count_over_time(x[30s:3s]) < 10)";
+             or increase(x[30s]) > 0 or (x unless x offset 3s) \
+             or count_over_time((x unless x offset 3s)[27s:3s]) > bool 0";
         assert_eq!(growth, expected);
+    }
+
+    #[test]
+    fn windows_have_few_moments_or_one_a_minute_or_as_many_as_cost_little() {
+        for (window, distance) in [
+            (1, 1),
+            (25, 2),
+            (60_000, 6_000),
+            (600_000, 60_000),
+            (1_800_000, 60_000),
+            (3_600_000, 60_000),
+            (6 * 3_600_000, 360_000),
+        ] {
+            let found = distance_of_moments(Duration::from_millis(window));
+            assert_eq!(found, Duration::from_millis(distance), "{window}");
+        }
     }
 
     #[test]

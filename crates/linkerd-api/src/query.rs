@@ -117,13 +117,16 @@ impl Function {
     }
 }
 
-/// A series that rests has a value at so many moments of a window. One that had ended and began again may have the
-/// same value as before, and shows in that it lacks some.
-pub(crate) const MOMENTS: u32 = 10;
-
-/// The distance of a window's [`MOMENTS`], in whole milliseconds.
+/// The distance of the moments of a window, in whole milliseconds. A series that had ended and began again may have
+/// the same value as before, and shows in that it has one at a moment and had none at the one before.
+///
+/// Each moment costs time. A proxy keeps a series for ten minutes, so more than one a minute say little in long windows.
 pub(crate) fn distance_of_moments(window: Duration) -> Duration {
-    let millis = (window / MOMENTS).as_millis().max(1);
+    const FEW: u32 = 10;
+    const MANY: u32 = 60;
+    const CLOSE: Duration = Duration::from_secs(60);
+    let distance = (window / FEW).min(CLOSE).max(window / MANY);
+    let millis = distance.as_millis().max(1);
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::query::{Function, MOMENTS, distance_of_moments};
+use crate::query::{Function, distance_of_moments};
 
 /// A time in milliseconds since 1970, and the value then.
 pub(super) type Point = (u64, f64);
@@ -56,9 +56,13 @@ fn since_start(
         return Some(grown);
     }
     let step = millis(distance_of_moments(window));
-    let moments = (begin.div_ceil(step)..=now / step).filter(|n| at(n * step).is_some());
-    let was_away = moments.count() < MOMENTS as usize;
-    at(now).filter(|_| was_away)
+    if let Some(present) = at(now).filter(|_| at(now.saturating_sub(step)).is_none()) {
+        return Some(present);
+    }
+    let moments = (begin.div_ceil(step)..=now / step).map(|n| at(n * step).is_some());
+    let there: Vec<bool> = moments.collect();
+    let began_again = there.windows(2).any(|pair| pair == [false, true]);
+    began_again.then_some(1.0)
 }
 
 /// By how much a counter grew in the window: as seen, and extended to the window's ends.
@@ -156,8 +160,16 @@ mod tests {
         assert_eq!(then(Some(7), restarted), None, "it started again and rests");
         let away = [Some(1), Some(1), None, None, Some(1), Some(1)];
         assert_eq!(then(Some(1), away), Some(1.0), "it ended and began again");
+        let away = [Some(7), None, None, None, None, Some(7)];
+        assert_eq!(then(Some(7), away), Some(7.0), "it has just begun again");
         let ended = [Some(1), Some(1), Some(1), None, None, None];
         assert_eq!(then(Some(1), ended), None, "it ended");
+        let twice = [Some(1), None, None, Some(1), Some(1), None];
+        assert_eq!(then(Some(1), twice), Some(1.0), "it ended twice");
+        let less = [None, None, Some(1), Some(1), None, None];
+        assert_eq!(then(Some(7), less), Some(1.0), "with less than before");
+        let gone = [None, None, None, None, None, None];
+        assert_eq!(then(Some(7), gone), None, "it ended at once");
     }
 
     /// Expected values by hand, from PromQL's rules.

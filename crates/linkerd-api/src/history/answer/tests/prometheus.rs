@@ -34,7 +34,9 @@ fn a_real_prometheus_answers_alike() {
         .flat_map(|scrape| (0..4).map(move |pod| (pod, scrape)))
         .peekable();
     let mut ours = Vec::new();
-    for now in [3_600_000, 3_612_345, 3_700_001, 3_741_000].map(|after| START + after) {
+    // First when something that was away has just come again.
+    let times = [3_244_500, 3_600_000, 3_612_345, 3_700_001, 3_741_000];
+    for now in times.map(|after| START + after) {
         while let Some((pod, scrape)) = scrapes.next_if(|(pod, scrape)| at(*pod, *scrape) <= now) {
             say(pod, scrape, &mut store, &mut points);
         }
@@ -44,6 +46,7 @@ fn a_real_prometheus_answers_alike() {
             ours.push((now, render(&query), samples));
         }
     }
+    assert_eq!(in_use_again(&store), ["ended_twice"]);
     points.push_str("# EOF\n");
     let folder = tempfile::tempdir().expect("a folder");
     let prometheus = Running::start(&program, folder.path(), &points);
@@ -131,20 +134,30 @@ fn say(pod: u64, scrape: u64, store: &mut Store, points: &mut String) {
         r#"direction="outbound",tls="true",dst_namespace="ns",dst_pod="p0",classification="success""#,
         r#"direction="outbound",dst_namespace="o\"th\\er",dst_pod="x",classification="failure""#,
         r#"direction="inbound",tls="no_proxy_tls",classification="success""#,
+        r#"direction="inbound",tls="ended_twice",classification="success""#,
+        r#"direction="inbound",tls="ended_once",classification="success""#,
     ]
     .into_iter()
     .enumerate()
     {
         let n = n as u64;
         // One begins late, one ends early, one rests for a long time, and one is away for as long as an imported
-        // series without a value takes to have none.
-        let away = n == 5 && (289..324).contains(&scrape);
-        if n == 1 && scrape < 365 || n == 3 && pod == 3 && scrape > 360 || away {
+        // series without a value takes to have none. One ends, is away for longer, comes again and ends again.
+        let away = match n {
+            1 => scrape < 365,
+            3 => pod == 3 && scrape > 360,
+            5 => (289..324).contains(&scrape),
+            6 => (180..240).contains(&scrape) || scrape >= 260,
+            // What a pod says begins again when it answers again, but with imported points not after so little.
+            7 => scrape > 260 || pod == 1,
+            _ => false,
+        };
+        if away {
             continue;
         }
         let steps = match n {
             4 => since / 100,
-            5 => 1,
+            5..=7 => 1,
             _ => since,
         };
         let total = steps * (n + pod + 1) + noise(n * 7919 + steps) % (n + 3);
@@ -256,14 +269,27 @@ fn queries() -> Vec<Query> {
         parts: parts.concat(),
         ..query(Function::Max(MINUTE), Metric::Responses, &[], &[])
     });
-    // Both have a value at its start, and miss it at one of its moments.
-    let away = Function::Growth(Duration::from_secs(740));
+    // At its start nothing is away, and later something is at one of its moments.
+    let away = Function::Growth(Duration::from_secs(900));
     queries.push(query(away, Metric::Responses, &by, &[]));
     queries.push(Query {
         aggregate: Aggregate::Max,
         ..query(Function::Latest, Metric::StartTime, &["pod"], &[])
     });
     queries
+}
+
+/// Of what ended within the last hour, long before now: what was in use in it.
+fn in_use_again(store: &Store) -> Vec<String> {
+    let growth = Function::Growth(Duration::from_secs(3600));
+    let now = START + 3_741_000;
+    let in_use = |tls: &str| {
+        let conditions = [("tls", Condition::is(tls))];
+        let query = query(growth, Metric::Responses, &["tls"], &conditions);
+        answer(store, &query, now).iter().any(|it| it.value > 0.0)
+    };
+    let ended = ["ended_once", "ended_twice"].into_iter();
+    ended.filter(|tls| in_use(tls)).map(str::to_owned).collect()
 }
 
 fn assert_alike(ours: &[Sample], theirs: &[Sample], question: &str) {
