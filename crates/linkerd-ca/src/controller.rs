@@ -37,7 +37,7 @@ use crate::{
     secret::Held,
     watches::Observed,
     work::{self, Done, Task},
-    workloads::{Source, Workload},
+    workloads::Workload,
 };
 
 /// Writes at the same time. The API server is the slow part, and it has other clients.
@@ -250,14 +250,15 @@ impl Controller {
         if known.is_none_or(|known| known.get(&owner).is_none()) {
             self.restraint.forget(&Item::Leaf(owner.clone()));
         }
-        let source = self.workload(&owner).map(|workload| workload.source);
-        if source == Some(Source::Secret) {
+        let workload = self.workload(&owner);
+        let is_wanted = workload.is_some();
+        if workload.is_some_and(|workload| self.needs_secret(workload)) {
             self.waiting_since.entry(owner.clone()).or_insert(now);
         } else {
             self.waiting_since.remove(&owner);
         }
         // Where nobody is left, the bundle goes.
-        if source.is_some() || self.bundles.get(&owner.namespace).is_some() {
+        if is_wanted || self.bundles.get(&owner.namespace).is_some() {
             self.push(Item::Bundle(owner.namespace.clone()), now);
         }
         self.push(Item::Leaf(owner), now);
@@ -345,7 +346,7 @@ impl Controller {
             Item::Leaf(owner) => {
                 let workload = self
                     .workload(owner)
-                    .filter(|workload| workload.source == Source::Secret)
+                    .filter(|workload| self.needs_secret(workload))
                     .ok_or(Finish::Forget)?;
                 Ok(Task::Leaf {
                     root: root()?,
@@ -466,7 +467,7 @@ impl Controller {
         let mut census = Census::default();
         for (owner, _) in self
             .wanted()
-            .filter(|(_, workload)| workload.source == Source::Secret)
+            .filter(|(_, workload)| self.needs_secret(workload))
         {
             let Some(leaf) = self.secrets.get(owner).and_then(|held| held.leaf.as_ref()) else {
                 census.missing += 1;

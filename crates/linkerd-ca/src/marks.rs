@@ -1,13 +1,16 @@
 //! Whose proxies the pods of each workload have, by their labels: where two control planes are asked for the
-//! same pods, the pods say whose they became. Entry: [`Marks::apply`],
-//! [`Marks::proxies`]. Pure.
+//! same pods, the pods say whose they became, and whatever a pod template says today, they say what they were made
+//! with. Entry: [`Marks::apply`], [`Marks::proxies`]. Pure.
 
 use std::{collections::BTreeMap, mem};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use linkerd_names::{Owner, OwnerKind, labels};
 
-use crate::mirror::{Change, Mirror};
+use crate::{
+    mirror::{Change, Mirror},
+    workloads::{self, Source},
+};
 
 /// What a pod with a proxy says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct Mark {
     pub workload: Owner,
     /// Namespace of the control plane that its proxy belongs to.
     pub control_plane_namespace: String,
+    /// Where its proxy gets its certificate.
+    pub source: Source,
 }
 
 /// Whose proxies the pods of one workload have.
@@ -44,8 +49,8 @@ pub enum Claim {
 #[derive(Debug, Default)]
 pub struct Marks {
     pods: Mirror<Owner, Mark>,
-    /// How many pods of a workload have proxies of a control plane.
-    counts: BTreeMap<(Owner, String), usize>,
+    /// How many pods of a workload have proxies of a control plane, with certificates from one source.
+    counts: BTreeMap<(Owner, String, Source), usize>,
 }
 
 /// Reads a pod with a proxy.
@@ -66,11 +71,13 @@ pub fn read(metadata: &ObjectMeta) -> Option<Mark> {
             name,
         },
         control_plane_namespace: labels.get(labels::CONTROL_PLANE_NAMESPACE)?.clone(),
+        source: workloads::source_of(labels),
     })
 }
 
 impl Marks {
-    /// Takes in what the watch tells of pods and returns the workloads whose control planes are others now.
+    /// Takes in what the watch tells of pods and returns the workloads whose control planes, or whose
+    /// sources of certificates, are others now.
     pub fn apply(&mut self, change: Change<Owner, Mark>) -> Vec<Owner> {
         let is_new_list = matches!(change, Change::RelistDone);
         let before = match &change {
@@ -98,11 +105,20 @@ impl Marks {
 
     /// Whose proxies the pods of `workload` have.
     pub fn proxies(&self, workload: &Owner, control_plane_namespace: &str) -> Proxies {
-        let counted = self.counts.range((workload.clone(), String::new())..);
-        let of_workload = counted
+        let first = (workload.clone(), String::new(), Source::Secret);
+        let of_workload = self
+            .counts
+            .range(first..)
             .map(|(key, _)| key)
-            .take_while(|(owner, _)| owner == workload);
-        sum(of_workload.map(|(_, namespace)| namespace == control_plane_namespace))
+            .take_while(|(owner, ..)| owner == workload);
+        sum(of_workload.map(|(_, namespace, _)| namespace == control_plane_namespace))
+    }
+
+    /// Whether a pod of `workload` has a proxy of this control plane that has its certificate from a Secret.
+    pub fn mount_secret_of(&self, workload: &Owner, control_plane_namespace: &str) -> bool {
+        let namespace = control_plane_namespace.to_owned();
+        let key = (workload.clone(), namespace, Source::Secret);
+        self.counts.contains_key(&key)
     }
 
     /// Whose proxies the pods in `namespace` have.
@@ -112,32 +128,35 @@ impl Marks {
             kind: OwnerKind::ALL[0],
             name: String::new(),
         };
-        let counted = self.counts.range((first, String::new())..);
-        let in_namespace = counted
+        let in_namespace = self
+            .counts
+            .range((first, String::new(), Source::Secret)..)
             .map(|(key, _)| key)
-            .take_while(|(owner, _)| owner.namespace == namespace);
-        sum(in_namespace.map(|(_, of)| of == control_plane_namespace))
+            .take_while(|(owner, ..)| owner.namespace == namespace);
+        sum(in_namespace.map(|(_, of, _)| of == control_plane_namespace))
     }
 
-    /// Returns the workload if this is its first pod of that control plane.
+    /// Returns the workload if this is its first such pod.
     fn count(&mut self, mark: Mark) -> Option<Owner> {
         let Mark {
             workload,
             control_plane_namespace,
+            source,
         } = mark;
-        let key = (workload.clone(), control_plane_namespace);
+        let key = (workload.clone(), control_plane_namespace, source);
         let count = self.counts.entry(key).or_default();
         *count += 1;
         (*count == 1).then_some(workload)
     }
 
-    /// Returns the workload if this was its last pod of that control plane.
+    /// Returns the workload if this was its last such pod.
     fn uncount(&mut self, mark: Mark) -> Option<Owner> {
         let Mark {
             workload,
             control_plane_namespace,
+            source,
         } = mark;
-        let key = (workload, control_plane_namespace);
+        let key = (workload, control_plane_namespace, source);
         let count = self.counts.get_mut(&key)?;
         *count -= 1;
         if *count > 0 {
@@ -155,7 +174,7 @@ impl Marks {
         }
         let gone = before.keys().filter(|key| !self.counts.contains_key(key));
         let new = self.counts.keys().filter(|key| !before.contains_key(key));
-        gone.chain(new).map(|(owner, _)| owner.clone()).collect()
+        gone.chain(new).map(|(owner, ..)| owner.clone()).collect()
     }
 }
 
@@ -198,6 +217,7 @@ mod tests {
         Mark {
             workload: web(),
             control_plane_namespace: control_plane_namespace.into(),
+            source: Source::Secret,
         }
     }
 
@@ -216,8 +236,36 @@ mod tests {
         let with_owner = json!({plane: "other", "linkerd.io/proxy-deployment": "web"});
         assert_eq!(labels(with_owner).as_ref(), Some(&expected));
         expected.workload = pod("web-1");
-        assert_eq!(labels(json!({plane: "other"})), Some(expected));
+        assert_eq!(labels(json!({plane: "other"})).as_ref(), Some(&expected));
+        expected.source = Source::Service;
+        let without_secret = json!({plane: "other", "linkerd.io/identity-mode": "service"});
+        assert_eq!(labels(without_secret), Some(expected));
         assert_eq!(labels(json!({})), None);
+    }
+
+    #[test]
+    fn the_pods_say_whether_they_mount_a_secret_of_ours() {
+        let mut marks = Marks::default();
+        let of_service = |plane| Mark {
+            source: Source::Service,
+            ..mark(plane)
+        };
+        let steps = [
+            (Change::Set(pod("1"), of_service("linkerd")), false, true),
+            (Change::Set(pod("2"), mark("other")), false, true),
+            (Change::Set(pod("3"), mark("linkerd")), true, true),
+            (Change::Set(pod("4"), mark("linkerd")), true, false),
+            (Change::Remove(pod("3")), true, false),
+            (Change::Remove(pod("4")), false, true),
+        ];
+        for (change, expected, is_told) in steps {
+            let text = format!("{change:?}");
+            let told = marks.apply(change);
+            let mounts = marks.mount_secret_of(&web(), "linkerd");
+            assert_eq!(mounts, expected, "{text}");
+            assert_eq!(told.contains(&web()), is_told, "{text}");
+        }
+        assert_eq!(proxies(&marks), Proxies::Mixed);
     }
 
     #[test]

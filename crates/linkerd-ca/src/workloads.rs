@@ -30,10 +30,12 @@ pub enum Wanted {
     Annotated,
     /// Likewise, when its namespace asks for proxies.
     WhereInjected,
+    /// Only while pods mount its Secret: its template asks for no proxy, or not any more.
+    WhileMounted,
 }
 
 /// Where the proxies of a workload get their certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// From a Secret that we write.
     Secret,
@@ -121,9 +123,10 @@ pub fn api_resource(kind: OwnerKind) -> ApiResource {
     }
 }
 
-/// Reads a workload with a pod template: who it is, and the workload itself when it is to have a
-/// certificate of the control plane in `control_plane_namespace`. The proxies that `linkerd-injector` adds get
-/// theirs from `injected`, if there is one: their workloads are known before they have a pod.
+/// Reads a workload with a pod template: who it is, and the workload itself when it may have a certificate of the
+/// control plane in `control_plane_namespace`. The proxies that `linkerd-injector` adds get theirs from `injected`,
+/// if there is one: their workloads are known before they have a pod. What asks for no proxy is known as well,
+/// because pods of an earlier template may run for long, unless it is marked for another control plane.
 pub fn read_templated(
     kind: OwnerKind,
     object: &Templated,
@@ -143,19 +146,24 @@ pub fn read_templated(
     if workload.is_some() {
         return (owner, workload);
     }
-    let injected = injected
-        .zip(template)
-        .filter(|_| is_independent(kind, &object.metadata))
-        .and_then(|(source, template)| {
-            let wanted = wanted_of_injector(&owner, template, control_plane_namespace)?;
-            Some(Workload {
-                owner: owner.clone(),
-                uid: object.metadata.uid.clone().unwrap_or_default(),
-                source,
-                wanted,
-            })
-        });
-    (owner, injected)
+    let is_anothers = labels
+        .and_then(|labels| labels.get(labels::CONTROL_PLANE_NAMESPACE))
+        .is_some_and(|namespace| namespace != control_plane_namespace);
+    if is_anothers || !is_independent(kind, &object.metadata) {
+        return (owner, None);
+    }
+    let injected = injected.zip(template).and_then(|(source, template)| {
+        let wanted = wanted_of_injector(&owner, template, control_plane_namespace)?;
+        Some((source, wanted))
+    });
+    let (source, wanted) = injected.unwrap_or((Source::Secret, Wanted::WhileMounted));
+    let workload = Workload {
+        owner: owner.clone(),
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        source,
+        wanted,
+    };
+    (owner, Some(workload))
 }
 
 /// Whether the injector will add proxies to the pods of this template; none when it certainly will not. What
@@ -215,17 +223,21 @@ fn read(
     if !marked || !is_independent(kind, metadata) {
         return (owner, None);
     }
-    let source = match label(labels::IDENTITY_MODE).map(String::as_str) {
-        Some(labels::IDENTITY_MODE_SERVICE) => Source::Service,
-        _ => Source::Secret,
-    };
     let workload = Workload {
         owner: owner.clone(),
         uid: metadata.uid.clone().unwrap_or_default(),
-        source,
+        source: labels.map_or(Source::Secret, source_of),
         wanted: Wanted::Marked,
     };
     (owner, Some(workload))
+}
+
+/// Where a proxy with these labels on its pod gets its certificate.
+pub fn source_of(labels: &BTreeMap<String, String>) -> Source {
+    match labels.get(labels::IDENTITY_MODE).map(String::as_str) {
+        Some(labels::IDENTITY_MODE_SERVICE) => Source::Service,
+        _ => Source::Secret,
+    }
 }
 
 /// Whether the workload has a name of its own in the mesh, and is there to stay: one that waits for the
@@ -271,6 +283,20 @@ mod tests {
         workload
     }
 
+    /// Known, and not marked.
+    fn while_mounted() -> Option<Workload> {
+        Some(Workload {
+            owner: Owner {
+                namespace: "ns".into(),
+                kind: OwnerKind::Deployment,
+                name: "a.b".into(),
+            },
+            uid: "1".into(),
+            source: Source::Secret,
+            wanted: Wanted::WhileMounted,
+        })
+    }
+
     #[test]
     fn a_workload_is_found_by_the_marks_of_its_pod_template() {
         let workload = found(OwnerKind::Deployment, deployment(&marks())).expect("marked");
@@ -296,19 +322,26 @@ mod tests {
     }
 
     #[test]
-    fn workloads_without_tls_or_of_another_control_plane_are_left_alone() {
+    fn a_workload_without_tls_is_known_for_the_pods_that_it_still_has() {
         for labels in [
             json!(null),
             json!({}),
             json!({"linkerd.io/control-plane-ns": "linkerd"}),
             json!({"linkerd.io/tls-mode": "optional"}),
+        ] {
+            let workload = found(OwnerKind::Deployment, deployment(&labels));
+            assert_eq!(workload, while_mounted(), "{labels}");
+        }
+    }
+
+    #[test]
+    fn workloads_of_another_control_plane_are_left_alone() {
+        for labels in [
+            json!({"linkerd.io/control-plane-ns": "other"}),
             json!({"linkerd.io/control-plane-ns": "other", "linkerd.io/tls-mode": "optional"}),
         ] {
-            assert_eq!(
-                found(OwnerKind::Deployment, deployment(&labels)),
-                None,
-                "{labels}"
-            );
+            let workload = found(OwnerKind::Deployment, deployment(&labels));
+            assert_eq!(workload, None, "{labels}");
         }
     }
 
@@ -316,7 +349,7 @@ mod tests {
     fn marks_on_the_workload_itself_do_not_count() {
         let mut object = deployment(&json!({}));
         object["metadata"]["labels"] = marks();
-        assert_eq!(found(OwnerKind::Deployment, object), None);
+        assert_eq!(found(OwnerKind::Deployment, object), while_mounted());
     }
 
     #[test]
@@ -362,37 +395,41 @@ mod tests {
             let object: Templated = serde_json::from_value(object).expect("a workload");
             let injected = Some(Source::Service);
             let (_, workload) = read_templated(OwnerKind::Deployment, &object, "linkerd", injected);
-            workload.map(|workload| {
+            let workload = workload.expect("known");
+            if workload.wanted != Wanted::WhileMounted {
                 assert_eq!(workload.source, Source::Service);
-                workload.wanted
-            })
+            }
+            workload.wanted
         };
         let says = |word: &'static str| {
             move |template: &mut Value| {
                 template["metadata"]["annotations"] = json!({"linkerd.io/inject": word});
             }
         };
-        assert_eq!(wanted("ns", &|_| ()), Some(Wanted::WhereInjected));
-        assert_eq!(wanted("ns", &says("enabled")), Some(Wanted::Annotated));
-        assert_eq!(wanted("ns", &says("disabled")), None);
-        assert_eq!(wanted("kube-system", &says("enabled")), None);
-        assert_eq!(wanted("linkerd", &says("enabled")), None);
+        assert_eq!(wanted("ns", &|_| ()), Wanted::WhereInjected);
+        assert_eq!(wanted("ns", &says("enabled")), Wanted::Annotated);
+        assert_eq!(wanted("ns", &says("disabled")), Wanted::WhileMounted);
+        assert_eq!(
+            wanted("kube-system", &says("enabled")),
+            Wanted::WhileMounted
+        );
+        assert_eq!(wanted("linkerd", &says("enabled")), Wanted::WhileMounted);
         let host_network = |template: &mut Value| template["spec"]["hostNetwork"] = json!(true);
-        assert_eq!(wanted("ns", &host_network), None);
+        assert_eq!(wanted("ns", &host_network), Wanted::WhileMounted);
         for windows in [
             json!({"os": {"name": "windows"}}),
             json!({"nodeSelector": {"kubernetes.io/os": "windows"}}),
         ] {
             let spec = |template: &mut Value| template["spec"] = windows.clone();
-            assert_eq!(wanted("ns", &spec), None, "{windows}");
+            assert_eq!(wanted("ns", &spec), Wanted::WhileMounted, "{windows}");
         }
         let linux = json!({"os": {"name": "linux"}, "nodeSelector": {"kubernetes.io/os": "linux"}});
         let spec = |template: &mut Value| template["spec"] = linux.clone();
-        assert_eq!(wanted("ns", &spec), Some(Wanted::WhereInjected));
+        assert_eq!(wanted("ns", &spec), Wanted::WhereInjected);
         let without_tls = |template: &mut Value| {
             template["metadata"]["labels"] = json!({"linkerd.io/control-plane-ns": "linkerd"});
         };
-        assert_eq!(wanted("ns", &without_tls), None);
+        assert_eq!(wanted("ns", &without_tls), Wanted::WhileMounted);
     }
 
     #[test]

@@ -248,6 +248,7 @@ fn pod(name: &str, control_plane_namespace: &str) -> Change<Owner, Mark> {
     let mark = Mark {
         workload: owner("web"),
         control_plane_namespace: control_plane_namespace.to_owned(),
+        source: Source::Secret,
     };
     Change::Set(pod_name(name), mark)
 }
@@ -257,6 +258,60 @@ fn pod_name(name: &str) -> Owner {
         kind: OwnerKind::Pod,
         ..owner(name)
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_pods_mount_is_written_whatever_their_template_says_by_now() {
+    let templates = [
+        // The injector's next pods will have the identity service, or one of them is annotated so already.
+        (Source::Service, Wanted::Annotated),
+        (Source::Service, Wanted::WhereInjected),
+        (Source::Service, Wanted::Marked),
+        // There is no injector any more, or the template was uninjected and the pods were not replaced.
+        (Source::Secret, Wanted::WhileMounted),
+    ];
+    for (source, wanted) in templates {
+        let script =
+            first_workload()
+                .expect("POST", SECRETS, stored)
+                .maybe("DELETE", BUNDLE, |call| found(&call.body));
+        run(script, async |hand| {
+            hand.leadership.send_replace(Leadership::Leader);
+            hand.tell_that_all_is_known();
+            hand.tell_of_workload("web", source, wanted);
+            hand.tell(Observed::Mark(pod("web-1", "linkerd")));
+            hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 1"#)
+                .await;
+            hand.tell(Observed::Mark(pod("web-2", "linkerd")));
+            hand.tell(Observed::Mark(Change::Remove(pod_name("web-1"))));
+            hand.tell(Observed::Secret(Change::Remove(owner("web"))));
+            hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="missing"} 2"#)
+                .await;
+            hand.metrics_have(r#"linkerd_ca_workloads{state="valid"} 1"#)
+                .await;
+            // The last of them has gone: what happens to the Secret now is nobody's concern.
+            hand.tell(Observed::Mark(Change::Remove(pod_name("web-2"))));
+            hand.tell(Observed::Secret(Change::Remove(owner("web"))));
+            hand.metrics_have(r#"linkerd_ca_workloads{state="valid"} 0"#)
+                .await;
+            tokio::time::sleep(Duration::from_secs(600)).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_asks_for_no_proxy_and_has_none_of_ours_gets_nothing() {
+    run(with_new_root(Script::new()), async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.tell_of_one_that_is("web", Wanted::WhileMounted);
+        hand.tell(Observed::Mark(pod("web-1", "linkerd-b")));
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        hand.metrics_have(r#"linkerd_ca_workloads{state="missing"} 0"#)
+            .await;
+    })
+    .await;
 }
 
 /// The Secret of `web` as another control plane has written it.
@@ -321,6 +376,9 @@ async fn pods_that_the_command_line_has_given_to_another_control_plane_take_noth
         hand.leads_and_issues_for_a_job().await;
         // Of a workload whose template is marked for the other one, which nobody tells us of.
         hand.tell(Observed::Mark(pod("web-1", "linkerd-b")));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        // Or of one that asks for no proxy any more.
+        hand.tell_of_one_that_is("web", Wanted::WhileMounted);
         tokio::time::sleep(Duration::from_secs(60)).await;
         hand.metrics_have(r#"linkerd_ca_workloads{state="valid"} 1"#)
             .await;

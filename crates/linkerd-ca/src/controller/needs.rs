@@ -9,7 +9,7 @@ use crate::{
     mirror::Mirror,
     queue::Finish,
     work::Task,
-    workloads::{Wanted, Workload},
+    workloads::{Source, Wanted, Workload},
 };
 
 /// So long a namespace keeps its trust bundle without a workload of ours: one that is deleted and applied
@@ -17,10 +17,11 @@ use crate::{
 const UNUSED_GRACE: Duration = Duration::from_secs(15);
 
 impl Controller {
-    /// Every workload of a namespace that may have a certificate.
+    /// Every workload of a namespace whose pods to come may have a certificate.
     pub(super) fn known_in(&self, namespace: &str) -> Vec<Owner> {
         let known = self.workloads.values().flat_map(Mirror::iter);
         known
+            .filter(|(_, workload)| workload.wanted != Wanted::WhileMounted)
             .map(|(owner, _)| owner)
             .filter(|owner| owner.namespace == namespace)
             .cloned()
@@ -45,6 +46,7 @@ impl Controller {
             Wanted::Marked => return true,
             Wanted::Annotated => true,
             Wanted::WhereInjected => self.injected_namespaces.get(namespace).is_some(),
+            Wanted::WhileMounted => return self.is_mounted(workload),
         };
         match self.proxies(workload) {
             Proxies::Ours | Proxies::Mixed => true,
@@ -52,6 +54,18 @@ impl Controller {
             // Where the injector of another control plane was first with all neighbours, it will be again.
             Proxies::None => asks && !self.left_to_others.contains(namespace),
         }
+    }
+
+    /// Whether the workload's Secret is to be right: for pods that are to come, and for those that mount it,
+    /// whatever has become of the pod template and of the injector since they were made.
+    pub(super) fn needs_secret(&self, workload: &Workload) -> bool {
+        let will_be_mounted = workload.source == Source::Secret && self.is_wanted(workload);
+        will_be_mounted || self.is_mounted(workload)
+    }
+
+    fn is_mounted(&self, workload: &Workload) -> bool {
+        let ours = &self.context.control_plane_namespace;
+        self.marks.mount_secret_of(&workload.owner, ours)
     }
 
     fn proxies(&self, workload: &Workload) -> Proxies {
