@@ -11,6 +11,7 @@ pub mod events;
 pub mod judge;
 pub mod metrics;
 pub mod notice;
+pub mod seats;
 pub mod server;
 pub mod unmeshed;
 pub mod webhook;

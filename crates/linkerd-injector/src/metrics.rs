@@ -35,6 +35,7 @@ pub struct Metrics {
     without_proxy: Family<ReasonLabel, Gauge>,
     watch_errors: Family<KindLabel, Counter>,
     events_lost: Counter,
+    connections_dropped: Counter,
     certificate_loaded: Gauge,
 }
 
@@ -48,6 +49,7 @@ impl Metrics {
             without_proxy: Family::default(),
             watch_errors: Family::default(),
             events_lost: Counter::default(),
+            connections_dropped: Counter::default(),
             certificate_loaded: Gauge::default(),
         };
         // A series that begins at its first failure has no increase that an alert could see.
@@ -88,6 +90,12 @@ impl Metrics {
             "events_lost",
             "Events that were not written, because too many waited",
             metrics.events_lost.clone(),
+        );
+        registry.register(
+            "connections_dropped",
+            "Connections to the webhook that were closed for others, because there were too many or they took too \
+             much memory",
+            metrics.connections_dropped.clone(),
         );
         registry.register_with_unit(
             "certificate_loaded_timestamp",
@@ -133,6 +141,11 @@ impl Metrics {
     /// Counts an Event that nobody will see.
     pub fn event_lost(&self) {
         self.events_lost.inc();
+    }
+
+    /// Counts a connection that was closed for others.
+    pub fn connection_dropped(&self) {
+        self.connections_dropped.inc();
     }
 
     /// Notes that a certificate is in use.

@@ -1,8 +1,9 @@
 //! From an `AdmissionReview` to its answer. Entry: [`Webhook::review`].
 //! The answer is always "allowed": whoever creates a pod is never stopped by us.
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::core::{
-    DynamicObject,
+    DynamicObject, PartialObjectMeta,
     admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation},
 };
 use serde::Deserialize;
@@ -57,7 +58,7 @@ struct RawRequest {
 
 /// A pod that is about to be created.
 struct Asked<'a> {
-    request: &'a AdmissionRequest<DynamicObject>,
+    request: &'a AdmissionRequest<PartialObjectMeta<Pod>>,
     pod: Value,
     namespace: &'a str,
 }
@@ -71,16 +72,20 @@ impl Webhook {
         &self,
         body: &[u8],
     ) -> Result<AdmissionReview<DynamicObject>, InvalidReview> {
-        let review: AdmissionReview<DynamicObject> = serde_json::from_slice(body)?;
-        let raw: Raw = serde_json::from_slice(body)?;
-        let pod = raw.request.map(|request| request.object);
-        let request: AdmissionRequest<DynamicObject> =
+        // Without the pod's spec, which is read once.
+        let review: AdmissionReview<PartialObjectMeta<Pod>> = serde_json::from_slice(body)?;
+        let request: AdmissionRequest<PartialObjectMeta<Pod>> =
             review.try_into().map_err(|_| InvalidReview::NoRequest)?;
         let response = AdmissionResponse::from(&request);
         let is_new_pod = request.kind.group.is_empty()
             && request.kind.kind == "Pod"
             && request.operation == Operation::Create;
-        let Some(pod) = pod.filter(|pod| is_new_pod && pod.is_object()) else {
+        if !is_new_pod {
+            return Ok(response.into_review());
+        }
+        let raw: Raw = serde_json::from_slice(body)?;
+        let pod = raw.request.map(|request| request.object);
+        let Some(pod) = pod.filter(Value::is_object) else {
             return Ok(response.into_review());
         };
         let asked = Asked {

@@ -3,7 +3,12 @@
 
 mod common;
 
-use std::{fs, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use common::{Bench, pod, review};
 use http_body_util::{BodyExt as _, Full};
@@ -16,9 +21,10 @@ use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinSet,
+    time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -162,6 +168,27 @@ async fn another_certificate_is_used_without_a_restart_and_a_bad_one_is_not() {
     let after = shown(&running.connect(&new).await.expect("trusted"));
     assert_ne!(after, before);
     assert!(running.readiness.is_ready());
+}
+
+#[tokio::test]
+async fn the_api_server_gets_through_whoever_holds_connections() {
+    let root = root();
+    let mut running = Running::start().await;
+    running.use_certificate_of(&root).await;
+    let mut held = Vec::new();
+    for _ in 0..400 {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 2], 0).into()).expect("loopback");
+        held.push(socket.connect(running.address).await.expect("the backlog"));
+    }
+    // Less than the handshakes of these may take.
+    let answered = timeout(Duration::from_secs(4), async {
+        let stream = running.connect(&root).await.expect("trusted");
+        let body = serde_json::to_vec(&review(&pod())).expect("json");
+        post(stream, "/inject", body).await
+    });
+    assert_eq!(answered.await.expect("in time").0, StatusCode::OK);
+    drop(held);
 }
 
 #[tokio::test]
