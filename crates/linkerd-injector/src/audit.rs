@@ -45,8 +45,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub struct Pace {
     /// Pause between two looks, which take no call unless there is something new.
     pub look_every: Duration,
-    /// From the first look that finds a pod to its Event: the two watches are not of one moment, and whoever
-    /// annotates a namespace restarts its workloads next.
+    /// From the first look that finds a pod which needs a restart to its Event: the two watches are not of one moment,
+    /// and whoever annotates a namespace restarts its workloads next.
     pub grace: Duration,
     /// Kubernetes forgets an Event after an hour: after this time it is written again, if it is not there.
     pub tell_every: Duration,
@@ -69,7 +69,9 @@ struct Case {
     is_unknown: bool,
     tries: u32,
     ask_at: Instant,
-    tell_at: Instant,
+    /// None before it was told of.
+    tell_at: Option<Instant>,
+    found_at: Instant,
 }
 
 /// Why they have no proxy.
@@ -136,7 +138,8 @@ impl Audit {
                 is_unknown: true,
                 tries: 0,
                 ask_at: now,
-                tell_at: now + self.pace.grace,
+                tell_at: None,
+                found_at: now,
             });
             // What is said of one that is gone helps nobody.
             case.finding.take_if(|it| it.pod.name != group.pod);
@@ -153,19 +156,23 @@ impl Audit {
             };
             let reason = finding.reason.as_str();
             *counts.entry(reason).or_default() += group.count;
-            if case.tell_at > now || takes_no_events {
+            let tell_at = case.tell_at.unwrap_or(match finding.reason {
+                Reason::NotMeshed(_) => now,
+                Reason::NeedsRestart => case.found_at + self.pace.grace,
+            });
+            if tell_at > now || takes_no_events {
                 continue;
             }
             let (namespace, pod) = (&alike.namespace, &group.pod);
             match self.events.write(finding.report(alike, group)).await {
                 Ok(()) => {
                     debug!(namespace, pod, reason, "told that it has no proxy");
-                    case.tell_at = now + self.pace.tell_every;
+                    case.tell_at = Some(now + self.pace.tell_every);
                 }
                 Err(error) => {
                     warn!(namespace, pod, reason, %error, "cannot tell that it has no proxy");
                     takes_no_events = matches!(error, WriteError::Timeout);
-                    case.tell_at = now + PAUSE_MAX;
+                    case.tell_at = Some(now + PAUSE_MAX);
                 }
             }
         }
@@ -204,7 +211,6 @@ impl Finding {
             reason: NOT_MESHED,
             note: note(reason, pod, group.count, owner, namespace),
             cause: match reason {
-                // The webhook has said the same, if it was asked.
                 Reason::NotMeshed(reason) => reason.to_string(),
                 // A restart that did not help is told of anew.
                 Reason::NeedsRestart => format!("{} {}", reason.as_str(), alike.maker),

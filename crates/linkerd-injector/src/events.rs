@@ -1,5 +1,5 @@
 //! Kubernetes Events: why a pod that should be meshed is not, where people look for it. Entries: [`Writer::write`],
-//! and [`write_all`] for the webhook, whose answers do not wait for them.
+//! and [`write_all`] for the webhook, whose answers do not wait for them, and whose pods may not be there.
 //!
 //! An Event's name says what it is about. So there is one for many pods of a workload, whichever replica tells of
 //! them and how often, without a leader: who comes second finds it written.
@@ -16,10 +16,14 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 use linkerd_names::component;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tracing::{debug, warn};
 
-use crate::cluster::FoundOwner;
+use crate::{
+    claims::{Admission, Claims},
+    cluster::FoundOwner,
+    metrics::Metrics,
+};
 
 /// Reason of Events about pods that should have a proxy and have none.
 pub const NOT_MESHED: &str = "NotMeshed";
@@ -115,9 +119,18 @@ impl Writer {
     }
 }
 
-/// Writes what comes until nobody can send any more.
-pub async fn write_all(writer: Writer, mut reports: mpsc::Receiver<Report>) {
+/// Writes what comes until nobody can send any more: of each Event one an hour, and not too many.
+pub async fn write_all(writer: Writer, mut reports: mpsc::Receiver<Report>, metrics: Metrics) {
+    let mut claims = Claims::default();
     while let Some(report) = reports.recv().await {
+        match claims.admit(&name(&report), &report, Instant::now()) {
+            Admission::Write => {}
+            Admission::Written => continue,
+            Admission::TooMany => {
+                metrics.event_lost();
+                continue;
+            }
+        }
         let reason = report.reason;
         if let Err(error) = writer.write(report).await {
             warn!(%error, reason, "cannot write an event");

@@ -1,10 +1,11 @@
 //! The admission webhook: pods that ask for it, or whose namespace does, get the proxy as they are created.
 //! Entry: [`run`]. What is added is decided in `linkerd-inject`; whether, in [`decision`]. A pod is never
-//! refused: what cannot be meshed starts without a proxy, and an Event, a metric and a warning say why. Pods about
-//! which we were not asked are found by [`audit`].
+//! refused: what cannot be meshed starts without a proxy, and a metric and a warning say why. [`audit`] finds such
+//! pods, and those about which we were not asked, and writes the Event.
 
 pub mod audit;
 pub mod certificate;
+pub mod claims;
 pub mod cluster;
 pub mod decision;
 pub mod events;
@@ -38,7 +39,7 @@ use crate::{
     webhook::Webhook,
 };
 
-/// Events that wait to be written. More pods than these fail at once only when something is wrong with all.
+/// Events that wait to be written. More pods than these are told of at once only when something is wrong with all.
 const EVENTS_MAX: usize = 256;
 
 /// What the command line says.
@@ -117,11 +118,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         readiness.clone(),
         shutdown.clone(),
     );
+    let writing = events::write_all(writer, event_receiver, metrics.clone());
     let following = certificate::follow(certificate_dir, tls_sender, readiness, metrics);
     let served = async {
         server::serve(listener, tls, webhook, shutdown.clone()).await;
     };
-    let writing = events::write_all(writer, event_receiver);
     tokio::join!(
         admin,
         served,

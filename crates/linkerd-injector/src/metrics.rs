@@ -88,7 +88,7 @@ impl Metrics {
         );
         registry.register(
             "events_lost",
-            "Events that were not written, because too many waited",
+            "Events that were not written, because there were too many",
             metrics.events_lost.clone(),
         );
         registry.register(

@@ -1,7 +1,7 @@
 //! From an `AdmissionReview` to its answer. Entry: [`Webhook::review`].
 //! The answer is always "allowed": whoever creates a pod is never stopped by us.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::core::{
     DynamicObject, PartialObjectMeta,
     admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation},
@@ -12,9 +12,10 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    claims::is_in_words,
     cluster::FoundOwner,
     decision::{Decision, Warning},
-    events::{self, NOT_MESHED, Report},
+    events::{self, Report},
     judge::Judge,
     metrics::Metrics,
 };
@@ -121,7 +122,6 @@ impl Webhook {
                 .as_str()
                 .filter(|name| !name.is_empty())
         };
-        let regarding = events::regarding(owner.as_ref(), name("name"), namespace);
         let shown = name("name").or(name("generateName")).unwrap_or_default();
         let dry_run = request.dry_run;
         match decision {
@@ -137,17 +137,9 @@ impl Webhook {
             Decision::NotMeshed(reason) => {
                 warn!(namespace, pod = shown, reason = reason.as_str(), error = %reason, "not meshed");
                 self.count(dry_run, |metrics| metrics.not_meshed(&reason));
+                // The audit writes the Event: it sees that the pod is there.
                 let note = format!("pod {shown} starts without a proxy: {reason}");
                 response.warnings = Some(vec![warning(&note)]);
-                self.tell(
-                    dry_run,
-                    Report {
-                        regarding,
-                        reason: NOT_MESHED,
-                        note,
-                        cause: reason.to_string(),
-                    },
-                );
             }
             Decision::Inject {
                 pod: injected,
@@ -168,16 +160,9 @@ impl Webhook {
                     let texts = warnings.iter().map(|told| warning(&told.note));
                     response.warnings = Some(texts.collect());
                 }
-                for Warning { reason, note } in warnings {
-                    self.tell(
-                        dry_run,
-                        Report {
-                            regarding: regarding.clone(),
-                            reason,
-                            cause: note.clone(),
-                            note,
-                        },
-                    );
+                if !dry_run && is_in_words(pod) {
+                    let regarding = events::regarding(owner.as_ref(), name("name"), namespace);
+                    self.tell(&regarding, warnings);
                 }
             }
         }
@@ -191,12 +176,17 @@ impl Webhook {
         }
     }
 
-    fn tell(&self, dry_run: bool, report: Report) {
-        if dry_run {
-            return;
-        }
-        if self.events.try_send(report).is_err() {
-            self.metrics.event_lost();
+    fn tell(&self, regarding: &ObjectReference, warnings: Vec<Warning>) {
+        for Warning { reason, note } in warnings {
+            let report = Report {
+                regarding: regarding.clone(),
+                reason,
+                cause: note.clone(),
+                note,
+            };
+            if self.events.try_send(report).is_err() {
+                self.metrics.event_lost();
+            }
         }
     }
 }

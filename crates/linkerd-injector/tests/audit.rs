@@ -12,14 +12,14 @@ use common::{
 use linkerd_injector::{
     audit::{Audit, Pace},
     cluster::Cluster,
-    events::Writer,
+    events::{Writer, write_all},
     judge::Judge,
     metrics::Metrics,
 };
 use linkerd_process::render_metrics;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio::{task::AbortHandle, time::sleep};
+use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
 /// Longer than the grace and a look.
 const A_WHILE: Duration = Duration::from_secs(20);
@@ -214,22 +214,58 @@ async fn a_pod_that_cannot_be_meshed_is_counted_by_its_reason() {
     }
 }
 
+/// Its Job may end soon, and waiting changes nothing.
 #[tokio::test(start_paused = true)]
-async fn the_event_of_the_webhook_is_not_repeated() {
+async fn a_pod_that_cannot_be_meshed_is_told_of_without_grace() {
     let server = cluster(&enabled());
-    let mut bench = Bench::new(enabled()["annotations"].clone());
+    let _replica = Replica::of(&server);
+    sleep(A_WHILE).await;
     let mut host = pod("web-5d4f-a");
     host["spec"]["hostNetwork"] = json!(true);
-    bench.review(&review(&host)).await;
-    let report = bench.events.try_recv().expect("a report");
-    let writer = Writer::new(server.client(), "linkerd-injector-2".to_owned());
-    writer.write(report).await.expect("it is written");
     server.set_pod(host);
-    let replica = Replica::of(&server);
-    sleep(A_WHILE).await;
-    assert_eq!(replica.count("host_network"), 1);
-    assert_eq!(server.state().event_calls, 2);
-    assert_eq!(server.state().events.len(), 1);
+    sleep(Duration::from_millis(2500)).await;
+    let state = server.state();
+    let [note] = notes(&state)[..] else {
+        panic!("{:?}", state.events);
+    };
+    assert!(
+        note.starts_with("pod web-5d4f-a has no proxy: it uses the host's"),
+        "{note}"
+    );
+    let event = state.events.values().next().expect("an Event");
+    assert_eq!(event["regarding"]["kind"], "Deployment");
+    assert_eq!(event["regarding"]["name"], "web");
+}
+
+/// Whoever makes up a pod makes up no Event that was not there, and none with his own words.
+#[tokio::test(start_paused = true)]
+async fn many_reviews_are_few_events() {
+    let server = cluster(&enabled());
+    let mut bench = Bench::new(enabled()["annotations"].clone());
+    let writer = Writer::new(server.client(), "linkerd-injector-1".to_owned());
+    let (sender, reports) = mpsc::channel(1);
+    let metrics = bench.metrics.clone();
+    let writing = tokio::spawn(write_all(writer, reports, metrics));
+    for number in 0..100 {
+        for _ in 0..2 {
+            let mut pod = pod("web-5d4f-a");
+            let annotation = format!("config.linkerd.io/slip-{number}");
+            pod["metadata"]["annotations"] = json!({ annotation: "a" });
+            bench.review(&review(&pod)).await;
+            let report = bench.events.try_recv().expect("a report");
+            sender.send(report).await.expect("it is taken");
+        }
+    }
+    drop(sender);
+    writing.await.expect("no panic");
+    assert_eq!(server.state().event_calls, 20);
+    assert!(bench.has_metric("linkerd_injector_events_lost_total 160"));
+
+    let mut words = pod("web-5d4f-a");
+    words["metadata"]["annotations"] = json!({"config.linkerd.io/call this number": "a"});
+    let response = bench.review(&review(&words)).await;
+    assert!(response["warnings"][0].is_string());
+    assert!(bench.events.try_recv().is_err());
 }
 
 #[tokio::test(start_paused = true)]

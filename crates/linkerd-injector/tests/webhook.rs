@@ -109,7 +109,7 @@ async fn other_objects_and_other_operations_are_none_of_ours() {
 }
 
 #[tokio::test]
-async fn a_pod_that_cannot_be_meshed_is_told_of_on_its_deployment() {
+async fn whoever_creates_a_pod_that_cannot_be_meshed_is_warned_and_the_event_is_the_audits() {
     let mut bench = Bench::new(enabled());
     let mut host = pod();
     host["spec"]["hostNetwork"] = json!(true);
@@ -123,13 +123,7 @@ async fn a_pod_that_cannot_be_meshed_is_told_of_on_its_deployment() {
         "{warning}"
     );
     assert!(bench.has_metric("linkerd_injector_pods_not_meshed_total{reason=\"host_network\"} 1"));
-    let event = bench.events.try_recv().expect("an event");
-    assert_eq!(event.reason, "NotMeshed");
-    let regarding = event.regarding;
-    assert_eq!(regarding.kind.as_deref(), Some("Deployment"));
-    assert_eq!(regarding.name.as_deref(), Some("web"));
-    assert_eq!(regarding.uid.as_deref(), Some("d"));
-    assert_eq!(regarding.namespace.as_deref(), Some("shop"));
+    assert!(bench.events.try_recv().is_err());
 }
 
 #[tokio::test]
@@ -147,20 +141,16 @@ async fn a_dry_run_shows_the_patch_and_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn who_cannot_be_looked_up_starts_unmeshed_and_is_told_of() {
-    let mut bench = Bench::with(|_| None);
+async fn who_cannot_be_looked_up_starts_unmeshed_and_is_warned() {
+    let bench = Bench::with(|_| None);
     let response = bench.review(&review(&pod())).await;
     assert!(response.get("patch").is_none());
     assert!(bench.has_metric("linkerd_injector_pods_not_meshed_total{reason=\"lookup\"} 1"));
-    let event = bench.events.try_recv().expect("an event");
+    let warning = response["warnings"][0].as_str().expect("a warning");
     assert!(
-        event.note.contains("cannot read namespace/shop: "),
-        "{}",
-        event.note
+        warning.contains("cannot read namespace/shop: "),
+        "{warning}"
     );
-    // Whose it is is not known; it has no name yet either.
-    assert_eq!(event.regarding.kind.as_deref(), Some("Namespace"));
-    assert_eq!(event.regarding.name.as_deref(), Some("shop"));
 }
 
 #[tokio::test]
@@ -203,32 +193,29 @@ async fn a_namespace_configures_the_proxy_and_the_pod_overrides_it() {
 /// The pod alone would be as good as the namespace alone.
 #[tokio::test]
 async fn ports_that_collide_with_those_of_the_namespace_leave_the_pod_without_a_proxy() {
-    let mut bench = Bench::new(json!({
+    let bench = Bench::new(json!({
         "linkerd.io/inject": "enabled",
         "config.linkerd.io/inbound-port": "5000",
     }));
     let mut pod = pod();
     pod["metadata"]["annotations"] = json!({"config.linkerd.io/control-port": "5000"});
-    assert_eq!(bench.pod_after(&review(&pod)).await, None);
-    let event = bench.events.try_recv().expect("an event");
-    assert!(
-        event
-            .note
-            .contains("the proxy would listen on port 5000 twice"),
-        "{}",
-        event.note
-    );
+    let response = bench.review(&review(&pod)).await;
+    assert!(response.get("patch").is_none());
+    let warning = response["warnings"][0].as_str().expect("a warning");
+    let expected = "the proxy would listen on port 5000 twice";
+    assert!(warning.contains(expected), "{warning}");
     assert!(bench.has_metric("linkerd_injector_pods_not_meshed_total{reason=\"refused\"} 1"));
 }
 
 #[tokio::test]
 async fn a_bare_pod_is_a_workload_of_its_own_and_needs_a_name() {
-    let mut bench = Bench::new(enabled());
+    let bench = Bench::new(enabled());
     let mut bare = pod();
     bare["metadata"]["ownerReferences"] = json!([]);
-    assert_eq!(bench.pod_after(&review(&bare)).await, None);
-    let event = bench.events.try_recv().expect("an event");
-    assert!(event.note.contains("has no name"), "{}", event.note);
+    let response = bench.review(&review(&bare)).await;
+    assert!(response.get("patch").is_none());
+    let warning = response["warnings"][0].as_str().expect("a warning");
+    assert!(warning.contains("has no name"), "{warning}");
     bare["metadata"]["name"] = json!("one");
     let injected = bench.pod_after(&review(&bare)).await.expect("a patch");
     let volumes = injected["spec"]["volumes"].to_string();
