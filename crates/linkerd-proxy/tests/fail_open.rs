@@ -105,6 +105,64 @@ async fn no_credentials_yet_and_tls_from_the_moment_they_are_there() {
         .await;
 }
 
+/// Three requests on one connection of the application.
+const THREE: &str = "GET / HTTP/1.1\r\nHost: web.ns\r\n\r\n\
+    GET / HTTP/1.1\r\nHost: web.ns\r\n\r\n\
+    GET / HTTP/1.1\r\nHost: web.ns\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_as_none() {
+    let authority = Authority::new();
+    let destination = destination::start().await;
+    let server = server(
+        with_tls(config(), &authority.issue("server"), &identity("server")),
+        hello().await,
+    );
+    server.ready().await;
+    let folder = authority.empty("client");
+    let lifetime = Duration::from_secs(3);
+    let project = |leaf| common::identity::project(&folder, &authority.root, &leaf);
+    project(authority.leaf_for("client", lifetime));
+    let mut config = with_control(
+        with_tls(config(), &folder, &identity("client")),
+        destination.address,
+    );
+    // Whether to speak TLS to it is decided by the certificate alone.
+    config.control.as_mut().unwrap().identity = Some(identity("linkerd-destination"));
+    let client = start(Config {
+        outbound_forward: Some(SERVICE.parse().unwrap()),
+        ..config
+    });
+    client.ready().await;
+    tokio::time::sleep(lifetime).await;
+
+    // Discovery answers, and the connection to the endpoint is kept.
+    destination.set(
+        SERVICE,
+        &[Endpoint::meshed(server.inbound, &identity("server"))],
+    );
+    let answers = common::request(client.outbound, THREE).await;
+    assert_eq!(answers.matches("hello").count(), 3, "{answers}");
+    let plain = "no_tls_reason=\"no_credentials\"";
+    client
+        .metric_reaches(&["response_total", "direction=\"outbound\"", plain], 3.0)
+        .await;
+    let opened = ["tcp_open_total", "peer=\"dst\"", "dst_pod=", plain];
+    assert_eq!(client.metric(&opened).await, Some(1.0));
+
+    project(authority.leaf("client"));
+    let secured = async {
+        while client
+            .metric(&["response_total", "tls=\"true\""])
+            .await
+            .is_none()
+        {
+            assert_eq!(get(client.outbound, "/").await.0, 200);
+        }
+    };
+    timeout(PATIENCE, secured).await.unwrap();
+}
+
 #[tokio::test]
 async fn kubelets_probes_have_a_reason_of_their_own_and_nobody_elses_requests() {
     let mesh = common::mesh(hello().await).await;

@@ -103,7 +103,7 @@ impl Made {
         }
         match (&self.tls, &shared.credentials) {
             (Tls::On(_), Some(store)) => self.generation == store.generation(),
-            (Tls::Off(NoTls::NoCredentials), Some(store)) => store.generation() == 0,
+            (Tls::Off(NoTls::NoCredentials), Some(store)) => store.current().is_none(),
             _ => true,
         }
     }

@@ -156,8 +156,22 @@ async fn share_or_dial(
     verdict: Verdict,
 ) -> Result<Connected, ConnectError> {
     loop {
-        if let Some(connected) = shared_stream(shared, endpoint, identity, verdict) {
-            return Ok(connected);
+        let Some(credentials) = shared
+            .credentials
+            .as_ref()
+            .and_then(|store| store.current())
+        else {
+            // Nothing can be shared without, so nobody waits for anybody.
+            return dial(shared, endpoint, verdict, Offer::Streams).await;
+        };
+        let generation = credentials.generation;
+        if let Some(stream) = endpoint.shared.stream(verdict, generation) {
+            return Ok(Connected {
+                socket: Socket::new(Transport::Shared(stream)),
+                tls: Tls::On(identity.clone()),
+                generation,
+                retry_tls_at: None,
+            });
         }
         // Held across the dial on purpose; every step of it has a time limit.
         match endpoint.shared.turn().await {
@@ -172,23 +186,6 @@ async fn share_or_dial(
             None => {}
         }
     }
-}
-
-/// A stream on a connection that is there already.
-fn shared_stream(
-    shared: &Shared,
-    endpoint: &Endpoint,
-    identity: &Identity,
-    verdict: Verdict,
-) -> Option<Connected> {
-    let generation = shared.credentials.as_ref()?.current()?.generation;
-    let stream = endpoint.shared.stream(verdict, generation)?;
-    Some(Connected {
-        socket: Socket::new(Transport::Shared(stream)),
-        tls: Tls::On(identity.clone()),
-        generation,
-        retry_tls_at: None,
-    })
 }
 
 /// Makes a connection.

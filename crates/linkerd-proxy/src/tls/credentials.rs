@@ -111,7 +111,8 @@ impl Watch {
 pub(crate) struct Store {
     identity: Identity,
     current: ArcSwapOption<Credentials>,
-    loaded: watch::Sender<bool>,
+    /// Told of every generation.
+    published: watch::Sender<()>,
     generation: AtomicU64,
 }
 
@@ -145,7 +146,7 @@ impl Store {
         Arc::new(Self {
             identity,
             current: ArcSwapOption::empty(),
-            loaded: watch::Sender::new(false),
+            published: watch::Sender::default(),
             generation: AtomicU64::new(0),
         })
     }
@@ -167,10 +168,13 @@ impl Store {
         self.generation.load(Relaxed)
     }
 
-    /// Returns once credentials have been loaded.
+    /// Returns once there are credentials for a handshake: at once when they are there, else with the next
+    /// ones. Those that have expired are none.
     pub(crate) async fn loaded(&self) {
+        let mut published = self.published.subscribe();
+        let are_there = |_: &()| self.current().is_some();
         // The sender lives in self, so it cannot be gone.
-        drop(self.loaded.subscribe().wait_for(|loaded| *loaded).await);
+        drop(published.wait_for(are_there).await);
     }
 
     fn consider(&self, read: Result<Contents, ReadError>, last: &mut Last, metrics: &Metrics) {
@@ -226,7 +230,7 @@ impl Store {
         let hours = valid_for.unwrap_or_default().as_secs() / 3_600;
         self.current.store(Some(Arc::new(credentials)));
         self.generation.store(generation, Relaxed);
-        self.loaded.send_replace(true);
+        self.published.send_replace(());
         info!(identity = %self.identity, generation, valid_for_hours = hours, "loaded credentials");
         Ok(())
     }

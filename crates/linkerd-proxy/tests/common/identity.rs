@@ -37,9 +37,13 @@ impl Authority {
     }
 
     pub fn leaf(&self, name: &str) -> IssuedLeaf {
-        let day = Duration::from_secs(24 * 3600);
+        self.leaf_for(name, Duration::from_secs(24 * 3600))
+    }
+
+    /// A leaf that is valid from now on for `lifetime`, in whole seconds.
+    pub fn leaf_for(&self, name: &str, lifetime: Duration) -> IssuedLeaf {
         self.root
-            .issue_leaf(&super::identity(name), day, SystemTime::now())
+            .issue_leaf(&super::identity(name), lifetime, SystemTime::now())
             .unwrap()
     }
 }
