@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
@@ -30,7 +31,7 @@ use crate::{
 
 /// The service has said that it will not answer this question; it may have been upgraded after this.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
-/// Suspicions within this time cause one new question.
+/// Suspicions within this time of a question cause one new question.
 const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 
 /// An address that the application connects to.
@@ -276,7 +277,7 @@ async fn ask_for_ever(
                 failures = if answered { 0 } else { failures + 1 };
                 backoff(failures, min, max)
             }
-            Asked::Suspicion => REFRESH_PAUSE,
+            Asked::Suspicion => Duration::ZERO,
             Asked::Refused => REFUSED_PAUSE,
         };
         tokio::time::sleep(pause).await;
@@ -306,15 +307,21 @@ async fn ask(
         path: address.to_string(),
         context_token: String::new(),
     };
+    let suspicions_count_at = tokio::time::Instant::now() + REFRESH_PAUSE;
     let mut updates = match client.get(question).await {
         Ok(response) => response.into_inner(),
         Err(status) => return refused_or_ended(shared, address, &status, sender),
     };
     let mut answered = false;
     loop {
+        let suspicion = async {
+            tokio::time::sleep_until(suspicions_count_at).await;
+            refresh.notified().await;
+        };
         let update = tokio::select! {
             update = updates.message() => update,
-            () = refresh.notified() => return Asked::Suspicion,
+            // Until there is an answer they are about what was known before, which it replaces.
+            () = suspicion, if answered => return Asked::Suspicion,
         };
         match update {
             Ok(Some(update)) => {
@@ -327,6 +334,10 @@ async fn ask(
                     &shared.ejections,
                 ) {
                     sender.send_replace(Some(next));
+                }
+                if !answered {
+                    // Takes back what was notified before.
+                    pin!(refresh.notified()).enable();
                 }
                 answered = true;
                 control.answered(true);

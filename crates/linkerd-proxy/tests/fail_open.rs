@@ -448,6 +448,40 @@ async fn nothing_is_delivered_to_another_workload_at_a_reused_address() {
 }
 
 #[tokio::test]
+async fn many_clients_that_meet_somebody_else_do_not_keep_the_news_away() {
+    let authority = Authority::new();
+    let destination = destination::start().await;
+    let right = server(
+        with_tls(config(), &authority.issue("server"), &identity("server")),
+        hello().await,
+    );
+    right.ready().await;
+    let client = client(
+        with_tls(config(), &authority.issue("client"), &identity("client")),
+        &destination,
+    );
+    client.ready().await;
+    destination.thinks_ms(50);
+    // What is known of the address is out of date.
+    destination.set(
+        SERVICE,
+        &[Endpoint::meshed(right.inbound, &identity("before"))],
+    );
+    let met = async {
+        while destination.asked() < 2 {
+            assert_eq!(get(client.outbound, "/").await.0, 502);
+        }
+    };
+    timeout(PATIENCE, met).await.unwrap();
+    destination.set(
+        SERVICE,
+        &[Endpoint::meshed(right.inbound, &identity("server"))],
+    );
+    let told = async { while get(client.outbound, "/").await.0 != 200 {} };
+    timeout(PATIENCE, told).await.unwrap();
+}
+
+#[tokio::test]
 async fn another_endpoint_is_taken_when_one_is_somebody_else() {
     let authority = Authority::new();
     let destination = destination::start().await;

@@ -6,8 +6,9 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use linkerd_names::Identity;
@@ -59,6 +60,7 @@ struct State {
     asked: Arc<AtomicUsize>,
     mute: Arc<AtomicBool>,
     exhausted: Arc<AtomicBool>,
+    thinks_ms: Arc<AtomicU64>,
 }
 
 pub struct Destination {
@@ -125,6 +127,11 @@ impl Destination {
     /// Whether from now on it has too many streams open for one more.
     pub fn exhausted(&self, exhausted: bool) {
         self.state.exhausted.store(exhausted, Relaxed);
+    }
+
+    /// So long its first word about anything takes from now on.
+    pub fn thinks_ms(&self, thinks_ms: u64) {
+        self.state.thinks_ms.store(thinks_ms, Relaxed);
     }
 
     /// Stops; connections break.
@@ -234,7 +241,14 @@ impl Service for State {
         let updates = futures::StreamExt::flat_map(states, move |state| {
             tokio_stream::iter(difference(&mut told, state).map(Ok))
         });
-        Ok(Response::new(Box::pin(updates)))
+        let thinks = Duration::from_millis(self.thinks_ms.load(Relaxed));
+        let updates = async move {
+            tokio::time::sleep(thinks).await;
+            updates
+        };
+        Ok(Response::new(Box::pin(futures::FutureExt::flatten_stream(
+            updates,
+        ))))
     }
 
     async fn get_profile(
