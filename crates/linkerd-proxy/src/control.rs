@@ -64,6 +64,8 @@ pub(crate) struct Control {
     status: watch::Sender<Status>,
     /// It accepts questions and does not answer them.
     slow: AtomicBool,
+    /// Questions were answered on the present connection.
+    serves: AtomicBool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +96,7 @@ impl Control {
             address,
             status,
             slow: AtomicBool::new(false),
+            serves: AtomicBool::new(false),
         })
     }
 
@@ -110,6 +113,9 @@ impl Control {
     /// Remembers whether the last question was answered in time.
     pub(crate) fn answered(&self, in_time: bool) {
         self.slow.store(!in_time, Relaxed);
+        if in_time {
+            self.serves.store(true, Relaxed);
+        }
     }
 
     /// Keeps the connection until `shutdown`.
@@ -127,17 +133,29 @@ impl Control {
         loop {
             match self.connect(&mut endpoints).await {
                 Ok((client, connection, renew_at)) => {
-                    failures = 0;
+                    let since = Instant::now();
+                    self.serves.store(false, Relaxed);
                     self.status.send_replace(Status::Up(client));
-                    tokio::select! {
+                    let was_of_use = tokio::select! {
                         result = connection => {
                             let error = result.err().map(|error| error.to_string());
                             debug!(error, "the connection to the destination service has ended");
+                            // Nobody may have asked anything for long.
+                            self.serves.load(Relaxed) || since.elapsed() > max
                         }
                         // The streams of this connection end; what they have told is kept.
-                        () = self.renewal(renew_at) => debug!("trying TLS to the destination service again"),
+                        () = self.renewal(renew_at) => {
+                            debug!("trying TLS to the destination service again");
+                            true
+                        }
+                    };
+                    if was_of_use {
+                        failures = 0;
+                        self.status.send_replace(Status::Connecting);
+                    } else {
+                        failures += 1;
+                        self.status.send_replace(Status::Down);
                     }
-                    self.status.send_replace(Status::Connecting);
                 }
                 Err(error) => {
                     if failures == 0 {

@@ -254,6 +254,27 @@ async fn the_destination_service_takes_questions_and_does_not_answer() {
 }
 
 #[tokio::test]
+async fn a_destination_service_that_only_takes_connections_is_left_alone_for_longer_and_longer() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    let closing = app::tcp(move |_| {
+        counted.fetch_add(1, Relaxed);
+        async {}
+    })
+    .await;
+    let outbound_forward = Some(hello().await);
+    let client = start(Config {
+        outbound_forward,
+        ..with_control(config(), closing)
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // The pauses are 0.2 s, 0.4 s, 0.8 s and so on, less a quarter at most.
+    let connected = connections.load(Relaxed);
+    assert!((2..8).contains(&connected), "{connected}");
+    arrives_in_plaintext(&client, "no_identity", "discovery_unavailable").await;
+}
+
+#[tokio::test]
 async fn the_destination_service_has_no_place_for_one_question_more() {
     let destination = destination::start().await;
     destination.exhausted(true);
