@@ -127,7 +127,7 @@ pub struct Limits {
     pub discovery_timeout: Duration,
     /// How long a request may wait for a Service without endpoints to get one.
     pub endpoint_wait: Duration,
-    /// Finding and reaching an endpoint for one request, all attempts together.
+    /// Finding and reaching an endpoint for one request or one connection of bytes, all attempts together.
     pub bind_timeout: Duration,
     /// Endpoints that are tried for one request before its error is told.
     pub attempts_max: usize,

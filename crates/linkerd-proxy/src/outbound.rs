@@ -8,6 +8,7 @@ use std::{
 };
 
 use linkerd_names::{NoTls, Tls};
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -233,6 +234,7 @@ async fn dial(
     let limits = &shared.config.limits;
     let endpoints = target.endpoints_within(limits.endpoint_wait).await;
     let service = || endpoints.service.to_string();
+    let deadline = tokio::time::Instant::now() + limits.bind_timeout;
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     let census = || endpoints.census(Instant::now());
     let mut last = DialError::NoEndpoints {
@@ -240,32 +242,37 @@ async fn dial(
         census: census(),
     };
     while tried.len() < limits.attempts_max
+        && tokio::time::Instant::now() < deadline
         && let Some(mut pending) = balance::pick(&endpoints.list, &tried, Instant::now(), |n| {
             rand::random_range(0..n)
         })
     {
         let endpoint = pending.endpoint.clone();
-        match connect(shared, Direction::Outbound, &endpoint, verdict).await {
-            Ok(connected) => {
+        let connecting = connect(shared, Direction::Outbound, &endpoint, verdict);
+        let source = match timeout_at(deadline, connecting).await {
+            Ok(Ok(connected)) => {
                 pending.connected(Instant::now());
                 return Ok((pending, connected));
             }
-            Err(source) => {
+            Ok(Err(source)) => {
                 pending.answered(Outcome::Unreachable, Instant::now());
                 if matches!(source, ConnectError::NotThePeer(_)) {
                     target.refresh();
                 }
-                let address = endpoint.address;
-                tried.push(endpoint);
-                last = DialError::Connect {
-                    service: service(),
-                    census: census(),
-                    tried: tried.len(),
-                    address,
-                    source,
-                };
+                source
             }
-        }
+            // Says nothing of the endpoint: others may have taken all of the time.
+            Err(_) => ConnectError::Timeout,
+        };
+        let address = endpoint.address;
+        tried.push(endpoint);
+        last = DialError::Connect {
+            service: service(),
+            census: census(),
+            tried: tried.len(),
+            address,
+            source,
+        };
     }
     Err(last)
 }

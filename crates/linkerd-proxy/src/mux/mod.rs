@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 pub(crate) use frame::{Reason, Reset};
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Pool, Waited};
 pub(crate) use stream::Stream;
 
 use crate::tls::{Shares, Verdict, stream::TlsStream};

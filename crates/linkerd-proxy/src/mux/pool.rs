@@ -16,6 +16,8 @@ pub(crate) struct Pool {
     turn: tokio::sync::Mutex<()>,
     /// Attempts that have ended.
     attempts: AtomicU64,
+    /// Connections that were taken in.
+    kept: AtomicU64,
 }
 
 struct Held {
@@ -28,6 +30,16 @@ struct Held {
 pub(crate) struct Turn<'a> {
     pool: &'a Pool,
     _guard: MutexGuard<'a, ()>,
+}
+
+/// What came of waiting for others.
+pub(crate) enum Waited<'a> {
+    /// The caller's turn.
+    Turn(Turn<'a>),
+    /// Somebody has made a connection meanwhile; it may be used up already.
+    Made,
+    /// Somebody has tried meanwhile, and there is nothing to share.
+    InVain,
 }
 
 impl Turn<'_> {
@@ -47,23 +59,26 @@ impl Pool {
         held.iter().find_map(|held| held.connection.open(verdict))
     }
 
-    /// Waits until nobody makes a connection. None when somebody has tried meanwhile.
-    pub(crate) async fn turn(&self) -> Option<Turn<'_>> {
-        let before = self.attempts.load(Relaxed);
+    /// Waits until nobody makes a connection.
+    pub(crate) async fn turn(&self) -> Waited<'_> {
+        let attempts = self.attempts.load(Relaxed);
+        let kept = self.kept.load(Relaxed);
         let guard = self.turn.lock().await;
-        (self.attempts.load(Relaxed) == before).then_some(Turn {
-            pool: self,
-            _guard: guard,
-        })
-    }
-
-    /// Whether there is no connection, not even one without room.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.held.lock().is_empty()
+        if self.attempts.load(Relaxed) == attempts {
+            Waited::Turn(Turn {
+                pool: self,
+                _guard: guard,
+            })
+        } else if self.kept.load(Relaxed) == kept {
+            Waited::InVain
+        } else {
+            Waited::Made
+        }
     }
 
     /// Takes in a new connection.
     pub(crate) fn keep(&self, connection: Connection, generation: u64) {
+        self.kept.fetch_add(1, Relaxed);
         self.held.lock().push(Held {
             connection,
             generation,
@@ -73,5 +88,40 @@ impl Pool {
     /// Leaves every connection; streams that are open may end.
     pub(crate) fn clear(&self) {
         self.held.lock().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::join;
+
+    use super::*;
+
+    async fn turn(pool: &Pool) -> Turn<'_> {
+        match pool.turn().await {
+            Waited::Turn(turn) => turn,
+            Waited::Made | Waited::InVain => panic!("nobody else has tried"),
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_has_waited_for_nothing_does_not_wait_for_the_next_attempt() {
+        let pool = Pool::default();
+        let first = turn(&pool).await;
+        let attempt = async { first.end() };
+        let (second, third, ()) = join!(pool.turn(), pool.turn(), attempt);
+        assert!(matches!(second, Waited::InVain));
+        assert!(matches!(third, Waited::InVain));
+        // Whoever comes later tries alone again.
+        turn(&pool).await.end();
+    }
+
+    #[tokio::test]
+    async fn the_next_in_line_has_the_turn_of_a_client_that_has_gone() {
+        let pool = Pool::default();
+        let first = turn(&pool).await;
+        let gone = async { drop(first) };
+        let (second, ()) = join!(turn(&pool), gone);
+        second.end();
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     endpoint::Endpoint,
     io::{Socket, Transport},
     metrics::Direction,
-    mux,
+    mux::{self, Waited},
     shared::Shared,
 };
 
@@ -148,7 +148,7 @@ fn metered(
 }
 
 /// A stream on a shared connection, or a new connection. A burst of clients makes one; but when that
-/// cannot be shared, or cannot be made, nobody waits for the attempt of another.
+/// cannot be shared, or cannot be made, nobody waits for the attempt of a second one.
 async fn share_or_dial(
     shared: &Shared,
     endpoint: &Endpoint,
@@ -175,15 +175,13 @@ async fn share_or_dial(
         }
         // Held across the dial on purpose; every step of it has a time limit.
         match endpoint.shared.turn().await {
-            Some(turn) => {
+            Waited::Turn(turn) => {
                 let connected = dial(shared, endpoint, verdict, Offer::Streams).await;
                 turn.end();
                 return connected;
             }
-            None if endpoint.shared.is_empty() => {
-                return dial(shared, endpoint, verdict, Offer::Streams).await;
-            }
-            None => {}
+            Waited::InVain => return dial(shared, endpoint, verdict, Offer::Streams).await,
+            Waited::Made => {}
         }
     }
 }
