@@ -128,6 +128,23 @@ pub enum ObjectError {
         /// The flags that do.
         flags: [&'static str; 2],
     },
+    /// The container would not start.
+    #[error(
+        "{object}: container {container:?} listens on port {port}, and so would the proxy: give the proxy another \
+         one by {annotation} ({flag})"
+    )]
+    TakenPort {
+        /// `deployment/web`.
+        object: String,
+        /// The container's name.
+        container: String,
+        /// The port.
+        port: u16,
+        /// The key of the annotation that sets the proxy's.
+        annotation: &'static str,
+        /// The flag that does.
+        flag: &'static str,
+    },
     /// The API server would refuse the pod.
     #[error(
         "{object}: annotation {limit_annotation}: {limit} is less than the request, which is {request}: \

@@ -10,6 +10,7 @@ use crate::{
     known_sidecars::is_known,
     object::{Fields, Workload, is_disabled},
     options::{self, Options, PortRange, Sidecar, TlsMode},
+    proxy_ports,
     report::{Entry, Outcome},
     sidecar::{self, Placement},
     tcp_probes::{self, Redirected},
@@ -48,6 +49,7 @@ pub(crate) fn inject(
     let options = &options;
     let name = check_name(workload, options)?;
     check_users(workload, &template["spec"], options.proxy_uid)?;
+    proxy_ports::check_free(workload, &template["spec"], options)?;
 
     let skipped = |annotation, flag| skipped(workload, template, annotation, flag);
     let skip_inbound = skipped(annotations::SKIP_INBOUND_PORTS, &options.skip_inbound_ports)?;

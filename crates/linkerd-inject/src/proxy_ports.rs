@@ -1,21 +1,23 @@
-//! The ports on which a proxy listens, and what sets each of them. Entries: [`all`], [`check`].
+//! The ports on which a proxy listens, and what sets each of them. Entries: [`check`], and [`check_free`] for the
+//! containers beside it.
 
 use linkerd_names::annotations;
+use serde_json::Value;
 
 use crate::{ObjectError, Options, object::Workload};
 
 /// A port of the proxy.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ProxyPort {
-    pub(crate) number: u16,
+struct ProxyPort {
+    number: u16,
     /// The key of the annotation that sets it.
     annotation: &'static str,
     /// The flag of `linkerd inject` that does.
-    pub(crate) flag: &'static str,
+    flag: &'static str,
 }
 
 /// The ports of a proxy with these options.
-pub(crate) fn all(options: &Options) -> [ProxyPort; 4] {
+fn all(options: &Options) -> [ProxyPort; 4] {
     let port = |number, annotation, flag| ProxyPort {
         number,
         annotation,
@@ -57,6 +59,34 @@ pub(crate) fn check(workload: &Workload, options: &Options) -> Result<(), Object
                 annotations: [first.annotation, second.annotation],
                 flags: [first.flag, second.flag],
             });
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that no container of `spec`, to which none of ours was added yet, listens on one of them: two processes
+/// of a pod cannot, and the proxy is the first.
+pub(crate) fn check_free(
+    workload: &Workload,
+    spec: &Value,
+    options: &Options,
+) -> Result<(), ObjectError> {
+    let list = |name: &str| spec[name].as_array().into_iter().flatten();
+    let sidecars = list("initContainers").filter(|one| one["restartPolicy"] == "Always");
+    for container in sidecars.chain(list("containers")) {
+        for port in container["ports"].as_array().into_iter().flatten() {
+            let is_tcp = matches!(port["protocol"].as_str(), None | Some("" | "TCP"));
+            let number = port["containerPort"].as_u64();
+            let mut own = all(options).into_iter();
+            if is_tcp && let Some(taken) = own.find(|own| Some(own.number.into()) == number) {
+                return Err(ObjectError::TakenPort {
+                    object: workload.to_string(),
+                    container: container["name"].as_str().unwrap_or_default().to_owned(),
+                    port: taken.number,
+                    annotation: taken.annotation,
+                    flag: taken.flag,
+                });
+            }
         }
     }
     Ok(())

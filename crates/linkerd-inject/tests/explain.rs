@@ -47,7 +47,7 @@ fn each_fault_of_a_pod_is_found() {
         (
             "containers: [{name: app, ports: [{containerPort: 4143}]}]",
             Severity::Breaks,
-            "container app listens on port 4143",
+            "container \"app\" listens on port 4143",
         ),
         (
             "containers: [{name: app, ports: [{containerPort: 4191}]}]",
@@ -108,7 +108,6 @@ fn pods_for_windows_get_no_proxy() {
 #[test]
 fn what_looks_like_a_fault_and_is_none_is_not_found() {
     for spec in [
-        // The proxy's ports are for TCP.
         "containers: [{name: app, ports: [{containerPort: 8080}]}]\nhostAliases: []",
         "securityContext: {runAsNonRoot: true}\ncontainers: [{name: app, securityContext: \
          {readOnlyRootFilesystem: true}}]",

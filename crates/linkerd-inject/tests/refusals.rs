@@ -102,6 +102,41 @@ fn a_container_that_runs_as_the_proxys_user_is_refused() {
     assert!(inject(&source(overridden), &options(TlsMode::Optional)).is_ok());
 }
 
+/// Whoever comes second cannot listen, and that would be the container.
+#[test]
+fn a_container_on_a_port_of_the_proxy_is_refused_until_one_of_them_moves() {
+    let with = |annotations: &str, spec: &str| {
+        format!("kind: Pod\nmetadata: {{name: a, annotations: {{{annotations}}}}}\nspec: {spec}\n")
+    };
+    let mail = "{containers: [{name: mail, ports: [{containerPort: 143}, {containerPort: 4190}]}]}";
+    assert_eq!(
+        refusal(&with("", mail)),
+        "test.yml: document 1 of 1, line 1: pod/a: container \"mail\" listens on port 4190, and so would the \
+         proxy: give the proxy another one by config.linkerd.io/control-port (--control-port)"
+    );
+    let sidecar = "{initContainers: [{name: b, restartPolicy: Always, ports: [{containerPort: 4140, protocol: \
+                   TCP}]}], containers: []}";
+    assert!(refusal(&with("", sidecar)).contains("container \"b\" listens on port 4140"));
+    for (annotations, spec) in [
+        ("config.linkerd.io/control-port: '5190'", mail),
+        (
+            "",
+            "{containers: [{name: app, ports: [{containerPort: 4190, protocol: UDP}]}]}",
+        ),
+        // It has ended before the containers start.
+        (
+            "",
+            "{initContainers: [{name: b, ports: [{containerPort: 4140}]}], containers: []}",
+        ),
+    ] {
+        let text = with(annotations, spec);
+        assert!(
+            inject(&source(&text), &options(TlsMode::Optional)).is_ok(),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn an_annotation_that_is_no_list_of_ports_is_refused() {
     let text = "kind: Pod\nmetadata: {name: a, annotations: {config.linkerd.io/skip-inbound-ports: \

@@ -31,7 +31,7 @@ fn flags_change_what_will_happen() {
         "--native-sidecar=false",
         "--skip-inbound-ports=9000",
         "--skip-outbound-ports=25",
-        "--metrics-port=8080",
+        "--metrics-port=8191",
     ];
     expect_file!["../golden/explain-flags.txt"].assert_eq(&explain(&flags));
 }

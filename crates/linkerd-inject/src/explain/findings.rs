@@ -14,10 +14,7 @@ use super::{
     probes,
     surroundings::{Service, Surroundings},
 };
-use crate::{
-    options::{Sidecar, TlsMode},
-    proxy_ports::{self, ProxyPort},
-};
+use crate::options::{Sidecar, TlsMode};
 
 /// Finds what will break, worst first, and within that in the order in which it is met: the pod is made, it
 /// starts, it serves, it ends.
@@ -38,7 +35,6 @@ pub(super) fn find(
     findings.extend(pod_security(pod, surroundings));
     let refusals = limits::refusals(pod, surroundings).into_iter();
     findings.extend(refusals.map(|refusal| breaks(refusal.what, refusal.fix)));
-    findings.extend(taken_ports(pod));
     findings.extend(endless(pod));
     findings.extend(dns(pod));
     findings.extend(blind_probes(pod));
@@ -82,34 +78,6 @@ fn pod_security(pod: &Pod<'_>, surroundings: &Surroundings) -> Option<Finding> {
             ),
         )
     })
-}
-
-/// Two processes of one pod cannot listen on one port.
-fn taken_ports(pod: &Pod<'_>) -> Vec<Finding> {
-    let own = proxy_ports::all(pod.options);
-    let mut findings = Vec::new();
-    for container in pod.serving_containers() {
-        for port in items(&container["ports"]) {
-            let number = pod.port_number(&port["containerPort"]);
-            let tcp = matches!(text(&port["protocol"]), "" | "TCP");
-            let Some(ProxyPort { number, flag, .. }) =
-                own.into_iter().find(|own| Some(own.number) == number)
-            else {
-                continue;
-            };
-            if tcp {
-                findings.push(breaks(
-                    format!(
-                        "container {} listens on port {number}, and so does the proxy: one of them does \
-                         not start",
-                        text(&container["name"])
-                    ),
-                    format!("give the proxy another one with {flag}"),
-                ));
-            }
-        }
-    }
-    findings
 }
 
 fn endless(pod: &Pod<'_>) -> Option<Finding> {
