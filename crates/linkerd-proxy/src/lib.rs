@@ -26,6 +26,7 @@ mod quiet;
 mod scratch;
 mod shared;
 mod tap;
+mod tcp;
 mod tcp_probe;
 mod tls;
 mod transport_header;

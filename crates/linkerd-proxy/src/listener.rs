@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use crate::{
     io::{Socket, Transport},
     shared::Shared,
+    tcp::keep_alive,
 };
 
 /// Accept fails like this for want of file descriptors or memory; they may be back after it.
@@ -137,6 +138,10 @@ fn listen(address: SocketAddr, clients: Clients) -> io::Result<TcpListener> {
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Who comes over loopback is in this pod, and its end is heard of.
+    if !address.ip().is_loopback() {
+        keep_alive(&socket);
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -220,6 +225,19 @@ mod tests {
             let client = TcpStream::connect(other).await.expect("listened on");
             let (_, peer) = listener.accept().await.expect("accepted");
             assert_eq!(Some(peer), client.local_addr().ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_of_other_pods_are_asked_whether_they_are_there() {
+        for (address, asked) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
+            let listener = Listener::bind("test", address.parse().expect("an address"));
+            let listener = listener.expect("a free port");
+            let port = listener.address().expect("bound").port();
+            let _client = TcpStream::connect(("127.0.0.1", port)).await;
+            let (accepted, _) = listener.accept().await.expect("accepted");
+            let keepalive = SockRef::from(&accepted).keepalive();
+            assert_eq!(keepalive.expect("read"), asked, "{address}");
         }
     }
 }

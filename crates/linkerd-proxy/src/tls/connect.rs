@@ -25,6 +25,7 @@ use crate::{
     metrics::Direction,
     mux::{self, Waited},
     shared::Shared,
+    tcp,
 };
 
 /// A connection to an endpoint, and what became of TLS on it.
@@ -196,7 +197,7 @@ async fn dial(
     if let Some(connected) = headed::dial(shared, endpoint, verdict).await {
         return Ok(connected);
     }
-    let stream = tcp(shared, endpoint).await?;
+    let stream = dial_tcp(shared, endpoint).await?;
     let (identity, credentials) = match plan(shared, endpoint, &stream) {
         Plan::Plain(reason, retry_tls_at, generation) => {
             return Ok(plain(stream, reason, retry_tls_at, generation));
@@ -212,7 +213,7 @@ async fn dial(
     }) = shaken
     {
         debug!(endpoint = %endpoint.address, "met plaintext: handshaking once more");
-        let stream = tcp(shared, endpoint).await?;
+        let stream = dial_tcp(shared, endpoint).await?;
         shaken = handshake(shared, endpoint, &identity, &credentials, &config, stream).await;
     }
     match shaken {
@@ -250,7 +251,7 @@ async fn dial(
             if endpoint.is_gone() {
                 return Err(ConnectError::Gone);
             }
-            let stream = tcp(shared, endpoint).await?;
+            let stream = dial_tcp(shared, endpoint).await?;
             Ok(plain(stream, reason, Some(retry_at), generation))
         }
     }
@@ -332,18 +333,21 @@ fn plain(
     }
 }
 
-async fn tcp(shared: &Shared, endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
+async fn dial_tcp(shared: &Shared, endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
     if shared.is_own_listener(endpoint.address) {
         return Err(ConnectError::Loop);
     }
     let stream = timeout(
         shared.config.limits.connect_timeout,
-        TcpStream::connect(endpoint.address),
+        tcp::connect(endpoint.address),
     )
     .await
     .map_err(|_| ConnectError::Timeout)?
     .map_err(ConnectError::Tcp)?;
-    stream.set_nodelay(true).map_err(ConnectError::Tcp)?;
+    // The pod's own application does not vanish without a word.
+    if endpoint.no_identity != NoTls::Loopback {
+        tcp::keep_alive(&stream);
+    }
     Ok(stream)
 }
 

@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr};
 use bytes::BytesMut;
 use linkerd_names::{Identity, Tls};
 use rustls_pki_types::ServerName;
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{io::AsyncWriteExt, time::timeout};
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
@@ -18,7 +18,7 @@ use crate::{
     endpoint::Endpoint,
     io::{Socket, Transport},
     shared::Shared,
-    transport_header,
+    tcp, transport_header,
 };
 
 /// Makes the connection where it is better than one to the application's port, and can be made. A
@@ -72,8 +72,8 @@ async fn shake_hands(
     identity: &Identity,
     credentials: &Credentials,
 ) -> io::Result<TlsStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+    let stream = tcp::connect(address).await?;
+    tcp::keep_alive(&stream);
     let name = ServerName::try_from(identity.as_str().to_owned()).map_err(io::Error::other)?;
     let connector = TlsConnector::from(credentials.headed.clone());
     let mut stream = connector.connect(name, stream).await?;
