@@ -27,13 +27,21 @@ pub(crate) fn keep_alive<'a>(socket: impl Into<SockRef<'a>>) {
 /// Connects to `address`.
 ///
 /// # Errors
-/// The kernel's.
+/// The kernel's, and that nobody listens.
 pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
+    connect_by(socket, address).await
+}
+
+async fn connect_by(socket: TcpSocket, address: SocketAddr) -> io::Result<TcpStream> {
     let stream = socket.connect(address).await?;
+    // When the kernel takes the very port that is dialled for our end, the connection leads to itself.
+    if stream.local_addr()? == address {
+        return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+    }
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -41,6 +49,16 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_refused() {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        socket.bind(any).expect("a free port");
+        let own = socket.local_addr().expect("bound");
+        let refused = connect_by(socket, own).await.expect_err("nobody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
 
     #[tokio::test]
     async fn a_silent_peer_is_asked_whether_it_is_there() {

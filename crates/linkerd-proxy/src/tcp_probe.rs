@@ -3,7 +3,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
+
+use crate::tcp;
 
 /// Kubelet hangs up when its timeout is over; the answer is to be there before.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
@@ -15,11 +17,7 @@ const ANSWER_TIME: Duration = Duration::from_millis(100);
 /// Why not, in one line.
 pub(crate) async fn connect(address: SocketAddr, kubelet_timeout: Duration) -> Result<(), String> {
     let bound = kubelet_timeout.saturating_sub(ANSWER_TIME);
-    match timeout(bound, TcpStream::connect(address)).await {
-        // When the system has taken this very port for our end, the connection leads to itself.
-        Ok(Ok(stream)) if stream.local_addr().is_ok_and(|own| own == address) => {
-            Err(format!("nobody listens on {address}"))
-        }
+    match timeout(bound, tcp::connect(address)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!("cannot connect to {address}: {error}")),
         Err(_) => Err(format!("{address} has not accepted within {bound:?}")),
