@@ -113,8 +113,11 @@ pub struct TlsFiles {
 pub struct Limits {
     /// Connections that one listener serves at once; more wait in the kernel's backlog.
     pub connections_max: usize,
-    /// One TCP connect to another pod. A pod that is gone answers with silence.
+    /// One TCP connect to an endpoint that is not the only one. A pod that is gone answers with silence.
     pub connect_timeout: Duration,
+    /// One to the only endpoint: the kernel sends a SYN again after one and three seconds, and one that is
+    /// lost must not fail what nobody else can answer.
+    pub lone_connect_timeout: Duration,
     /// One mesh handshake; a healthy one takes 2 ms and a round trip.
     pub handshake_timeout: Duration,
     /// A mesh handshake as the server. Longer than the client's bound, so that the client decides.
@@ -227,6 +230,7 @@ impl Default for Limits {
         Self {
             connections_max: 20_000,
             connect_timeout: Duration::from_secs(1),
+            lone_connect_timeout: Duration::from_secs(4),
             handshake_timeout: Duration::from_secs(1),
             accept_timeout: Duration::from_secs(2),
             handshake_backoff_min: Duration::from_secs(1),

@@ -184,6 +184,7 @@ impl Control {
     > {
         let addresses = self.resolve().await?;
         endpoints.retain(|address, _| addresses.contains(address));
+        let alone = addresses.len() == 1;
         let mut last = ControlError::NoAddress {
             host: self.address.host.clone(),
         };
@@ -197,6 +198,7 @@ impl Control {
                     self.shared.ejections.clone(),
                 )
             });
+            endpoint.set_alone(alone);
             let verdict = Verdict::Known(Protocol::Http2);
             match connect(&self.shared, Direction::Outbound, endpoint, verdict).await {
                 Ok(connected) => return self.handshake(address, connected).await,

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::{
     breaker::{Breaker, Change, Outcome, Readiness, Reason},
+    config::Limits,
     ejections::Ejections,
     http::pool::Pool,
     load::Load,
@@ -40,6 +41,8 @@ pub(crate) struct Endpoint {
     /// Connections that carry the streams of many clients.
     pub(crate) shared: LazyLock<Box<mux::Pool>>,
     gone: AtomicBool,
+    /// Its target has no other.
+    alone: AtomicBool,
     breaker: Breaker,
     ejections: Arc<Ejections>,
 }
@@ -128,6 +131,7 @@ impl Endpoint {
             pool: LazyLock::new(Box::default),
             shared: LazyLock::new(Box::default),
             gone: AtomicBool::new(false),
+            alone: AtomicBool::new(true),
             breaker: Breaker::default(),
             ejections,
         })
@@ -146,6 +150,19 @@ impl Endpoint {
 
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Relaxed)
+    }
+
+    /// Says whether its target has no other endpoint.
+    pub(crate) fn set_alone(&self, alone: bool) {
+        self.alone.store(alone, Relaxed);
+    }
+
+    /// How long one TCP connect may take.
+    pub(crate) fn connect_timeout(&self, limits: &Limits) -> Duration {
+        match self.alone.load(Relaxed) {
+            true => limits.lone_connect_timeout,
+            false => limits.connect_timeout,
+        }
     }
 
     /// Takes in what became of a request or connection that was sent here for `reason`.

@@ -106,6 +106,8 @@ impl Endpoints {
                 endpoint.leave();
             }
         }
+        let alone = next.list.len() == 1;
+        next.list.iter().for_each(|e| e.set_alone(alone));
         Some(next)
     }
 
@@ -281,7 +283,10 @@ mod tests {
     use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
     use super::*;
-    use crate::breaker::{Outcome, Reason};
+    use crate::{
+        breaker::{Outcome, Reason},
+        config::Limits,
+    };
 
     const TARGET: &str = "10.96.0.1:80";
 
@@ -435,6 +440,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn only_where_there_is_no_other_is_an_endpoint_waited_for_long() {
+        let limits = Limits::default();
+        let patience = |set: &Endpoints| -> Vec<u64> {
+            let bounds = set.list.iter().map(|e| e.connect_timeout(&limits));
+            bounds.map(|bound| bound.as_secs()).collect()
+        };
+        let one = apply(None, add(&[("1.1.1.1:1", None)]), true);
+        assert_eq!(patience(&one), [4]);
+        let two = apply(Some(&one), add(&[("1.1.1.2:1", None)]), false);
+        assert_eq!(patience(&two), [1, 1]);
+        let left = apply(Some(&two), remove(&["1.1.1.1:1"]), false);
+        assert_eq!(patience(&left), [4]);
+        let outside = apply(None, none(false), true);
+        assert_eq!(patience(&outside), [4]);
     }
 
     #[test]

@@ -338,7 +338,7 @@ async fn dial_tcp(shared: &Shared, endpoint: &Endpoint) -> Result<TcpStream, Con
         return Err(ConnectError::Loop);
     }
     let stream = timeout(
-        shared.config.limits.connect_timeout,
+        endpoint.connect_timeout(&shared.config.limits),
         tcp::connect(endpoint.address),
     )
     .await

@@ -36,7 +36,7 @@ pub(super) async fn dial(
     let credentials = shared.credentials.as_ref()?.current()?;
     let address = SocketAddr::new(endpoint.address.ip(), port);
     let limits = &shared.config.limits;
-    let bound = limits.connect_timeout + limits.handshake_timeout;
+    let bound = endpoint.connect_timeout(limits) + limits.handshake_timeout;
     let shaken = timeout(
         bound,
         shake_hands(endpoint, address, identity, &credentials),
