@@ -8,16 +8,19 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use common::{Endpoint, Mesh, PATIENCE, SERVICE, app, identity, mesh, wire};
 use futures::future::join_all;
 use http::Response;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::timeout,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// A mesh whose connections between the proxies can be counted.
 async fn counted(app: std::net::SocketAddr) -> (Mesh, wire::Wire) {
@@ -199,4 +202,59 @@ async fn a_broken_connection_is_a_broken_connection_for_each_stream() {
     }
     let mut next = opaque_client(&mesh).await;
     echo(&mut next, b"a new one").await;
+}
+
+/// A peer's proxy that opens streams beyond the limit, each of which is refused, and reads no refusal.
+#[tokio::test]
+async fn a_peer_that_reads_no_answers_is_cut_off() {
+    const FRAMES: usize = 64 * 1024;
+    let mesh = mesh(app::echo().await).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    // The kernel between us takes little.
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    let stream = socket.connect(mesh.server.inbound).await.unwrap();
+    let mut peer = mesh_tls(&mesh, stream, b"linkerd/mux2").await;
+    let mut stream = 0_u32;
+    let flood = async {
+        loop {
+            let mut batch = Vec::new();
+            for _ in 0..FRAMES {
+                // Open, one byte: the verdict is that the bytes are no HTTP.
+                batch.extend_from_slice(&stream.to_be_bytes());
+                batch.extend_from_slice(&[1, 0, 0, 1, 3]);
+                stream += 1;
+            }
+            if peer.write_all(&batch).await.is_err() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, flood).await.expect("it is cut off");
+    let mut other = opaque_client(&mesh).await;
+    echo(&mut other, b"still here").await;
+}
+
+/// A handshake with the server's proxy as the client's proxy makes it.
+async fn mesh_tls(mesh: &Mesh, stream: TcpStream, alpn: &[u8]) -> TlsStream<TcpStream> {
+    let leaf = mesh.authority.leaf("client");
+    let chain = vec![CertificateDer::from(leaf.leaf.as_der().to_vec())];
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.key.as_pkcs8_der().to_vec()));
+    let mut roots = RootCertStore::empty();
+    let anchors = mesh.authority.root.trust_bundle().to_pem();
+    for anchor in CertificateDer::pem_slice_iter(anchors.as_bytes()) {
+        roots.add(anchor.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    let name = identity("server").as_str().to_owned().try_into().unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let tls = connector.connect(name, stream).await.unwrap();
+    assert_eq!(tls.get_ref().1.alpn_protocol(), Some(alpn));
+    tls
 }

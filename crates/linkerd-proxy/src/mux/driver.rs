@@ -113,7 +113,7 @@ impl<S: Side> Driver<S> {
     fn transmit(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         loop {
             if self.tls.wants_send() && self.tls.poll_send(cx)?.is_pending() {
-                return Ok(());
+                return self.hub.check_backlog();
             }
             if !self.hub.take_out(&mut self.batch) {
                 if self.batch.capacity() > 0 {
@@ -187,7 +187,7 @@ fn heed(hub: &Arc<Hub>, side: &mut impl Side, event: &Event<'_>) -> io::Result<(
             hub.received_window(stream, bytes);
         }
         Event::Frame(_, Kind::GoAway, _) => hub.peer_leaves(),
-        Event::Frame(_, Kind::Ping, _) => hub.put(0, Kind::Pong, &[]),
+        Event::Frame(_, Kind::Ping, _) => hub.answer_ping(),
         // Hearing anything at all is the answer.
         Event::Frame(_, Kind::Pong | Kind::Data, _) => {}
     }

@@ -19,6 +19,9 @@ use crate::{io::Meter, scratch::SCRATCH_BYTES, tls::Verdict};
 
 /// Frames that wait for the driver; then writers wait. Two reads of a connection.
 const OUT_BYTES_MAX: usize = 2 * SCRATCH_BYTES;
+/// More is there only because the peer asks for answers and reads none: what is put beside the bytes of
+/// writers is small.
+const BACKLOG_BYTES_MAX: usize = 2 * OUT_BYTES_MAX;
 /// What a stream's peer may send before its reader takes any of it. The same on both sides: it is
 /// part of the protocol's version.
 pub(super) const WINDOW_BYTES: usize = 256 * 1024;
@@ -46,6 +49,8 @@ pub(crate) struct Hub {
 #[derive(Default)]
 struct State {
     out: Vec<u8>,
+    /// One is in `out`: it answers every question that was asked meanwhile.
+    pong_waits: bool,
     streams: HashMap<u32, Entry>,
     next_stream: u32,
     growth_bytes: usize,
@@ -354,6 +359,7 @@ impl Hub {
             return false;
         }
         std::mem::swap(&mut state.out, batch);
+        state.pong_waits = false;
         for waker in state.crowd.drain(..) {
             waker.wake();
         }
@@ -362,6 +368,25 @@ impl Hub {
 
     pub(super) fn put(&self, stream: u32, kind: Kind, content: &[u8]) {
         self.state.lock().put(stream, kind, content);
+    }
+
+    /// Says that somebody is here.
+    pub(super) fn answer_ping(&self) {
+        let mut state = self.state.lock();
+        if !std::mem::replace(&mut state.pong_waits, true) {
+            state.put(0, Kind::Pong, &[]);
+        }
+    }
+
+    /// To be asked while the kernel takes no more.
+    ///
+    /// # Errors
+    /// The peer makes us answer and does not read the answers.
+    pub(super) fn check_backlog(&self) -> io::Result<()> {
+        match self.state.lock().out.len() {
+            0..=BACKLOG_BYTES_MAX => Ok(()),
+            _ => Err(frame::invalid("the peer reads no answers")),
+        }
     }
 
     /// The peer has begun a stream. False when it has too many.
@@ -458,5 +483,22 @@ fn store(place: &mut Option<Waker>, cx: &Context<'_>) {
     match place {
         Some(waker) if waker.will_wake(cx.waker()) => {}
         _ => *place = Some(cx.waker().clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_often_a_peer_asks_it_is_owed_one_answer() {
+        let hub = Hub::new(None);
+        let mut batch = Vec::new();
+        for _ in 0..2 {
+            (0..1_000).for_each(|_| hub.answer_ping());
+            assert!(hub.take_out(&mut batch));
+            assert_eq!(batch.len(), frame::HEADER_BYTES);
+            batch.clear();
+        }
     }
 }
