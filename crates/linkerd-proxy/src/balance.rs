@@ -76,7 +76,9 @@ impl Pending {
         }
         if self.reason != Reason::Ready && !self.judged {
             self.endpoint.record(Outcome::Success, self.reason, now);
-            self.reason = Reason::Ready;
+            if self.reason != Reason::Only {
+                self.reason = Reason::Ready;
+            }
         }
     }
 
@@ -371,6 +373,14 @@ mod tests {
         for _ in 0..100 {
             let mut picked = pick(&endpoints, &[], now, |_| 0).unwrap();
             picked.answered(Outcome::Unreachable, now);
+        }
+        assert_eq!(endpoints[0].readiness(now), Readiness::Ready);
+        // Responses that begin well and break off.
+        for _ in 0..100 {
+            let mut picked = pick(&endpoints, &[], now, |_| 0).unwrap();
+            picked.sent(now);
+            picked.first_data(now);
+            picked.answered(Outcome::Failure, now);
         }
         assert_eq!(endpoints[0].readiness(now), Readiness::Ready);
     }
