@@ -3,10 +3,7 @@
 //! Ejected endpoints are left out; one whose pause is over gets one request as a probe; when all are
 //! ejected they are used all the same; the only one is never ejected. Nothing is allocated or locked here.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use crate::{
     breaker::{Outcome, Readiness, Reason},
@@ -26,7 +23,6 @@ pub(crate) struct Pending {
     waiting: bool,
     /// The endpoint has been judged by this.
     judged: bool,
-    connect_time: Duration,
 }
 
 impl Pending {
@@ -38,14 +34,14 @@ impl Pending {
             since: now,
             waiting: true,
             judged: false,
-            connect_time: Duration::ZERO,
         }
     }
 
     /// There is a connection, new or used before; what goes through it is not known yet.
+    /// How long that took is not load: a stream of a shared connection is there at once, and the first
+    /// one takes a handshake.
     pub(crate) fn connected(&mut self, now: Instant) {
         self.waiting = false;
-        self.connect_time = now.saturating_duration_since(self.since);
         self.endpoint.record(Outcome::Connected, self.reason, now);
     }
 
@@ -58,13 +54,6 @@ impl Pending {
     /// The connection had closed before; that says nothing about the endpoint.
     pub(crate) fn not_sent(&mut self) {
         self.waiting = false;
-    }
-
-    /// The connection carries bytes: its endpoint's load is how long connecting takes, and how many
-    /// connections are open.
-    pub(crate) fn carries_bytes(&mut self, now: Instant) {
-        self.waiting = false;
-        self.endpoint.load.answered(self.connect_time, now);
     }
 
     /// The first data of a response has come that is good so far. That is all that a probe has to
@@ -187,6 +176,8 @@ fn lighter<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use linkerd_names::NoTls;
     use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -250,6 +241,24 @@ mod tests {
             let picked = pick(&endpoints, &[], now, |_| draws.next().unwrap()).unwrap();
             assert_eq!(picked.endpoint.address.port(), 2);
         }
+    }
+
+    #[test]
+    fn a_new_endpoint_gets_connections_until_it_has_as_many_as_the_others() {
+        let endpoints = endpoints(2);
+        let now = Instant::now();
+        let mut draw = lots();
+        let mut connect = |endpoints: &[Arc<Endpoint>], now| {
+            let mut open = pick(endpoints, &[], now, &mut draw).unwrap();
+            // The first of an endpoint takes a handshake.
+            let is_first = Arc::strong_count(&open.endpoint) == 2;
+            open.connected(now + if is_first { 5 * MS } else { MS / 500 });
+            open
+        };
+        let mut open: Vec<Pending> = (0..50).map(|_| connect(&endpoints[..1], now)).collect();
+        open.extend((0..50).map(|n| connect(&endpoints, now + n * 100 * MS)));
+        let of_old = |p: &&Pending| p.endpoint.address.port() == 1;
+        assert_eq!(open.iter().filter(of_old).count(), 50);
     }
 
     #[test]

@@ -160,17 +160,14 @@ async fn forward_bytes(client: Socket, shared: Arc<Shared>, target: Arc<Target>)
     }
 }
 
-/// `pending` is held to the end: open connections are load.
+/// `_pending` is held to the end: open connections are load.
 async fn copy(
     mut client: Socket,
     mut server: Connected,
-    mut pending: Option<Pending>,
+    _pending: Option<Pending>,
     address: SocketAddr,
     tapped: Option<Box<tap::Connection>>,
 ) {
-    if let Some(pending) = &mut pending {
-        pending.carries_bytes(Instant::now());
-    }
     debug!(%address, tls = server.tls.label(), "forwarding bytes");
     if let Err(error) = join_tapped(&mut client, &mut server.socket, tapped).await {
         debug!(%address, %error, "a connection broke");
