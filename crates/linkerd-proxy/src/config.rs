@@ -193,9 +193,9 @@ pub struct Limits {
     pub h2_ping_timeout: Duration,
     /// Head of an HTTP/1 message, bytes; also the largest read buffer.
     pub h1_head_bytes_max: usize,
-    /// Time for the next complete head on an inbound HTTP/1 connection, idle time included.
-    pub h1_head_timeout: Duration,
-    /// Time from the end of a request to the head of the next one, when that has begun.
+    /// An inbound HTTP/1 connection is closed on which no request has begun for so long.
+    pub h1_idle_timeout: Duration,
+    /// Time from the first byte of an HTTP/1 request to the last one of its head.
     pub h1_partial_head_timeout: Duration,
     /// Different values of the label `authority`; further ones are counted as `other`.
     pub authorities_max: usize,
@@ -264,7 +264,7 @@ impl Default for Limits {
             h2_ping_interval: Duration::from_secs(60),
             h2_ping_timeout: Duration::from_secs(20),
             h1_head_bytes_max: 64 * 1024,
-            h1_head_timeout: Duration::from_secs(3600),
+            h1_idle_timeout: Duration::from_secs(3600),
             h1_partial_head_timeout: Duration::from_secs(60),
             authorities_max: 500,
             routes_max: 2_000,

@@ -40,7 +40,7 @@ async fn accepted(listener: &TcpListener) -> Peer {
 
 #[tokio::test]
 async fn half_a_head_is_ended() {
-    let (server, _app, _authority) = limited(|limits| limits.h1_head_timeout = SHORT).await;
+    let (server, _app, _authority) = limited(|limits| limits.h1_partial_head_timeout = SHORT).await;
     let mut client = Peer::connect(server.inbound).await;
     client.send(HALF_HEAD).await;
     let (answer, _) = client.rest().await;
@@ -49,6 +49,25 @@ async fn half_a_head_is_ended() {
         "{}",
         answer.escape_ascii()
     );
+}
+
+#[tokio::test]
+async fn a_head_in_two_pieces_has_its_time_however_long_the_client_was_silent_before() {
+    let (server, app, _authority) =
+        limited(|limits| limits.h1_partial_head_timeout = 10 * SHORT).await;
+    let mut client = Peer::connect(server.inbound).await;
+    client.send(get("/1")).await;
+    let mut application = accepted(&app).await;
+    application.request().await;
+    application.send(OK).await;
+    assert_eq!(client.response("GET").await.body, b"ok");
+    tokio::spawn(application.answer_with_paths());
+    tokio::spawn(async move { accepted(&app).await.answer_with_paths().await });
+    tokio::time::sleep(12 * SHORT).await;
+    client.send(HALF_HEAD).await;
+    tokio::time::sleep(SHORT).await;
+    client.send("lf: 1\r\n\r\n").await;
+    assert_eq!(client.response("GET").await.body, b"/");
 }
 
 #[tokio::test]

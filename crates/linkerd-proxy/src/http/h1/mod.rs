@@ -42,6 +42,8 @@ struct Connection {
     /// A head on its way out.
     out: Vec<u8>,
     idle_since: Instant,
+    /// When the head began that is not complete yet.
+    begun: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -82,6 +84,7 @@ pub(super) fn serve(
         known: None,
         out: Vec::new(),
         idle_since: Instant::now(),
+        begun: None,
         timer: None,
     };
     run(connection, drain)
@@ -90,6 +93,7 @@ pub(super) fn serve(
 async fn run(mut connection: Connection, drain: CancellationToken) {
     let mut drained = pin!(drain.cancelled());
     loop {
+        connection.begun = None;
         let arrived = poll_fn(|cx| connection.poll_request(cx, drained.as_mut())).await;
         let next = match arrived {
             Arrived::Request(request) => {
@@ -170,13 +174,15 @@ impl Connection {
     /// request to the next and is looked at only when it fires.
     fn poll_timer(&mut self, cx: &mut Context<'_>, is_idle: bool) -> Poll<Arrived> {
         let limits = &self.forward.shared.config.limits;
-        let bound = match (is_idle, &self.application) {
-            (false, _) => limits.h1_partial_head_timeout.min(limits.h1_head_timeout),
-            (true, Some(_)) => limits.h1_head_timeout,
+        let until = match (is_idle, &self.application) {
+            (false, _) => {
+                let begun = self.begun.get_or_insert_with(Instant::now);
+                *begun + limits.h1_partial_head_timeout
+            }
+            (true, Some(_)) => self.idle_since + limits.h1_idle_timeout,
             // Applications of this pod may keep their connections as long as they like.
             (true, None) => return Poll::Pending,
         };
-        let until = self.idle_since + bound;
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(sleep_until(until.into())));
