@@ -7,7 +7,7 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 use crate::{
     common::PATIENCE,
     message::{self, Stop},
-    talk::{End, OK, Peer, Talk, Way, get, on_each_way},
+    talk::{End, OK, Peer, Talk, Way, get, on_each_way, pause},
 };
 
 /// Asserts that the response that has begun is never taken for a whole one.
@@ -95,6 +95,61 @@ async fn a_server_learns_that_its_client_went_away_amid_the_answer() {
             let gone = async { while server.stream.write_all(&[0; 10_000]).await.is_ok() {} };
             timeout(PATIENCE, gone).await.unwrap();
         }
+    })
+    .await;
+}
+
+/// A server that has nothing to say for long: a long poll, a stream of events.
+#[tokio::test]
+async fn a_silent_server_learns_that_its_client_went_away() {
+    on_each_way(async |mut talk| {
+        for answer in [
+            "",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n",
+            "HTTP/1.1 200 OK\r\n\r\nevent",
+        ] {
+            for reset in [false, true] {
+                let (mut client, mut server) = talk.open(get("/events")).await;
+                server.request().await;
+                server.send(answer).await;
+                if !answer.is_empty() {
+                    while !client.seen.windows(5).any(|window| window == b"event") {
+                        assert_eq!(client.more().await, None);
+                    }
+                }
+                if reset {
+                    client.reset();
+                } else {
+                    drop(client);
+                }
+                let (bytes, _) = server.rest().await;
+                assert!(bytes.is_empty(), "{}", bytes.escape_ascii());
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_comes_behind_a_request_amid_its_answer_is_kept() {
+    on_each_way(async |mut talk| {
+        let (mut client, mut server) = talk.open(get("/1")).await;
+        server.request().await;
+        server
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
+            .await;
+        client.head().await;
+        client.send(get("/2")).await;
+        client.finish().await;
+        pause().await;
+        // The end belongs behind the second request.
+        server.send("lf").await;
+        client.expect("half").await;
+        assert_eq!(talk.request(&mut server).await.line, "GET /2 HTTP/1.1");
+        assert_eq!(server.more().await, Some(End::Clean));
+        server.send(OK).await;
+        assert_eq!(client.response("GET").await.body, b"ok");
+        client.ends().await;
     })
     .await;
 }

@@ -4,6 +4,7 @@
 use std::{
     future::poll_fn,
     io,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
@@ -11,7 +12,7 @@ use std::{
 
 use http::StatusCode;
 use linkerd_names::Tls;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -45,6 +46,8 @@ struct Upload {
     refused: bool,
     /// The client has ended its side.
     client_ended: bool,
+    /// The endpoint was told so.
+    end_told: bool,
 }
 
 impl Upload {
@@ -75,6 +78,44 @@ impl Upload {
             Poll::Ready(result) => result,
             Poll::Pending => Ok(()),
         }
+    }
+
+    /// Once it is over: keeps up to `ahead_bytes_max` of what the client says next, and tells the endpoint when
+    /// that is nothing. What then becomes of the answer is for the endpoint to decide, as without a proxy.
+    ///
+    /// # Errors
+    /// The client has broken off.
+    fn poll_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Socket,
+        server: &mut Socket,
+        ahead_bytes_max: usize,
+    ) -> io::Result<()> {
+        if !self.is_over() {
+            return Ok(());
+        }
+        while !self.client_ended
+            && client.seen().len() < ahead_bytes_max
+            && let Poll::Ready(read) = client.poll_fill(cx)
+        {
+            self.client_ended = read? == 0;
+        }
+        if self.is_last(client)
+            && !self.end_told
+            && let Poll::Ready(told) = Pin::new(server).poll_shutdown(cx)
+        {
+            self.end_told = true;
+            if let Err(error) = told {
+                debug!(%error, "an endpoint takes no more of a request");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the client has nothing more to say.
+    fn is_last(&self, client: &Socket) -> bool {
+        self.client_ended && client.seen().is_empty()
     }
 }
 
@@ -107,6 +148,7 @@ impl Connection {
             pump: Pump::new(request.framing, false, trailers_max),
             refused: false,
             client_ended: false,
+            end_told: false,
         };
         // A body that is here already goes with the head.
         if let Err(error) = upload.pump.take(&mut self.client, &mut self.out) {
@@ -216,7 +258,8 @@ impl Connection {
             return Next::Drop;
         }
         self.idle_since = Instant::now();
-        if response.keeps && upload.is_whole() {
+        let is_open = !upload.is_last(&self.client);
+        if response.keeps && is_open && upload.is_whole() {
             pool::give_back(&self.forward.shared, &endpoint, server);
         }
         match stays && upload.is_whole() {
@@ -273,8 +316,7 @@ impl Connection {
         }
     }
 
-    /// Waits for bytes of the server. Goes on with the upload, and once that is over notices a client
-    /// that breaks off; an orderly end of its side is none.
+    /// Waits for bytes of the server. Goes on with the upload, and once that is over looks after the client.
     fn poll_server(
         &mut self,
         cx: &mut Context<'_>,
@@ -285,16 +327,9 @@ impl Connection {
             .poll(cx, &mut self.client, server)
             .map_err(Failed::Client)?;
         let ahead_bytes_max = self.forward.shared.config.limits.h1_head_bytes_max;
-        while upload.is_over()
-            && !upload.client_ended
-            && self.client.seen().len() < ahead_bytes_max
-            && let Poll::Ready(read) = self.client.poll_fill(cx)
-        {
-            match read {
-                Ok(n) => upload.client_ended = n == 0,
-                Err(error) => return Poll::Ready(Err(Failed::Client(Broken::Sender(error)))),
-            }
-        }
+        upload
+            .poll_client(cx, &mut self.client, server, ahead_bytes_max)
+            .map_err(|error| Failed::Client(Broken::Sender(error)))?;
         match ready!(server.poll_fill(cx)) {
             Ok(1..) => Poll::Ready(Ok(())),
             Ok(0) => Poll::Ready(Err(Failed::Endpoint(
@@ -326,8 +361,8 @@ impl Connection {
         upload: &mut Upload,
         mut record: Record,
     ) -> Next {
-        let trailers_max = self.forward.shared.config.limits.h1_head_bytes_max;
-        let mut download = Pump::new(response.framing, true, trailers_max);
+        let head_bytes_max = self.forward.shared.config.limits.h1_head_bytes_max;
+        let mut download = Pump::new(response.framing, true, head_bytes_max);
         let taken = download.take(server, &mut self.out);
         if taken.is_ok() && download.is_done() || download.body_bytes > 0 {
             record.answered();
@@ -347,6 +382,11 @@ impl Connection {
                         let result = download.poll(cx, server, &mut self.client);
                         if download.body_bytes > 0 {
                             record.answered();
+                        }
+                        if result.is_pending() {
+                            upload
+                                .poll_client(cx, &mut self.client, server, head_bytes_max)
+                                .map_err(Broken::Receiver)?;
                         }
                         result
                     })
