@@ -65,6 +65,21 @@ async fn http_1_0_needs_no_host_and_ends_with_its_answer() {
 }
 
 #[tokio::test]
+async fn a_server_that_ends_after_http_1_0_costs_nobody_a_request() {
+    on_each_way(async |mut talk| {
+        let (mut old, mut server) = talk.open("GET /old HTTP/1.0\r\n\r\n").await;
+        server.request().await;
+        // One that does not tell that it will end, as is its right.
+        server.send(OK).await;
+        assert_eq!(old.response("GET").await.body, b"ok");
+        assert_eq!(server.rest().await, (Vec::new(), End::Clean));
+        let (_client, mut server) = talk.open(get("/new")).await;
+        assert_eq!(server.request().await.line, "GET /new HTTP/1.1");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn http_1_0_with_keep_alive_is_told_whether_its_connection_stays() {
     on_each_way(async |mut talk| {
         let request = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";

@@ -258,7 +258,7 @@ impl Connection {
             return Next::Drop;
         }
         self.idle_since = Instant::now();
-        let is_open = !upload.is_last(&self.client);
+        let is_open = request.leaves_open() && !upload.is_last(&self.client);
         if response.keeps && is_open && upload.is_whole() {
             pool::give_back(&self.forward.shared, &endpoint, server);
         }

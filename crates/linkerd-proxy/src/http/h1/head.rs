@@ -52,6 +52,13 @@ pub(super) struct Request {
     pub(super) is_grpc: bool,
 }
 
+impl Request {
+    /// Whether its endpoint may expect another request after it; it gets what a client of HTTP/1.0 has said.
+    pub(super) fn leaves_open(&self) -> bool {
+        !self.is_old || self.keeps
+    }
+}
+
 /// An endpoint's response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Response {
