@@ -281,6 +281,7 @@ impl Inbound {
         let address = port.endpoint.address;
         let limits = &self.shared.config.limits;
         let protocol = match verdict {
+            _ if self.is_opaque(address) => Protocol::Opaque,
             Verdict::Known(protocol) => protocol,
             Verdict::Detect => {
                 let bounds = Bounds {
@@ -313,10 +314,6 @@ impl Inbound {
                     }
                 }
             }
-        };
-        let protocol = match self.is_opaque(address) {
-            true => Protocol::Opaque,
-            false => protocol,
         };
         Some(self.forward(client, protocol, port, tls, None, drain))
     }

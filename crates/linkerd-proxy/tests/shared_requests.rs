@@ -34,7 +34,11 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use linkerd_proxy::Config;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+    time::timeout,
+};
 
 /// What proxies of earlier versions know, the best first; HTTP/2 comes as bytes.
 const EARLIER: [&[u8]; 2] = [b"linkerd/mux1", b"linkerd/h2"];
@@ -206,6 +210,28 @@ async fn a_port_that_is_never_parsed_gets_http2_as_it_is() {
     let requests = ["request_total{", "tls=\"true\""];
     client.metric_reaches(&requests, 1.0).await;
     assert_eq!(server.metric(&requests).await, None);
+}
+
+/// Whose client was silent at first, so that its proxy says nothing of what it speaks.
+#[tokio::test]
+async fn a_port_that_is_never_parsed_gets_what_only_looks_like_http1() {
+    let app = app::echo().await;
+    let authority = Authority::new();
+    let mut opaque = with_tls(config(), &authority.issue("server"), &identity("server"));
+    opaque.inbound_forward = Some(app);
+    opaque.inbound_opaque_ports.insert(app.port());
+    let server = start(opaque);
+    server.ready().await;
+    let folder = authority.issue("client");
+    let mut client = linkerd::connect(&folder, server.inbound, &[b"linkerd/detect"]).await;
+    let said = b"GET / HTTP/1.1\r\nno field\r\n\r\n";
+    client.write_all(said).await.unwrap();
+    let mut heard = vec![0; said.len()];
+    timeout(PATIENCE, client.read_exact(&mut heard))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(heard, said);
 }
 
 #[tokio::test]
