@@ -106,6 +106,41 @@ async fn trailers_arrive_both_ways() {
 }
 
 #[tokio::test]
+async fn trailers_may_be_many_and_come_byte_by_byte() {
+    let lines = |n: usize| (0..n).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
+    on_each_way(async |mut talk| {
+        let mut client = talk.client().await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
+        for byte in ["1\r\na\r\n0\r\n", &lines(3), "\r\n", &get("/next")]
+            .concat()
+            .bytes()
+        {
+            client.send([byte]).await;
+        }
+        let mut server = talk.server().await;
+        assert_eq!(server.request().await.trailers.len(), 3);
+        server
+            .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+            .await;
+        server.send([&lines(500), "\r\n"].concat()).await;
+        assert_eq!(client.response("POST").await.trailers.len(), 500);
+        // Without trailers the end is an empty line, which may come in pieces too.
+        assert_eq!(talk.request(&mut server).await.line, "GET /next HTTP/1.1");
+        server
+            .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+            .await;
+        for byte in "\r\n".bytes() {
+            pause().await;
+            server.send([byte]).await;
+        }
+        assert_eq!(client.response("GET").await.body, b"");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn large_bodies_pass_each_other() {
     let body = pattern(LARGE_BYTES);
     let chunks = [

@@ -11,7 +11,7 @@ use super::super::headers::{ERROR, OWN_PREFIX, PROBE_AGENT};
 
 /// Lines of a head; more are looked at in a second try.
 const LINES: usize = 64;
-/// As many as fit into the longest head that is read.
+/// A head with more lines is refused; of the shortest ones twice as many would fit into the longest head that is read.
 const LINES_MAX: usize = 8 * 1024;
 
 /// How long a body is.
@@ -379,8 +379,23 @@ pub(super) fn trailers(
     is_response: bool,
     out: &mut Vec<u8>,
 ) -> Result<Option<(usize, Option<u16>)>, Malformed> {
-    let mut lines = [EMPTY_HEADER; LINES];
-    match httparse::parse_headers(buffer, &mut lines) {
+    let mut few = [EMPTY_HEADER; LINES];
+    match httparse::parse_headers(buffer, &mut few) {
+        Err(httparse::Error::TooManyHeaders) => {
+            let mut many = vec![EMPTY_HEADER; LINES_MAX];
+            let parsed = httparse::parse_headers(buffer, &mut many);
+            understand_trailers(parsed, is_response, out)
+        }
+        parsed => understand_trailers(parsed, is_response, out),
+    }
+}
+
+fn understand_trailers(
+    parsed: httparse::Result<(usize, &[Header<'_>])>,
+    is_response: bool,
+    out: &mut Vec<u8>,
+) -> Result<Option<(usize, Option<u16>)>, Malformed> {
+    match parsed {
         Ok(httparse::Status::Complete((bytes, headers))) => {
             let forbidden = |name: &str| {
                 is(name, "content-length") || is(name, "transfer-encoding") || is(name, "host")
