@@ -346,6 +346,10 @@ async fn empty_lines_before_a_request_are_skipped() {
         assert_eq!(client.response("GET").await.body, b"ok");
         client.send(["\r\n\r\n", &get("/2")].concat()).await;
         assert_eq!(client.response("GET").await.body, b"/2");
+        for byte in ["\r\n\n\r\n", &get("/3")].concat().bytes() {
+            client.send([byte]).await;
+        }
+        assert_eq!(client.response("GET").await.body, b"/3");
     })
     .await;
 }

@@ -42,9 +42,17 @@ struct Connection {
     /// A head on its way out.
     out: Vec<u8>,
     idle_since: Instant,
-    /// When the head began that is not complete yet.
-    begun: Option<Instant>,
+    begun: Begun,
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// A head that is not complete yet.
+#[derive(Default)]
+struct Begun {
+    /// When its first byte was there.
+    at: Option<Instant>,
+    /// So many bytes of it are known not to hold its end.
+    looked_at: usize,
 }
 
 /// What follows a request.
@@ -84,7 +92,7 @@ pub(super) fn serve(
         known: None,
         out: Vec::new(),
         idle_since: Instant::now(),
-        begun: None,
+        begun: Begun::default(),
         timer: None,
     };
     run(connection, drain)
@@ -93,7 +101,7 @@ pub(super) fn serve(
 async fn run(mut connection: Connection, drain: CancellationToken) {
     let mut drained = pin!(drain.cancelled());
     loop {
-        connection.begun = None;
+        connection.begun = Begun::default();
         let arrived = poll_fn(|cx| connection.poll_request(cx, drained.as_mut())).await;
         let next = match arrived {
             Arrived::Request(request) => {
@@ -119,8 +127,13 @@ impl Connection {
         mut drained: Pin<&mut impl Future<Output = ()>>,
     ) -> Poll<Arrived> {
         let head_bytes_max = self.forward.shared.config.limits.h1_head_bytes_max;
-        let mut looked_at = 0;
         loop {
+            // Empty lines before a request are none of it: RFC 9112 section 2.2.
+            while let [b'\n', ..] | [b'\r', b'\n', ..] = self.client.seen() {
+                self.client.consume(1);
+                self.begun = Begun::default();
+            }
+            let looked_at = self.begun.looked_at;
             let seen = self.client.seen();
             // A head that comes in pieces is looked at again only when its end may be there.
             if looked_at == 0 && !seen.is_empty() || may_end(seen, looked_at) {
@@ -146,7 +159,7 @@ impl Connection {
                     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 ));
             }
-            looked_at = seen.len();
+            self.begun.looked_at = seen.len();
             match self.client.poll_fill(cx) {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0)) => return Poll::Ready(Arrived::Nothing),
@@ -176,7 +189,7 @@ impl Connection {
         let limits = &self.forward.shared.config.limits;
         let until = match (is_idle, &self.application) {
             (false, _) => {
-                let begun = self.begun.get_or_insert_with(Instant::now);
+                let begun = self.begun.at.get_or_insert_with(Instant::now);
                 *begun + limits.h1_partial_head_timeout
             }
             (true, Some(_)) => self.idle_since + limits.h1_idle_timeout,
@@ -231,7 +244,7 @@ impl Connection {
     }
 }
 
-/// Whether the end of a head may lie in `bytes`, of which those before `looked_at` hold none.
+/// Whether the end of a head, or of trailers, may lie in `bytes`, of which those before `looked_at` hold none.
 fn may_end(bytes: &[u8], looked_at: usize) -> bool {
     let from = looked_at.saturating_sub(3);
     let new = &bytes[from..];

@@ -11,6 +11,7 @@ use tokio::io::AsyncWrite;
 use super::{
     chunks::Chunks,
     head::{self, Framing, Malformed},
+    may_end,
 };
 use crate::io::Socket;
 
@@ -37,6 +38,8 @@ pub(super) struct Pump {
     ready: usize,
     /// Trailers as they go on.
     trailers: Vec<u8>,
+    /// So many bytes of those that come are known not to hold their end.
+    looked_at: usize,
     trailers_max: usize,
     is_response: bool,
     /// Of the trailers.
@@ -64,6 +67,7 @@ impl Pump {
             left,
             ready: 0,
             trailers: Vec::new(),
+            looked_at: 0,
             trailers_max,
             is_response,
             grpc_status: None,
@@ -162,6 +166,14 @@ impl Pump {
                 self.ready = chunks.scan(seen)?;
                 self.body_bytes = chunks.data_bytes;
             }
+            // Where there are none, their end is the first two bytes.
+            Left::Chunks(_)
+                if self.looked_at >= 2
+                    && seen.len() <= self.trailers_max
+                    && !may_end(seen, self.looked_at) =>
+            {
+                self.looked_at = seen.len();
+            }
             Left::Chunks(_) => match head::trailers(seen, self.is_response, &mut self.trailers)? {
                 Some((bytes, grpc_status)) => {
                     self.grpc_status = grpc_status;
@@ -171,7 +183,7 @@ impl Pump {
                 None if seen.len() > self.trailers_max => {
                     return Err(Malformed("the trailers are too long"));
                 }
-                None => {}
+                None => self.looked_at = seen.len(),
             },
         }
         Ok(())
