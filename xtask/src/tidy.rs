@@ -14,12 +14,13 @@ use serde::Deserialize;
 use crate::command;
 
 /// Libraries that other crates of ours may use. Everything else is a process and stands alone.
-const LIBRARIES: [&str; 5] = [
+const LIBRARIES: [&str; 6] = [
     "linkerd-names",
     "linkerd-proto",
     "linkerd-issuer",
     "linkerd-inject",
     "linkerd-process",
+    "linkerd-kubernetes",
 ];
 
 /// Crates that must not be reached by a product crate, and why.

@@ -72,7 +72,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         history_series_max,
     } = args;
     let shutdown = linkerd_process::shutdown_on_signal();
-    let kubernetes = kube::Client::try_default()
+    let kubernetes = linkerd_kubernetes::client()
         .await
         .context("cannot configure the Kubernetes client")?;
     let cluster = Arc::new(Cluster::default());

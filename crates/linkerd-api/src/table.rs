@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use kube::{Api, Resource};
 use kube_runtime::{
     WatchStreamExt as _,
-    watcher::{self, Event, watcher},
+    watcher::{Event, watcher},
 };
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
@@ -94,7 +94,7 @@ impl<T> Table<T> {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let mut events = pin!(watcher(api, linkerd_kubernetes::watch_config()).default_backoff());
         let mut fresh = BTreeMap::new();
         while let Some(event) = events.next().await {
             match event {

@@ -230,7 +230,7 @@ impl Controller {
                     self.push(Item::Bundle(namespace), now);
                 }
             }
-            Observed::Root(_) => {
+            Observed::Root => {
                 if self.leadership == Leadership::Leader {
                     self.queue.push(Item::Root, now);
                 }

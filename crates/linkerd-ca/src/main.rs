@@ -88,7 +88,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let injected = injected_identity.map(Source::from);
     init_logs_at(log_level)?;
     let shutdown = shutdown_on_signal();
-    let client = kube::Client::try_default()
+    let client = linkerd_kubernetes::client()
         .await
         .context("cannot find the cluster")?;
     let mut registry = Registry::default();
@@ -128,7 +128,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         shutdown.clone(),
     ));
 
-    let observed = watch_all(&client, &control_plane_namespace, injected);
+    let observed = watch_all(&client, &control_plane_namespace, injected, &metrics);
     let reports = Reports::new(client.clone(), pod_name);
     let context = Context {
         client,

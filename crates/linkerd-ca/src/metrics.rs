@@ -24,6 +24,11 @@ struct ReasonLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
     state: &'static str,
 }
@@ -33,6 +38,7 @@ struct StateLabel {
 pub struct Metrics {
     issued: Family<ReasonLabel, Counter>,
     failures: Family<ReasonLabel, Counter>,
+    watch_errors: Family<KindLabel, Counter>,
     bundles_written: Counter,
     first_write: Histogram,
     leader: Gauge,
@@ -62,6 +68,7 @@ impl Metrics {
         let metrics = Self {
             issued: Family::default(),
             failures: Family::default(),
+            watch_errors: Family::default(),
             bundles_written: Counter::default(),
             first_write: Histogram::new(WRITE_BUCKETS),
             leader: Gauge::default(),
@@ -79,6 +86,11 @@ impl Metrics {
             "failures",
             "Attempts that left a workload, a namespace or the control plane without what it needs",
             metrics.failures.clone(),
+        );
+        registry.register(
+            "watch_errors",
+            "Failures of watches of the Kubernetes API by kind; each is tried again",
+            metrics.watch_errors.clone(),
         );
         registry.register(
             "bundles_written",
@@ -126,6 +138,11 @@ impl Metrics {
     /// Counts a failure.
     pub fn failed(&self, reason: &'static str) {
         self.failures.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts a watch that failed.
+    pub fn watch_failed(&self, kind: &'static str) {
+        self.watch_errors.get_or_create(&KindLabel { kind }).inc();
     }
 
     /// Counts a trust bundle that was written.

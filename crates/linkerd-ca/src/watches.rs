@@ -1,6 +1,8 @@
 //! Everything that the controller watches, as one stream. Entry: [`watch_all`].
 //! Objects are reduced to what is needed as they come in; a watch that breaks is taken up again by itself.
 
+use std::{fmt::Debug, future::ready};
+
 use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream, select_all},
@@ -10,13 +12,14 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Pod, Secret},
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
-        watcher::{self, Config, Event, watch_object, watcher},
+        watcher::{self, Event, watcher},
     },
 };
+use linkerd_kubernetes::watch_config;
 use linkerd_names::{
     Owner, OwnerKind, annotations,
     component::{self, ROOT_SECRET, TRUST_BUNDLE_CONFIG_MAP},
@@ -27,10 +30,10 @@ use tracing::warn;
 use crate::{
     bundle::{self, HeldBundle},
     marks::{self, Mark},
+    metrics::Metrics,
     mirror::Change,
     secret::{self, Held},
     workloads::{self, Source, Templated, Workload},
-    write::Version,
 };
 
 /// Selects pods that run or will.
@@ -47,12 +50,19 @@ pub enum Observed {
     Secret(Change<Owner, Held>),
     /// About trust bundles, by namespace.
     Bundle(Change<String, HeldBundle>),
-    /// The root's Secret as it is now.
-    Root(Option<Version>),
+    /// The root's Secret has changed.
+    Root,
     /// About namespaces that ask `linkerd-injector` for proxies.
     Injected(Change<String, ()>),
     /// The webhook's configuration or Secret has changed.
     Webhook,
+}
+
+/// What every watch is started with.
+struct Start<'a> {
+    client: &'a Client,
+    control_plane_namespace: &'a str,
+    metrics: &'a Metrics,
 }
 
 /// Watches workloads of every kind, our Secrets and ConfigMaps, and the root; with an injector, whose proxies
@@ -61,200 +71,205 @@ pub fn watch_all(
     client: &Client,
     control_plane_namespace: &str,
     injected: Option<Source>,
+    metrics: &Metrics,
 ) -> impl Stream<Item = Observed> + Send + use<> {
+    let start = Start {
+        client,
+        control_plane_namespace,
+        metrics,
+    };
     let templated = OwnerKind::ALL
         .into_iter()
         .filter(|kind| *kind != OwnerKind::Pod);
     let mut streams: Vec<BoxStream<'static, Observed>> = templated
-        .map(|kind| {
-            let namespace = control_plane_namespace.to_owned();
-            watch_templated(client.clone(), kind, namespace, injected)
-        })
+        .map(|kind| start.watch_templated(kind, injected))
         .collect();
-    streams.push(watch_pods(
-        client.clone(),
-        control_plane_namespace.to_owned(),
-    ));
-    streams.push(watch_secrets(
-        client.clone(),
-        control_plane_namespace.to_owned(),
-    ));
-    streams.push(watch_bundles(client.clone()));
-    streams.push(watch_root(client.clone(), control_plane_namespace));
+    streams.push(start.watch_pods());
+    streams.push(start.watch_secrets());
+    streams.push(start.watch_bundles());
+    streams.push(start.watch_root());
     if injected.is_some() {
-        streams.push(watch_namespaces(client.clone()));
-        streams.extend(watch_webhook(client, control_plane_namespace));
+        streams.push(start.watch_namespaces());
+        streams.extend(start.watch_webhook());
     }
     select_all(streams)
 }
 
-fn watch_templated(
-    client: Client,
-    kind: OwnerKind,
-    control_plane_namespace: String,
-    injected: Option<Source>,
-) -> BoxStream<'static, Observed> {
-    let api: Api<Templated> = Api::all_with(client, &workloads::api_resource(kind));
-    // The marks are on the pod template, which no selector reaches.
-    changes(
-        kind.as_str(),
-        watcher(api, Config::default()),
-        move |object| {
-            Some(workloads::read_templated(
-                kind,
-                &object,
-                &control_plane_namespace,
-                injected,
-            ))
-        },
-    )
-    .map(move |change| Observed::Workload(kind, change))
-    .boxed()
-}
+impl Start<'_> {
+    fn watch_templated(
+        &self,
+        kind: OwnerKind,
+        injected: Option<Source>,
+    ) -> BoxStream<'static, Observed> {
+        let resource = workloads::api_resource(kind);
+        let api: Api<Templated> = Api::all_with(self.client.clone(), &resource);
+        let ours = self.control_plane_namespace.to_owned();
+        // The marks are on the pod template, which no selector reaches.
+        let events = watcher(api, watch_config());
+        self.changes(kind.as_str(), events, move |object| {
+            Some(workloads::read_templated(kind, &object, &ours, injected))
+        })
+        .map(move |change| Observed::Workload(kind, change))
+        .boxed()
+    }
 
-/// Pods with proxies of any control plane that have not ended: what they say of their workload, and, of those
-/// that stand for themselves and are ours, the workload.
-fn watch_pods(client: Client, control_plane_namespace: String) -> BoxStream<'static, Observed> {
-    let api: Api<PartialObjectMeta<Pod>> = Api::all(client);
-    let marked = format!("{},{}", labels::CONTROL_PLANE_NAMESPACE, labels::TLS_MODE);
-    let pods = Config::default().labels(&marked).fields(NOT_ENDED);
-    changes("pod", watcher(api, pods), move |pod| {
-        let (owner, workload) = workloads::read_pod(&pod.metadata, &control_plane_namespace);
-        let mark = marks::read(&pod.metadata)?;
-        Some((owner, Some((workload, mark))))
-    })
-    .flat_map(|change: Change<Owner, (Option<Workload>, Mark)>| {
-        let workload = change.clone().filter_map(|(workload, _)| workload);
-        let mark = change.filter_map(|(_, mark)| Some(mark));
-        let workload = workload.map(|change| Observed::Workload(OwnerKind::Pod, change));
-        stream::iter(workload.into_iter().chain(mark.map(Observed::Mark)))
-    })
-    .boxed()
-}
+    /// Pods with proxies of any control plane that have not ended: what they say of their workload, and, of those
+    /// that stand for themselves and are ours, the workload.
+    fn watch_pods(&self) -> BoxStream<'static, Observed> {
+        let api: Api<PartialObjectMeta<Pod>> = Api::all(self.client.clone());
+        let ours = self.control_plane_namespace.to_owned();
+        let marked = format!("{},{}", labels::CONTROL_PLANE_NAMESPACE, labels::TLS_MODE);
+        let pods = watch_config().labels(&marked).fields(NOT_ENDED);
+        self.changes("pod", watcher(api, pods), move |pod| {
+            let (owner, workload) = workloads::read_pod(&pod.metadata, &ours);
+            let mark = marks::read(&pod.metadata)?;
+            Some((owner, Some((workload, mark))))
+        })
+        .flat_map(|change: Change<Owner, (Option<Workload>, Mark)>| {
+            let workload = change.clone().filter_map(|(workload, _)| workload);
+            let mark = change.filter_map(|(_, mark)| Some(mark));
+            let workload = workload.map(|change| Observed::Workload(OwnerKind::Pod, change));
+            stream::iter(workload.into_iter().chain(mark.map(Observed::Mark)))
+        })
+        .boxed()
+    }
 
-fn watch_secrets(client: Client, control_plane_namespace: String) -> BoxStream<'static, Observed> {
-    let api: Api<Secret> = Api::all(client);
-    let ours = format!(
-        "{}={control_plane_namespace}",
-        labels::CONTROL_PLANE_NAMESPACE
-    );
-    changes(
-        "secret",
-        watcher(api, Config::default().labels(&ours)),
-        move |secret| {
+    fn watch_secrets(&self) -> BoxStream<'static, Observed> {
+        let api: Api<Secret> = Api::all(self.client.clone());
+        let control_plane_namespace = self.control_plane_namespace.to_owned();
+        let ours = format!(
+            "{}={control_plane_namespace}",
+            labels::CONTROL_PLANE_NAMESPACE
+        );
+        let events = watcher(api, watch_config().labels(&ours));
+        self.changes("secret", events, move |secret| {
             let owner =
                 secret::owner_of(&secret.namespace().unwrap_or_default(), &secret.name_any())?;
             Some((owner, Some(secret::read(secret, &control_plane_namespace))))
-        },
-    )
-    .map(Observed::Secret)
-    .boxed()
-}
-
-fn watch_bundles(client: Client) -> BoxStream<'static, Observed> {
-    let api: Api<ConfigMap> = Api::all(client);
-    // By name and not by label: our permission is for this one name.
-    let ours = format!("metadata.name={TRUST_BUNDLE_CONFIG_MAP}");
-    changes(
-        "configmap",
-        watcher(api, Config::default().fields(&ours)),
-        |config_map| {
-            Some((
-                config_map.namespace().unwrap_or_default(),
-                Some(bundle::read(config_map)),
-            ))
-        },
-    )
-    .map(Observed::Bundle)
-    .boxed()
-}
-
-fn watch_root(client: Client, control_plane_namespace: &str) -> BoxStream<'static, Observed> {
-    let api: Api<Secret> = Api::namespaced(client, control_plane_namespace);
-    watch_object(api, ROOT_SECRET)
-        .default_backoff()
-        .filter_map(async |event| report("root secret", event))
-        .map(|secret| {
-            let version = secret.as_ref().map(|secret| Version::of(&secret.metadata));
-            if let Some(mut secret) = secret {
-                secret::wipe(&mut secret);
-            }
-            Observed::Root(version)
         })
+        .map(Observed::Secret)
         .boxed()
+    }
+
+    fn watch_bundles(&self) -> BoxStream<'static, Observed> {
+        let api: Api<ConfigMap> = Api::all(self.client.clone());
+        // By name and not by label: our permission is for this one name.
+        let ours = format!("metadata.name={TRUST_BUNDLE_CONFIG_MAP}");
+        let events = watcher(api, watch_config().fields(&ours));
+        self.changes("configmap", events, |config_map| {
+            let namespace = config_map.namespace().unwrap_or_default();
+            Some((namespace, Some(bundle::read(config_map))))
+        })
+        .map(Observed::Bundle)
+        .boxed()
+    }
+
+    fn watch_root(&self) -> BoxStream<'static, Observed> {
+        let api = Api::<PartialObjectMeta<Secret>>::namespaced(
+            self.client.clone(),
+            self.control_plane_namespace,
+        );
+        self.watch_one("root_secret", api, ROOT_SECRET, || Observed::Root)
+    }
+
+    fn watch_namespaces(&self) -> BoxStream<'static, Observed> {
+        let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
+        let events = watcher(api, watch_config());
+        self.changes("namespace", events, |namespace| {
+            let word = namespace.annotations().get(annotations::INJECT);
+            let asks = word.is_some_and(|word| word == annotations::INJECT_ENABLED);
+            Some((namespace.name_any(), asks.then_some(())))
+        })
+        .map(Observed::Injected)
+        .boxed()
+    }
+
+    fn watch_webhook(&self) -> [BoxStream<'static, Observed>; 2] {
+        let secrets = Api::<PartialObjectMeta<Secret>>::namespaced(
+            self.client.clone(),
+            self.control_plane_namespace,
+        );
+        let configurations: Api<PartialObjectMeta<MutatingWebhookConfiguration>> =
+            Api::all(self.client.clone());
+        let secret = component::INJECTOR_SECRET;
+        let configuration = component::injector_webhook_configuration(self.control_plane_namespace);
+        [
+            self.watch_one("injector_secret", secrets, secret, || Observed::Webhook),
+            self.watch_one(
+                "webhook_configuration",
+                configurations,
+                &configuration,
+                || Observed::Webhook,
+            ),
+        ]
+    }
+
+    /// One object, of which no more is asked than when it may be another: `observed` says which it is.
+    fn watch_one<K>(
+        &self,
+        kind: &'static str,
+        api: Api<PartialObjectMeta<K>>,
+        name: &str,
+        observed: fn() -> Observed,
+    ) -> BoxStream<'static, Observed>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Send + 'static,
+    {
+        let config = watch_config().fields(&format!("metadata.name={name}"));
+        unbroken(kind, watcher(api, config), self.metrics.clone())
+            .filter_map(move |event| {
+                let is_news = matches!(event, Event::Apply(_) | Event::Delete(_) | Event::InitDone);
+                ready(is_news.then(observed))
+            })
+            .boxed()
+    }
+
+    /// Turns the events of one watch into changes. `read` returns an object's key, and its value if it
+    /// concerns us; none when not even its key does.
+    fn changes<O, K, V, E, R>(
+        &self,
+        kind: &'static str,
+        events: E,
+        read: R,
+    ) -> impl Stream<Item = Change<K, V>> + Send + use<O, K, V, E, R>
+    where
+        O: Clone + Send + 'static,
+        K: Send,
+        V: Send,
+        E: Stream<Item = watcher::Result<Event<O>>> + Send + 'static,
+        R: Fn(O) -> Option<(K, Option<V>)> + Send + 'static,
+    {
+        unbroken(kind, events, self.metrics.clone()).filter_map(move |event| {
+            ready(match event {
+                Event::Init => Some(Change::Relist),
+                Event::InitApply(object) => {
+                    read(object).and_then(|(key, value)| Some(Change::Listed(key, value?)))
+                }
+                Event::InitDone => Some(Change::RelistDone),
+                Event::Apply(object) => read(object).map(|(key, value)| match value {
+                    Some(value) => Change::Set(key, value),
+                    None => Change::Remove(key),
+                }),
+                Event::Delete(object) => read(object).map(|(key, _)| Change::Remove(key)),
+            })
+        })
+    }
 }
 
-fn watch_namespaces(client: Client) -> BoxStream<'static, Observed> {
-    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
-    changes("namespace", watcher(api, Config::default()), |namespace| {
-        let word = namespace.annotations().get(annotations::INJECT);
-        let asks = word.is_some_and(|word| word == annotations::INJECT_ENABLED);
-        Some((namespace.name_any(), asks.then_some(())))
-    })
-    .map(Observed::Injected)
-    .boxed()
-}
-
-fn watch_webhook(
-    client: &Client,
-    control_plane_namespace: &str,
-) -> [BoxStream<'static, Observed>; 2] {
-    let secrets: Api<PartialObjectMeta<Secret>> =
-        Api::namespaced(client.clone(), control_plane_namespace);
-    let configurations: Api<PartialObjectMeta<MutatingWebhookConfiguration>> =
-        Api::all(client.clone());
-    let configuration = component::injector_webhook_configuration(control_plane_namespace);
-    [
-        watch_object(secrets, component::INJECTOR_SECRET)
-            .default_backoff()
-            .filter_map(async |event| report("injector secret", event))
-            .map(|_| Observed::Webhook)
-            .boxed(),
-        watch_object(configurations, &configuration)
-            .default_backoff()
-            .filter_map(async |event| report("webhook configuration", event))
-            .map(|_| Observed::Webhook)
-            .boxed(),
-    ]
-}
-
-/// Turns the events of one watch into changes. `read` returns an object's key, and its value if it
-/// concerns us; none when not even its key does.
-fn changes<O, K, V>(
-    what: &'static str,
+/// What a watch tells; one that breaks is taken up again after a while.
+fn unbroken<O>(
+    kind: &'static str,
     events: impl Stream<Item = watcher::Result<Event<O>>> + Send + 'static,
-    read: impl Fn(O) -> Option<(K, Option<V>)> + Send + 'static,
-) -> impl Stream<Item = Change<K, V>> + Send
+    metrics: Metrics,
+) -> impl Stream<Item = Event<O>> + Send
 where
-    O: Clone + Send + 'static,
-    K: Send,
-    V: Send,
+    O: Send + 'static,
 {
     events.default_backoff().filter_map(move |event| {
-        let change = report(what, event).and_then(|event| match event {
-            Event::Init => Some(Change::Relist),
-            Event::InitApply(object) => {
-                let (key, value) = read(object)?;
-                Some(Change::Listed(key, value?))
-            }
-            Event::InitDone => Some(Change::RelistDone),
-            Event::Apply(object) => Some(match read(object)? {
-                (key, Some(value)) => Change::Set(key, value),
-                (key, None) => Change::Remove(key),
-            }),
-            Event::Delete(object) => Some(Change::Remove(read(object)?.0)),
+        let event = event.inspect_err(|error| {
+            metrics.watch_failed(kind);
+            warn!(kind, %error, "a watch failed and will be tried again");
         });
-        std::future::ready(change)
+        ready(event.ok())
     })
-}
-
-/// Logs a watch that broke; it is taken up again after a while.
-fn report<T>(what: &'static str, event: watcher::Result<T>) -> Option<T> {
-    match event {
-        Ok(event) => Some(event),
-        Err(error) => {
-            warn!(watch = what, %error, "watch broke, trying again");
-            None
-        }
-    }
 }

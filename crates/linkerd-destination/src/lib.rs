@@ -96,7 +96,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let listener = bind(addr).await?;
     let admin_listener = bind(admin_addr).await?;
     info!(addr = %listener.local_addr()?, admin_addr = %admin_listener.local_addr()?, "listening");
-    let client = Client::try_default()
+    let client = linkerd_kubernetes::client()
         .await
         .context("cannot reach Kubernetes")?;
 

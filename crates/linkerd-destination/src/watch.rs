@@ -16,6 +16,7 @@ use kube_runtime::{
     utils::Backoff,
     watcher::{self, DefaultBackoff, Event, watcher},
 };
+use linkerd_kubernetes::watch_config;
 use linkerd_process::Readiness;
 use serde::de::DeserializeOwned;
 use tokio::{sync::oneshot, task::JoinSet};
@@ -32,9 +33,6 @@ use crate::{
     tables::Object,
 };
 
-/// A watch is renewed this often, so that a connection that died silently goes unnoticed no longer.
-const WATCH_SECONDS: u32 = 60;
-
 /// The longest pause after a failure: what we tell is stale meanwhile.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -50,7 +48,7 @@ pub async fn watch_cluster(
     readiness: Readiness,
 ) -> Result<(), tokio::task::JoinError> {
     let mut watches = JoinSet::new();
-    let plain = watcher::Config::default().timeout(WATCH_SECONDS);
+    let plain = watch_config();
     let slices = plain.clone().labels(SERVICE_NAME_LABEL);
     let mut start = Start {
         client: &client,

@@ -19,9 +19,10 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt as _,
-        watcher::{self, Config, Event, watcher},
+        watcher::{self, Event, watcher},
     },
 };
+use linkerd_kubernetes::watch_config;
 use linkerd_names::{component, labels};
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -271,7 +272,7 @@ fn watch_namespaces(
     metrics: &Metrics,
 ) -> impl Stream<Item = Event<PartialObjectMeta<Namespace>>> + Send + use<> {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
-    let events = watcher(api, Config::default());
+    let events = watcher(api, watch_config());
     unbroken("namespaces", events, metrics.clone())
 }
 
@@ -290,7 +291,7 @@ fn watch_pods(
     }
     // Whoever has the label has the proxy.
     let without = format!("!{}", labels::CONTROL_PLANE_NAMESPACE);
-    let events = watcher(api, Config::default().labels(&without).fields(&fields));
+    let events = watcher(api, watch_config().labels(&without).fields(&fields));
     unbroken("pods", events, metrics.clone())
 }
 

@@ -69,7 +69,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         options,
         pod_name,
     } = config;
-    let client = kube::Client::try_default()
+    let client = linkerd_kubernetes::client()
         .await
         .context("cannot find the cluster")?;
     let bind = async |addr: SocketAddr| {
