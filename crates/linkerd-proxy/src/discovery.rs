@@ -134,8 +134,7 @@ impl Discovery {
         let targets: Vec<Arc<Target>> = self.targets.lock().values().cloned().collect();
         let balanced = |target: Arc<Target>| {
             let endpoints = target.endpoints.borrow().clone()?;
-            let is_service = endpoints.list.is_empty() || !endpoints.is_original();
-            is_service.then(|| Balanced {
+            endpoints.is_service().then(|| Balanced {
                 target: target.address.to_string(),
                 service: endpoints.service.to_string(),
                 census: endpoints.census(now),
@@ -202,18 +201,15 @@ impl Discovery {
         target
     }
 
-    /// Forgets idle targets when there are many, and the one unused longest when there are too many.
-    /// While the service is away nothing is forgotten for being idle: it could not be learnt again.
+    /// Forgets idle targets when there are many, and one when there are too many. While the service is away
+    /// nothing is forgotten for being idle: it could not be learnt again.
     fn make_room(&self, targets: &mut HashMap<SocketAddr, Arc<Target>>, now: u64) {
         let limits = &self.shared.config.limits;
         if targets.len() < limits.targets_max / 2 {
             return;
         }
-        if self
-            .control
-            .as_ref()
-            .is_some_and(|control| control.is_answering())
-        {
+        let is_answering = self.control.as_ref().is_some_and(|c| c.is_answering());
+        if is_answering {
             let idle = u64::try_from(limits.target_idle.as_millis()).unwrap_or(u64::MAX);
             targets.retain(|_, target| {
                 Arc::strong_count(target) > 1
@@ -221,15 +217,26 @@ impl Discovery {
             });
         }
         if targets.len() >= limits.targets_max {
-            let oldest = targets
+            let least = targets
                 .iter()
-                .min_by_key(|(_, target)| target.last_used.load(Relaxed))
+                .min_by_key(|(_, target)| worth(target, is_answering))
                 .map(|(address, _)| *address);
-            if let Some(oldest) = oldest {
-                targets.remove(&oldest);
+            if let Some(least) = least {
+                targets.remove(&least);
             }
         }
     }
+}
+
+/// What is worth less is forgotten first: what is not in use, and of that what was not used for longest.
+/// While the service does not answer, that and everything else before what it has told of a Service.
+fn worth(target: &Arc<Target>, is_answering: bool) -> (bool, bool, u64) {
+    let is_service = || (target.endpoints.borrow().as_ref()).is_some_and(Endpoints::is_service);
+    (
+        !is_answering && is_service(),
+        Arc::strong_count(target) > 1,
+        target.last_used.load(Relaxed),
+    )
 }
 
 /// Keeps a target's endpoints up to date until nobody wants them.
@@ -377,4 +384,73 @@ fn refused_or_ended(
     );
     sender.send_replace(Some(Endpoints::original(original)));
     asked
+}
+
+#[cfg(test)]
+mod tests {
+    use linkerd_proto::destination::{Update, WeightedAddr, WeightedAddrSet, update};
+
+    use super::*;
+
+    const ADDRESS: &str = "10.96.0.1:80";
+
+    fn target(endpoints: Option<Endpoints>, last_used: u64) -> Arc<Target> {
+        let address = ADDRESS.parse().unwrap();
+        let reason = NoTls::DiscoveryUnavailable;
+        Arc::new(Target {
+            address,
+            habit: Habit::default(),
+            endpoints: watch::channel(endpoints).1,
+            unknown: Endpoint::new(address, None, reason, Labels::default(), Arc::default()),
+            refresh: Arc::default(),
+            last_used: AtomicU64::new(last_used),
+        })
+    }
+
+    fn original(reason: NoTls) -> Option<Endpoints> {
+        let unknown = target(None, 0).unknown.clone();
+        let labels = Labels::default();
+        let endpoint = Endpoint::new(unknown.address, None, reason, labels, Arc::default());
+        Some(Endpoints::original(endpoint))
+    }
+
+    fn service() -> Option<Endpoints> {
+        let addrs = vec![WeightedAddr {
+            addr: Some("10.0.0.1:80".parse::<SocketAddr>().unwrap().into()),
+            weight: 1,
+            ..Default::default()
+        }];
+        let set = WeightedAddrSet {
+            addrs,
+            ..Default::default()
+        };
+        let update = Update {
+            update: Some(update::Update::Add(set)),
+        };
+        let address = ADDRESS.parse().unwrap();
+        Endpoints::apply(None, update, true, address, &Arc::default())
+    }
+
+    #[test]
+    fn what_is_in_use_is_not_forgotten_before_what_is_not() {
+        let [used, unused] = [target(service(), 1), target(service(), 2)];
+        let _connection = used.clone();
+        assert!(worth(&unused, true) < worth(&used, true));
+        assert!(worth(&target(None, 1), true) < worth(&unused, true));
+    }
+
+    #[test]
+    fn while_the_service_is_away_what_it_has_told_is_forgotten_last() {
+        let told = target(service(), 1);
+        for unknown in [
+            None,
+            original(NoTls::OffCluster),
+            original(NoTls::DiscoveryUnavailable),
+        ] {
+            let unknown = target(unknown, 2);
+            let _connection = unknown.clone();
+            assert!(worth(&unknown, false) < worth(&told, false));
+            assert!(worth(&told, true) < worth(&unknown, true));
+        }
+    }
 }

@@ -122,11 +122,19 @@ impl Endpoints {
         }
     }
 
-    /// Whether this is an address that the destination service knows nothing about.
-    pub(crate) fn is_original(&self) -> bool {
-        self.list
-            .iter()
-            .all(|endpoint| endpoint.no_identity == NoTls::OffCluster)
+    /// Whether this is what the destination service knows of an address, and not the address itself. A Service
+    /// without endpoints is one too.
+    pub(crate) fn is_service(&self) -> bool {
+        self.list.is_empty() || !self.is_original()
+    }
+
+    fn is_original(&self) -> bool {
+        self.list.iter().all(|endpoint| {
+            matches!(
+                endpoint.no_identity,
+                NoTls::OffCluster | NoTls::DiscoveryUnavailable
+            )
+        })
     }
 }
 
