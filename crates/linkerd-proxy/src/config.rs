@@ -181,6 +181,9 @@ pub struct Limits {
     pub h2_connections_max: usize,
     /// Streams of one HTTP/2 client.
     pub h2_streams_max: u32,
+    /// The same at the port of the destination service, which a proxy asks about each of its targets by a
+    /// stream of one connection: that of Prometheus has so many, and the service itself takes as many.
+    pub discovery_streams_max: u32,
     /// Bytes of an HTTP/2 request's first frame of data, which is kept in case the endpoint refuses the
     /// request: what such a frame carries by default, and more than most gRPC calls have.
     pub h2_kept_bytes_max: usize,
@@ -259,6 +262,7 @@ impl Default for Limits {
             shared_idle: Duration::from_secs(300),
             h2_connections_max: 64,
             h2_streams_max: 1_024,
+            discovery_streams_max: 10_000,
             h2_kept_bytes_max: 16 * 1024,
             h2_header_list_bytes_max: 64 * 1024,
             h2_ping_interval: Duration::from_secs(60),

@@ -8,11 +8,14 @@
 
 mod common;
 
-use common::{PATIENCE, SERVICE, app, exchange, mesh};
+use std::{net::SocketAddr, time::Duration};
+
+use common::{PATIENCE, SERVICE, app, config, exchange, mesh, start};
 use http::{Method, Request, Response, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use linkerd_proxy::Config;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -356,4 +359,33 @@ async fn long_streams_beyond_a_servers_limit_get_another_connection() {
     }
     let parts = ["tcp_open_total{direction=\"inbound\",peer=\"dst\""];
     mesh.server.metric_reaches(&parts, 3.0).await;
+}
+
+/// How many requests at once a server's proxy takes from one client of an application at `app`.
+async fn streams_at(app: SocketAddr) -> usize {
+    let server = start(Config {
+        inbound_forward: Some(app),
+        ..config()
+    });
+    let socket = TcpStream::connect(server.inbound).await.unwrap();
+    let (requests, connection) = h2::client::handshake(socket).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let told = async {
+        while requests.current_max_send_streams() == usize::MAX {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, told).await.unwrap();
+    let streams = requests.current_max_send_streams();
+    connection.abort();
+    streams
+}
+
+#[tokio::test]
+async fn a_proxy_can_ask_the_destination_service_about_more_targets_than_it_could_send_requests() {
+    let silent = |_| std::future::pending();
+    assert_eq!(streams_at(app::tcp(silent).await).await, 1_024);
+    // Of all ports the destination service's; of all addresses one that no other test has.
+    let service = app::tcp_at("127.0.0.86:8086", silent).await;
+    assert_eq!(streams_at(service).await, 10_000);
 }

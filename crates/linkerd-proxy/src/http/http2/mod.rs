@@ -28,6 +28,7 @@ use h2::{
     server::{Builder, SendResponse},
 };
 use http::Request;
+use linkerd_names::ports;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -54,9 +55,14 @@ const SEND_BYTES_MAX: usize = 400 * 1024;
 
 /// Serves requests until the client closes, or after `drain` until those under way are done.
 pub(super) async fn serve(socket: Socket, forward: Forward, drain: CancellationToken) {
-    let limits = forward.shared.config.limits.clone();
+    let mut limits = forward.shared.config.limits.clone();
     // An application's own client is looked after by its kernel.
     let is_inbound = matches!(forward.destination, Destination::Application(..));
+    if let Destination::Application(app, _) = &forward.destination
+        && app.address.port() == ports::DESTINATION
+    {
+        limits.h2_streams_max = limits.discovery_streams_max;
+    }
     let pings = is_inbound.then_some((limits.h2_ping_interval, limits.h2_ping_timeout));
     let exchanges = Arc::new(Exchanges::new(forward));
     let served = accept(socket, &limits, pings, &drain, |request, reply| {
