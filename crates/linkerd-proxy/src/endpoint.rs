@@ -217,12 +217,20 @@ impl HandshakeMemory {
         *self.failure.lock() = None;
     }
 
-    /// Remembers a failure. Returns when to try again.
-    pub(crate) fn failed(&self, min: Duration, max: Duration) -> Instant {
+    /// Remembers a failure. Returns when to try again. Handshakes that were under way when an earlier one
+    /// failed are one failure with it.
+    pub(crate) fn failed(&self, min: Duration, max: Duration, now: Instant) -> Instant {
         self.accepted.store(0, Relaxed);
         let mut failure = self.failure.lock();
+        if let Some(until) = failure
+            .as_ref()
+            .map(|f| f.until)
+            .filter(|until| now < *until)
+        {
+            return until;
+        }
         let count = failure.as_ref().map_or(0, |failure| failure.count);
-        let until = Instant::now() + backoff(count, min, max);
+        let until = now + backoff(count, min, max);
         *failure = Some(Failure {
             count: count.saturating_add(1),
             until,
@@ -277,9 +285,11 @@ mod tests {
         let memory = HandshakeMemory::default();
         let (min, max) = (Duration::from_secs(1), Duration::from_secs(8));
         let mut pauses = Vec::new();
+        let mut now = Instant::now();
         for _ in 0..6 {
-            let until = memory.failed(min, max);
-            pauses.push(until - Instant::now());
+            let until = memory.failed(min, max, now);
+            pauses.push(until - now);
+            now = until;
         }
         assert!(pauses[0] <= min, "{pauses:?}");
         assert!(pauses[3] > Duration::from_secs(5), "{pauses:?}");
@@ -288,5 +298,17 @@ mod tests {
         memory.succeeded(1);
         assert!(memory.paused_until().is_none());
         assert!(memory.was_accepted(1));
+    }
+
+    #[test]
+    fn handshakes_that_fail_together_are_one_failure() {
+        let memory = HandshakeMemory::default();
+        let (min, max) = (Duration::from_secs(1), Duration::from_secs(60));
+        let now = Instant::now();
+        let until = memory.failed(min, max, now);
+        for _ in 0..100 {
+            assert_eq!(memory.failed(min, max, now), until);
+        }
+        assert!(memory.failed(min, max, until) <= until + 2 * min);
     }
 }

@@ -243,9 +243,11 @@ async fn dial(
             met_plaintext: _,
         }) => {
             let limits = &shared.config.limits;
-            let retry_at = endpoint
-                .handshake
-                .failed(limits.handshake_backoff_min, limits.handshake_backoff_max);
+            let retry_at = endpoint.handshake.failed(
+                limits.handshake_backoff_min,
+                limits.handshake_backoff_max,
+                Instant::now(),
+            );
             info!(endpoint = %endpoint.address, %identity, reason = reason.as_str(), %error,
                 "no TLS: falling back to plaintext");
             if endpoint.is_gone() {
