@@ -14,9 +14,10 @@ use std::{
 };
 
 use linkerd_names::NoTls;
-use linkerd_proto::destination::GetDestination;
+use linkerd_proto::destination::{GetDestination, update};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 use tracing::{debug, info};
 
@@ -27,6 +28,7 @@ use crate::{
     metrics::Balanced,
     shared::Shared,
     tls::connect::backoff,
+    whole::complete,
 };
 
 /// The service has said that it will not answer this question; it may have been upgraded after this.
@@ -320,19 +322,33 @@ async fn ask(
         Err(status) => return refused_or_ended(shared, address, &status, sender),
     };
     let mut answered = false;
+    let mut said = None;
     loop {
         let suspicion = async {
             tokio::time::sleep_until(suspicions_count_at).await;
             refresh.notified().await;
         };
+        let next = async {
+            match said.take() {
+                Some(said) => said,
+                None => updates.next().await,
+            }
+        };
         let update = tokio::select! {
-            update = updates.message() => update,
+            update = next => update,
             // Until there is an answer they are about what was known before, which it replaces.
             () = suspicion, if answered => return Asked::Suspicion,
         };
         match update {
-            Ok(Some(update)) => {
+            Some(Ok(mut update)) => {
+                control.answered(true);
                 let known = sender.borrow().clone();
+                if let Some(update::Update::Add(set)) = &mut update.update
+                    && !answered
+                    && known.is_some()
+                {
+                    said = complete(set, &mut updates).await;
+                }
                 if let Some(next) = Endpoints::apply(
                     known.as_ref(),
                     update,
@@ -347,14 +363,13 @@ async fn ask(
                     pin!(refresh.notified()).enable();
                 }
                 answered = true;
-                control.answered(true);
             }
-            Ok(None) => return Asked::Ended { answered },
-            Err(status) if answered => {
+            None => return Asked::Ended { answered },
+            Some(Err(status)) if answered => {
                 debug!(%address, %status, "the stream of endpoints has ended");
                 return Asked::Ended { answered };
             }
-            Err(status) => return refused_or_ended(shared, address, &status, sender),
+            Some(Err(status)) => return refused_or_ended(shared, address, &status, sender),
         }
     }
 }
@@ -375,14 +390,9 @@ fn refused_or_ended(
         ),
         _ => return Asked::Ended { answered: false },
     };
-    let original = Endpoint::new(
-        address,
-        None,
-        reason,
-        Labels::default(),
-        shared.ejections.clone(),
-    );
-    sender.send_replace(Some(Endpoints::original(original)));
+    let known = sender.borrow().clone();
+    let next = Endpoints::unknown(known.as_ref(), address, reason, &shared.ejections);
+    sender.send_replace(Some(next));
     asked
 }
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A Service with more has the first ones used; Kubernetes supports 5,000 nodes.
-const ENDPOINTS_MAX: usize = 10_000;
+pub(crate) const ENDPOINTS_MAX: usize = 10_000;
 
 /// An unchanging set; a change is a new set that shares what has not changed.
 #[derive(Clone)]
@@ -87,28 +87,42 @@ impl Endpoints {
                 service,
             },
             update::Update::NoEndpoints(_) => {
-                let kept = find(old, address).filter(|e| e.no_identity == NoTls::OffCluster);
-                let original = kept.cloned().unwrap_or_else(|| {
-                    Endpoint::new(
-                        address,
-                        None,
-                        NoTls::OffCluster,
-                        Labels::default(),
-                        ejections.clone(),
-                    )
-                });
-                Self::original(original)
+                return Some(Self::unknown(known, address, NoTls::OffCluster, ejections));
             }
         };
+        next.succeed(old);
+        Some(next)
+    }
+
+    /// The set of an `address` that the service tells nothing about for `reason`: itself, the same endpoint as
+    /// before where it was that already.
+    pub(crate) fn unknown(
+        known: Option<&Self>,
+        address: SocketAddr,
+        reason: NoTls,
+        ejections: &Arc<Ejections>,
+    ) -> Self {
+        let old: &[Arc<Endpoint>] = known.map_or(&[], |known| &known.list);
+        let kept = find(old, address).filter(|e| e.no_identity == reason);
+        let original = kept.cloned().unwrap_or_else(|| {
+            let labels = Labels::default();
+            Endpoint::new(address, None, reason, labels, ejections.clone())
+        });
+        let next = Self::original(original);
+        next.succeed(old);
+        next
+    }
+
+    /// Leaves those of `old` that are not here, and tells those that are whether they are alone.
+    fn succeed(&self, old: &[Arc<Endpoint>]) {
         for endpoint in old {
-            let kept = find(&next.list, endpoint.address);
+            let kept = find(&self.list, endpoint.address);
             if !kept.is_some_and(|kept| Arc::ptr_eq(kept, endpoint)) {
                 endpoint.leave();
             }
         }
-        let alone = next.list.len() == 1;
-        next.list.iter().for_each(|e| e.set_alone(alone));
-        Some(next)
+        let alone = self.list.len() == 1;
+        self.list.iter().for_each(|e| e.set_alone(alone));
     }
 
     /// How the endpoints are.
@@ -487,6 +501,20 @@ mod tests {
         assert!(Arc::ptr_eq(&set.list[0], &again.list[0]));
         let set = apply(Some(&set), add(&[("1.1.1.1:1", None)]), false);
         assert_eq!(addresses(&set), ["1.1.1.1:1"]);
+    }
+
+    #[test]
+    fn an_address_that_is_refused_again_and_again_is_one_endpoint() {
+        let address = TARGET.parse().unwrap();
+        let refused = |known: &Endpoints| {
+            Endpoints::unknown(Some(known), address, NoTls::OffCluster, &Arc::default())
+        };
+        let told = apply(None, add(&[("1.1.1.1:1", None)]), true);
+        let set = refused(&told);
+        assert_eq!(addresses(&set), [TARGET]);
+        assert!(told.list[0].is_gone());
+        let again = refused(&set);
+        assert!(Arc::ptr_eq(&set.list[0], &again.list[0]) && !set.list[0].is_gone());
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod tcp;
 mod tcp_probe;
 mod tls;
 mod transport_header;
+mod whole;
 
 use std::{net::SocketAddr, sync::Arc};
 
