@@ -83,6 +83,31 @@ impl Pair {
     }
 }
 
+#[tokio::test]
+async fn a_certificate_that_is_due_at_once_is_not_asked_for_without_a_pause() {
+    let now = SystemTime::now();
+    let root = Arc::new(Root::generate(now - DAY).unwrap());
+    let issuer = root.clone();
+    // To a proxy whose clock is 20 hours ahead.
+    let late = move |request: &SigningRequest| {
+        let then = SystemTime::now() - DAY * 20 / 24;
+        let leaf = issuer.issue_from_request(request, DAY, then).unwrap();
+        Ok(leaf.as_der().to_vec())
+    };
+    let service = start_identity(&root, &own_name(), late).await;
+    let folder = folder(&root.trust_bundle());
+    let mut config = service.configure(config(), folder.path(), &identity("client"));
+    let pause = Duration::from_millis(200);
+    config.limits.certify_backoff = (pause, pause);
+    let client = start(config);
+    client.ready().await;
+    let before = service.asked().len();
+    tokio::time::sleep(5 * pause).await;
+    // A quarter less of each pause at most.
+    let asked = service.asked().len() - before;
+    assert!((1..8).contains(&asked), "{asked}");
+}
+
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let wait = async {
         while !holds() {

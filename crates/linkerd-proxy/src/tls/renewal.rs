@@ -62,13 +62,25 @@ impl Renewal {
     async fn keep(&self) {
         let (min, max) = self.limits.certify_backoff;
         let mut failures = 0;
+        let mut due_at_once = 0;
         let mut told = None;
         loop {
             match self.renew().await {
-                Ok(held) => {
+                Ok(held) if SystemTime::now() < held.renew_at => {
                     failures = 0;
+                    due_at_once = 0;
                     told = None;
                     self.hold(held).await;
+                }
+                Ok(_) => {
+                    if due_at_once == 0 {
+                        warn!(
+                            "the new certificate is to be renewed at once: this clock is ahead of its issuer's"
+                        );
+                    }
+                    told = None;
+                    sleep(backoff(due_at_once, min, max)).await;
+                    due_at_once += 1;
                 }
                 Err(error) => {
                     // Files that kubelet has not written yet are looked for often, and counted once.
