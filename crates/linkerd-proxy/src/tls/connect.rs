@@ -18,7 +18,7 @@ use tokio::{io::AsyncBufRead, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tracing::{debug, info};
 
-use super::{Offer, REQUESTS, Shares, Verdict, credentials::Credentials, headed};
+use super::{Offer, REQUESTS, Shares, Verdict, credentials::Credentials, headed, sessions::Ticket};
 use crate::{
     endpoint::Endpoint,
     io::{Socket, Transport},
@@ -386,11 +386,15 @@ async fn shake_hands(
     stream: TcpStream,
 ) -> io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(identity.as_str().to_owned()).map_err(io::Error::other)?;
-    let connector = TlsConnector::from(config.clone());
-    let mut stream = connector.connect(name, stream).await?;
+    if endpoint.handshake.was_accepted(credentials.generation) {
+        let connector = TlsConnector::from(config.clone());
+        return connector.connect(name, stream).await;
+    }
+    let (ticket, config) = Ticket::awaited(&credentials.sessions, config);
+    let mut stream = TlsConnector::from(config).connect(name, stream).await?;
     let is_ours = stream.get_ref().1.alpn_protocol().is_some();
-    if is_ours && !endpoint.handshake.was_accepted(credentials.generation) {
-        accepted(&mut stream, credentials).await?;
+    if is_ours {
+        accepted(&mut stream, &ticket).await?;
         debug!(endpoint = %endpoint.address, "the peer has accepted our certificate");
     }
     Ok(stream)
@@ -398,13 +402,12 @@ async fn shake_hands(
 
 /// Waits for the ticket by which a proxy of ours says that it has verified our certificate. Needed
 /// once an endpoint and generation: without it a refusal would come only after the first request.
-async fn accepted(stream: &mut TlsStream<TcpStream>, credentials: &Credentials) -> io::Result<()> {
-    let before = credentials.sessions.tickets();
+async fn accepted(stream: &mut TlsStream<TcpStream>, ticket: &Ticket) -> io::Result<()> {
     poll_fn(|cx| match Pin::new(&mut *stream).poll_fill_buf(cx) {
         Poll::Ready(Ok([])) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
         Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
         Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        Poll::Pending if credentials.sessions.tickets() > before => Poll::Ready(Ok(())),
+        Poll::Pending if ticket.has_come() => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
     })
     .await
