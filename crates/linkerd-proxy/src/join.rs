@@ -6,15 +6,21 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::AsyncWrite;
+use tokio::{io::AsyncWrite, time::timeout};
+
+use tracing::debug;
 
 use crate::{
     io::{PassError, Socket},
     metrics::Peer,
     tap,
 };
+
+/// How long the other side may take to hear what was said before a connection broke.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Bytes that have come from both sides.
 #[derive(Default)]
@@ -54,7 +60,8 @@ pub(crate) async fn join_tapped(
 }
 
 /// Copies until both sides have ended; the end of one side is passed on while the other goes on. When either
-/// breaks both are reset: an orderly end would tell the other side that everything has been said.
+/// breaks both are reset: an orderly end would tell the other side that everything has been said. Before that
+/// the other side hears what was said.
 ///
 /// # Errors
 /// The first error of either side.
@@ -68,26 +75,55 @@ pub(crate) async fn join(
     carried.from_server += server.seen().len() as u64;
     let result = poll_fn(|cx| {
         let one = poll_way(cx, client, server, &mut there, &mut carried.from_client)
-            .map_err(|error| broken(error, Peer::Source, Peer::Destination))?;
+            .map_err(|error| (Peer::Source, error))?;
         let other = poll_way(cx, server, client, &mut back, &mut carried.from_server)
-            .map_err(|error| broken(error, Peer::Destination, Peer::Source))?;
+            .map_err(|error| (Peer::Destination, error))?;
         match one.is_ready() && other.is_ready() {
             true => Poll::Ready(Ok(())),
             false => Poll::Pending,
         }
     })
     .await;
-    if result.is_err() {
-        client.reset_when_dropped();
-        server.reset_when_dropped();
-    }
-    result
+    let Err((from, error)) = result else {
+        return Ok(());
+    };
+    let broken = match (from, error) {
+        (by, PassError::Read(error)) => Broken { by, error },
+        (Peer::Source, PassError::Write(error)) => {
+            let by = Peer::Destination;
+            Box::pin(pass_rest(server, client, &mut carried.from_server)).await;
+            Broken { by, error }
+        }
+        (Peer::Destination, PassError::Write(error)) => {
+            let by = Peer::Source;
+            Box::pin(pass_rest(client, server, &mut carried.from_client)).await;
+            Broken { by, error }
+        }
+    };
+    client.reset_when_dropped();
+    server.reset_when_dropped();
+    Err(broken)
 }
 
-fn broken(error: PassError, from: Peer, to: Peer) -> Broken {
-    match error {
-        PassError::Read(error) => Broken { by: from, error },
-        PassError::Write(error) => Broken { by: to, error },
+/// Passes on what has come of a side that takes nothing more; not its end, which may be the kernel's word for
+/// a break that it has told already.
+async fn pass_rest(from: &mut Socket, to: &mut Socket, bytes: &mut u64) {
+    let rest = poll_fn(|cx| {
+        loop {
+            while !from.seen().is_empty() {
+                match ready!(Pin::new(&mut *to).poll_write(cx, from.seen())) {
+                    Ok(written) => from.consume(written),
+                    Err(_) => return Poll::Ready(()),
+                }
+            }
+            match ready!(from.poll_pass(cx, to)) {
+                Ok(n @ 1..) => *bytes += n as u64,
+                Ok(0) | Err(_) => return Pin::new(&mut *to).poll_flush(cx).map(drop),
+            }
+        }
+    });
+    if timeout(LAST_WORDS, rest).await.is_err() {
+        debug!("the last words of a connection that broke were not taken in time");
     }
 }
 

@@ -115,6 +115,27 @@ async fn what_was_said_before_a_reset_is_heard() {
 }
 
 #[tokio::test]
+async fn what_was_said_before_a_reset_is_heard_by_a_client_that_goes_on_talking() {
+    on_each_way(async |mut talk| {
+        let (client, mut server) = opened(&mut talk).await;
+        let (mut read, mut write) = client.stream.into_split();
+        let flood =
+            tokio::spawn(async move { while write.write_all(&[1; 64 * 1024]).await.is_ok() {} });
+        server.bytes(1 << 20).await;
+        server.send("go away").await;
+        server.reset();
+        let mut heard = Vec::new();
+        // The flood may be told of the reset, which is told once.
+        let _ = timeout(PATIENCE, read.read_to_end(&mut heard))
+            .await
+            .unwrap();
+        assert_eq!(heard.escape_ascii().to_string(), "go away");
+        flood.await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn large_streams_pass_each_other() {
     let data: Vec<u8> = (0..8 << 20)
         .map(|at: usize| (at * 31 + at / 251) as u8)
