@@ -23,6 +23,8 @@ pub(crate) struct Pending {
     waiting: bool,
     /// The endpoint has been judged by this.
     judged: bool,
+    /// It is ejected, and its proxy alone has answered.
+    on_trial: bool,
 }
 
 impl Pending {
@@ -34,6 +36,7 @@ impl Pending {
             since: now,
             waiting: true,
             judged: false,
+            on_trial: false,
         }
     }
 
@@ -43,6 +46,17 @@ impl Pending {
     pub(crate) fn connected(&mut self, now: Instant) {
         self.waiting = false;
         self.endpoint.record(Outcome::Connected, self.reason, now);
+    }
+
+    /// There is a connection to the endpoint's proxy. Whether its application is there shows later: the endpoint
+    /// of a probe is on trial until then.
+    pub(crate) fn proxy_connected(&mut self) {
+        self.waiting = false;
+        self.on_trial = matches!(self.reason, Reason::Probe | Reason::LastResort);
+    }
+
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.on_trial
     }
 
     /// The request is being sent: from now on its first data is waited for.

@@ -258,6 +258,15 @@ impl Socket {
         }
     }
 
+    /// As [`Self::reset_when_dropped`], because nobody is there to whom this connection could lead; a proxy of ours
+    /// hears that it is so.
+    pub(crate) fn refuse(&self) {
+        match &self.transport {
+            Transport::Shared(stream) => stream.refuse(),
+            Transport::Tcp(_) | Transport::Tls(_) => self.reset_when_dropped(),
+        }
+    }
+
     fn note(meter: &mut Option<Meter>, error: &io::Error) {
         if let Some(meter) = meter {
             meter.close = Close::Error(error.raw_os_error().unwrap_or(0));

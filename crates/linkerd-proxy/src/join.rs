@@ -36,6 +36,8 @@ pub(crate) struct Broken {
     /// At this end.
     pub(crate) by: Peer,
     pub(crate) error: io::Error,
+    /// The server had said something.
+    pub(crate) heard: bool,
 }
 
 /// As [`join`], and tells those who watch how it has ended.
@@ -87,22 +89,24 @@ pub(crate) async fn join(
     let Err((from, error)) = result else {
         return Ok(());
     };
-    let broken = match (from, error) {
-        (by, PassError::Read(error)) => Broken { by, error },
+    let (by, error) = match (from, error) {
+        (by, PassError::Read(error)) => (by, error),
         (Peer::Source, PassError::Write(error)) => {
-            let by = Peer::Destination;
             Box::pin(pass_rest(server, client, &mut carried.from_server)).await;
-            Broken { by, error }
+            (Peer::Destination, error)
         }
         (Peer::Destination, PassError::Write(error)) => {
-            let by = Peer::Source;
             Box::pin(pass_rest(client, server, &mut carried.from_client)).await;
-            Broken { by, error }
+            (Peer::Source, error)
         }
     };
     client.reset_when_dropped();
     server.reset_when_dropped();
-    Err(broken)
+    Err(Broken {
+        by,
+        error,
+        heard: carried.from_server > 0,
+    })
 }
 
 /// Passes on what has come of a side that takes nothing more; not its end, which may be the kernel's word for

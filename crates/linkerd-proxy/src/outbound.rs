@@ -2,13 +2,15 @@
 //! speak, then HTTP requests or bytes. Entry: [`serve`].
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
+    pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use linkerd_names::{NoTls, Tls};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -25,7 +27,7 @@ use crate::{
         pool, server,
     },
     io::{Connection, Socket},
-    join::join_tapped,
+    join::{Broken, join_tapped},
     listener::original_destination,
     metrics::{Direction, Peer, TlsLabel},
     shared::Shared,
@@ -35,6 +37,10 @@ use crate::{
         connect::{ConnectError, Connected, connect},
     },
 };
+
+/// A proxy refuses a connection at once when its application is not there, and one whose client is silent after the
+/// second that it waits for that.
+const TRIAL: Duration = Duration::from_secs(2);
 
 /// Serves one connection of the application.
 pub(crate) fn serve(
@@ -160,18 +166,45 @@ async fn forward_bytes(client: Socket, shared: Arc<Shared>, target: Arc<Target>)
     }
 }
 
-/// `_pending` is held to the end: open connections are load.
+/// `pending` is held to the end: open connections are load.
 async fn copy(
     mut client: Socket,
     mut server: Connected,
-    _pending: Option<Pending>,
+    mut pending: Option<Pending>,
     address: SocketAddr,
     tapped: Option<Box<tap::Connection>>,
 ) {
     debug!(%address, tls = server.tls.label(), "forwarding bytes");
-    if let Err(error) = join_tapped(&mut client, &mut server.socket, tapped).await {
-        debug!(%address, %error, "a connection broke");
+    let mut joined = pin!(join_tapped(&mut client, &mut server.socket, tapped));
+    let ended = match &mut pending {
+        Some(pending) if pending.is_on_trial() => Box::pin(try_out(joined.as_mut(), pending)).await,
+        _ => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => joined.await,
+    };
+    let Err(Broken { by, error, heard }) = ended else {
+        return;
+    };
+    debug!(%address, ?by, %error, "a connection broke");
+    let is_refused = by == Peer::Destination && error.kind() == ErrorKind::ConnectionRefused;
+    if let Some(pending) = pending.as_mut().filter(|_| is_refused && !heard) {
+        pending.answered(Outcome::Unreachable, Instant::now());
     }
+}
+
+/// Waits until the endpoint of a probe has shown that its application is there: it has not refused the connection
+/// for [`TRIAL`], or that had an end or an answer before. The end, when it has come.
+async fn try_out(
+    joined: Pin<&mut impl Future<Output = Result<(), Broken>>>,
+    pending: &mut Pending,
+) -> Option<Result<(), Broken>> {
+    let ended = timeout(TRIAL, joined).await.ok();
+    if !matches!(&ended, Some(Err(Broken { heard: false, .. }))) {
+        pending.answered(Outcome::Connected, Instant::now());
+    }
+    ended
 }
 
 /// Tells whoever watches of a connection that carries no HTTP.
@@ -248,7 +281,10 @@ async fn dial(
         let connecting = connect(shared, Direction::Outbound, &endpoint, verdict);
         let source = match timeout_at(deadline, connecting).await {
             Ok(Ok(connected)) => {
-                pending.connected(Instant::now());
+                match connected.tls {
+                    Tls::On(_) => pending.proxy_connected(),
+                    Tls::Off(_) => pending.connected(Instant::now()),
+                }
                 return Ok((pending, connected));
             }
             Ok(Err(source)) => {

@@ -309,6 +309,56 @@ async fn connections_go_round_an_endpoint_that_is_down_and_find_it_when_it_is_ba
     timeout(PATIENCE, found).await.expect("it is found again");
 }
 
+/// Its proxy takes every connection.
+#[tokio::test]
+async fn bytes_go_round_a_meshed_application_that_is_down_and_find_it_when_it_is_back() {
+    let authority = Authority::new();
+    let destination = destination::start().await;
+    let mut config = Config {
+        outbound_forward: Some(SERVICE.parse().unwrap()),
+        ..with_control(
+            with_tls(config(), &authority.issue("client"), &identity("client")),
+            destination.address,
+        )
+    };
+    config.limits.ejection_pause = (Duration::from_secs(1), Duration::from_secs(4));
+    let client = start(config);
+    client.ready().await;
+    let alive = app::greeter().await;
+    // The same port of another address: nobody listens there.
+    let down = SocketAddr::new([127, 0, 0, 3].into(), alive.port());
+    let name = identity("server");
+    let mut proxies = Vec::new();
+    for app in [down, alive] {
+        let proxy = start(Config {
+            inbound_forward: Some(app),
+            ..with_tls(common::config(), &authority.issue("server"), &name)
+        });
+        proxy.ready().await;
+        proxies.push(proxy);
+    }
+    let endpoints: Vec<_> = proxies
+        .iter()
+        .map(|proxy| Endpoint::meshed(proxy.inbound, &name))
+        .collect();
+    destination.set(SERVICE, &endpoints);
+    let mut lost = 0;
+    for _ in 0..40 {
+        let answer = common::exchange(client.outbound, b"\0").await;
+        lost += usize::from(answer != b"220 hello\r\n\0");
+    }
+    // The first one and probes, not each second.
+    assert!((1..=6).contains(&lost), "{lost}");
+    let ejected = ["endpoint_ejections_total", "unreachable"];
+    client.metric_reaches(&ejected, 1.0).await;
+    app::echo_at(&down.to_string()).await;
+    let found = async { while common::exchange(client.outbound, b"\0").await != b"\0" {} };
+    timeout(PATIENCE, found).await.expect("it is found again");
+    client
+        .metric_reaches(&["endpoint_recoveries_total"], 1.0)
+        .await;
+}
+
 #[tokio::test]
 async fn an_idle_connection_is_closed_although_nobody_asks_again() {
     let destination = destination::start().await;

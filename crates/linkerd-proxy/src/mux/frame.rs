@@ -54,7 +54,7 @@ impl Kind {
 pub(crate) enum Reason {
     /// Its connection broke, or nobody wants the rest.
     Aborted = 1,
-    /// Too many streams: nothing of it was looked at.
+    /// There are too many streams, or nobody to whom it leads: nothing of it was taken.
     Refused = 2,
 }
 

@@ -77,6 +77,11 @@ impl Stream {
         self.hub.reset(self.number, Reset { reason, code });
     }
 
+    /// Gives the stream up: nobody is there to whom it could lead.
+    pub(crate) fn refuse(&self) {
+        self.hub.reset(self.number, Reset::REFUSED);
+    }
+
     /// How the stream was given up; none while it is sound, or when its connection broke.
     pub(crate) fn was_reset(&self) -> Option<Reset> {
         self.hub.was_reset(self.number)

@@ -101,7 +101,7 @@ impl Connection {
 
     /// The connection has ended.
     pub(crate) fn closed(mut self, result: &Result<(), Broken>) {
-        let Err(Broken { by, error }) = result else {
+        let Err(Broken { by, error, .. }) = result else {
             return self.close(End::Clean, tcp::Peer::Nobody, String::new());
         };
         let by = match by {
