@@ -5,11 +5,15 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    io::AsyncWrite,
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+use tracing::debug;
 
 use super::{
     frame::{Event, Kind, Parser, Reset, invalid},
@@ -21,9 +25,12 @@ use crate::tls::{
     stream::{Received, TlsStream},
 };
 
-/// A peer that is silent for so long while streams are open is asked whether it is there, and has
+/// A peer that is silent for so long while streams are open, or something waits to be sent, is asked whether it is there, and has
 /// as long to answer.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// So long a peer may take to hear that a connection has ended: the kernel drops what it has not delivered when
+/// more comes for a socket that is gone.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What one end of a connection does with the peer's wishes.
 pub(super) trait Side {
@@ -33,6 +40,12 @@ pub(super) trait Side {
     fn streams_max(&self) -> usize;
     /// Whether a connection without streams is to end.
     fn is_done(&self, idle: &Idle) -> bool;
+}
+
+/// Who has ended a connection in good order.
+enum EndedBy {
+    Us,
+    Peer,
 }
 
 /// One end of a connection.
@@ -70,14 +83,27 @@ impl<S: Side> Driver<S> {
     pub(super) async fn run(mut self) -> io::Result<()> {
         let result = poll_fn(|cx| self.poll(cx)).await;
         let how = match &result {
-            Ok(()) => io::ErrorKind::ConnectionReset,
+            Ok(_) => io::ErrorKind::ConnectionReset,
             Err(error) => error.kind(),
         };
         self.hub.ended(how);
-        result
+        if let EndedBy::Us = result? {
+            let goodbye = poll_fn(|cx| self.poll_goodbye(cx));
+            if !matches!(timeout(GOODBYE, goodbye).await, Ok(Ok(()))) {
+                debug!("a peer has not heard the end of a multiplexed connection");
+            }
+        }
+        Ok(())
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Says that nothing more comes, and waits until the peer has heard it.
+    fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.tls).poll_shutdown(cx))?;
+        while ready!(self.tls.poll_receive(cx, |_| Ok(())))? != Received::End {}
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<EndedBy>> {
         self.hub.driven_by(cx);
         let mut heard = false;
         loop {
@@ -91,7 +117,7 @@ impl<S: Side> Driver<S> {
                         break;
                     }
                 }
-                Poll::Ready(Received::End) => return Poll::Ready(Ok(())),
+                Poll::Ready(Received::End) => return Poll::Ready(Ok(EndedBy::Peer)),
                 Poll::Pending => break,
             }
         }
@@ -100,11 +126,13 @@ impl<S: Side> Driver<S> {
             self.asked = false;
         }
         let idle = self.hub.idle();
-        if idle.as_ref().is_some_and(|idle| self.side.is_done(idle)) {
-            return Poll::Ready(Ok(()));
+        let is_sent = !self.tls.wants_send();
+        let is_done = idle.as_ref().is_some_and(|idle| self.side.is_done(idle));
+        if is_done && is_sent && self.hub.end_if_unused() {
+            return Poll::Ready(Ok(EndedBy::Us));
         }
         while self.timer.as_mut().poll(cx).is_ready() {
-            self.look(idle.is_some())?;
+            self.look(idle.is_some() && is_sent)?;
         }
         Poll::Pending
     }

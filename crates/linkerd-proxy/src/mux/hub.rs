@@ -466,6 +466,17 @@ impl Hub {
         })
     }
 
+    /// Ends the connection if it has no stream and nothing to send. A stream is opened before that, and keeps it, or
+    /// not any more.
+    pub(super) fn end_if_unused(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_unused = state.streams.is_empty() && state.out.is_empty();
+        if is_unused {
+            state.ended.get_or_insert(io::ErrorKind::ConnectionReset);
+        }
+        is_unused
+    }
+
     /// The connection has ended: every stream fails once it has read its inbox.
     pub(super) fn ended(&self, how: io::ErrorKind) {
         let mut state = self.state.lock();
@@ -489,6 +500,18 @@ fn store(place: &mut Option<Waker>, cx: &Context<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_ends_only_when_nobody_uses_it_and_then_takes_no_stream() {
+        let hub = Hub::new(None);
+        let stream = hub.open(Verdict::Detect, 1).unwrap();
+        assert!(!hub.end_if_unused(), "there is a stream");
+        hub.close(stream);
+        assert!(!hub.end_if_unused(), "its end is to be sent");
+        assert!(hub.take_out(&mut Vec::new()));
+        assert!(hub.end_if_unused());
+        assert_eq!(hub.open(Verdict::Detect, 1), None);
+    }
 
     #[test]
     fn however_often_a_peer_asks_it_is_owed_one_answer() {

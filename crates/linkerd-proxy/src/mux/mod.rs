@@ -155,3 +155,111 @@ impl<F: FnMut(Stream, Verdict)> Side for Server<F> {
         self.drain.is_cancelled() && idle.since.elapsed() >= LAST_CALL
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, time::SystemTime};
+
+    use bytes::BytesMut;
+    use linkerd_issuer::Root;
+    use linkerd_names::Identity;
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use rustls_pki_types::{
+        CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject,
+    };
+    use socket2::SockRef;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpSocket, TcpStream},
+    };
+    use tokio_rustls::{TlsAcceptor, TlsConnector, client};
+
+    use super::*;
+    use crate::detect::Protocol;
+
+    const NAME: &str = "web.deployment.ns.linkerd-managed.linkerd.svc.cluster.local";
+    /// Less than waits in the hub and more than the kernel takes.
+    const BYTES: usize = 200 * 1024;
+
+    /// Both ends of a connection whose kernel holds little.
+    async fn narrow() -> (TlsStream, client::TlsStream<TcpStream>) {
+        let root = Root::generate(SystemTime::now()).unwrap();
+        let name: Identity = NAME.parse().unwrap();
+        let day = Duration::from_secs(24 * 3600);
+        let leaf = root.issue_leaf(&name, day, SystemTime::now()).unwrap();
+        let chain = vec![CertificateDer::from(leaf.leaf.as_der().to_vec())];
+        let key = PrivatePkcs8KeyDer::from(leaf.key.as_pkcs8_der().to_vec());
+        let mut roots = RootCertStore::empty();
+        for anchor in CertificateDer::pem_slice_iter(root.trust_bundle().to_pem().as_bytes()) {
+            roots.add(anchor.unwrap()).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, PrivateKeyDer::Pkcs8(key))
+            .unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 * 1024).unwrap();
+        let (there, here) = tokio::join!(
+            socket.connect(listener.local_addr().unwrap()),
+            listener.accept()
+        );
+        let (here, _) = here.unwrap();
+        SockRef::from(&here).set_send_buffer_size(4 * 1024).unwrap();
+        let (acceptor, connector) = (
+            TlsAcceptor::from(Arc::new(server)),
+            TlsConnector::from(Arc::new(client)),
+        );
+        let name = ServerName::try_from(NAME).unwrap();
+        let (server, client) = tokio::join!(
+            acceptor.accept(here),
+            connector.connect(name, there.unwrap())
+        );
+        let (tcp, session) = server.unwrap().into_inner();
+        let server = TlsStream::new(tcp, session, BytesMut::new());
+        (server, client.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_server_that_leaves_sends_what_it_has_before() {
+        let (tls, mut client) = narrow().await;
+        let drain = CancellationToken::new();
+        let leaves = drain.clone();
+        let server = tokio::spawn(async move {
+            serve(tls, None, &drain, |stream, _| {
+                tokio::spawn(async move {
+                    let mut sent = 0;
+                    while sent < BYTES {
+                        let rest = vec![7; BYTES - sent];
+                        sent += poll_fn(|cx| stream.poll_put(cx, &rest)).await.unwrap();
+                    }
+                    stream.end();
+                });
+            })
+            .await
+        });
+        let mut frames = Vec::new();
+        let opaque = [Verdict::Known(Protocol::Opaque).byte()];
+        frame::put(&mut frames, 0, Kind::Open, &opaque);
+        frame::put(&mut frames, 0, Kind::End, &[]);
+        client.write_all(&frames).await.unwrap();
+        client.flush().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        leaves.cancel();
+        // It would leave now, but the kernel has not taken all.
+        tokio::time::sleep(2 * LAST_CALL + LAST_CALL / 2).await;
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).await.unwrap();
+        drop(client);
+        assert!(all.iter().filter(|byte| **byte == 7).count() >= BYTES);
+        server.await.unwrap().unwrap();
+    }
+}
