@@ -13,10 +13,10 @@ use std::{
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Bytes,
+    body::{Bytes, Incoming},
     header::{ALLOW, CONTENT_TYPE},
     server::conn::http1,
-    service::service_fn,
+    service::{Service, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
@@ -80,8 +80,17 @@ async fn connection(
 ) {
     let service = service_fn(move |request| {
         let response = respond(&request, &registry, &readiness);
-        async move { Ok::<_, Infallible>(response) }
+        async move { Ok(response) }
     });
+    serve_admin_connection(stream, service).await;
+}
+
+/// Answers the requests of one connection, for no longer than those of an admin server take. For servers that have
+/// their own way to accept connections and their own answers.
+pub async fn serve_admin_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    service: impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
+) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -8,7 +8,7 @@ mod metrics;
 mod shares;
 mod shutdown;
 
-pub use admin::{Readiness, render_metrics, respond, serve_admin};
+pub use admin::{Readiness, render_metrics, respond, serve_admin, serve_admin_connection};
 pub use connections::{ConnectionLimits, client_address, serve_connections};
 pub use logs::{init_logs, init_logs_at};
 pub use metrics::register_process_metrics;

@@ -2,18 +2,17 @@
 //! mesh TLS. Entry: [`Admin::serve`].
 
 use std::{
-    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{body::Incoming, service::service_fn};
 use linkerd_names::probe::TCP_PATH;
-use linkerd_process::Readiness;
+use linkerd_process::{Readiness, Shares, client_address, serve_admin_connection};
+use tokio::sync::Semaphore;
 use tracing::{debug, info};
 
 use crate::{
@@ -26,14 +25,18 @@ use crate::{
     tls::either::{self, Opened},
 };
 
-/// A client that takes longer to send its request is cut off.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Probes and scrapes need a few; each connection may hold an answer that its client is slow to read.
+const CONNECTIONS_PER_ADDRESS: usize = 16;
+/// A rendering can take megabytes and a fifth of a second of a processor.
+const RENDERINGS_MAX: usize = 2;
 
 /// What serves the metrics port.
 pub(crate) struct Admin {
     shared: Arc<Shared>,
     discovery: Arc<Discovery>,
     readiness: Readiness,
+    shares: Shares,
+    renderings: Semaphore,
 }
 
 impl Admin {
@@ -46,11 +49,20 @@ impl Admin {
             shared,
             discovery,
             readiness,
+            shares: Shares::new(CONNECTIONS_PER_ADDRESS),
+            renderings: Semaphore::new(RENDERINGS_MAX),
         })
     }
 
     /// Serves one connection.
     pub(crate) async fn serve(self: Arc<Self>, client: Socket) {
+        let address = client.tcp().zip(client.peer());
+        let address = address.and_then(|(tcp, peer)| client_address(tcp, peer));
+        let share = address.map(|address| self.shares.take(address));
+        if let Some(None) = share {
+            debug!(?address, "closed a connection: its address has too many");
+            return;
+        }
         let own_ip = arrived_at(&client).map(|address| address.ip());
         let Some(Opened { socket, peer: _ }) = either::open(client, &self.shared).await else {
             return;
@@ -58,15 +70,9 @@ impl Admin {
         let admin = self.clone();
         let service = service_fn(move |request| {
             let admin = admin.clone();
-            async move { Ok::<_, Infallible>(admin.respond(&request, own_ip).await) }
+            async move { Ok(admin.respond(&request, own_ip).await) }
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(socket), service);
-        if let Err(error) = connection.await {
-            debug!(%error, "an admin connection has ended");
-        }
+        serve_admin_connection(socket, service).await;
     }
 
     fn metrics(&self) -> String {
@@ -87,8 +93,11 @@ impl Admin {
         }
         match request.uri().path() {
             "/metrics" => {
+                let turn = self.renderings.acquire().await;
+                let _turn = turn.expect("it is never closed");
                 // 128,000 series take 206 ms, for which the worker's connections do not wait.
-                match tokio::task::spawn_blocking(move || self.metrics()).await {
+                let this = self.clone();
+                match tokio::task::spawn_blocking(move || this.metrics()).await {
                     Ok(metrics) => {
                         let mut response = text(StatusCode::OK, metrics);
                         let kind = http::HeaderValue::from_static("text/plain; version=0.0.4");

@@ -20,7 +20,7 @@ use crate::{
     discovery::Target,
     endpoint::Endpoint,
     endpoints::Endpoints,
-    metrics::{Direction, Route, RouteKey, TlsLabel},
+    metrics::{Direction, Route, RouteKey, TlsLabel, authority_label},
     shared::Shared,
     tap::Origin,
     tls::connect::ConnectError,
@@ -81,13 +81,14 @@ impl Forward {
         }
     }
 
-    /// The label `authority`: as the client wrote it. Also gives an HTTP/2 request the one it needs.
+    /// The label `authority`: what the client has named. Also gives an HTTP/2 request the one it needs.
     pub(super) fn authority(&self, request: &mut Request<()>, known: Option<&Known>) -> Arc<str> {
         if let Some(authority) = request.uri().authority() {
             return Known::authority(known, authority.as_str());
         }
         let host = request.headers().get(header::HOST);
-        let authority = match (host.and_then(|host| host.to_str().ok()), &self.destination) {
+        let host = host.and_then(|host| host.to_str().ok());
+        let authority = match (host, &self.destination) {
             (Some(host), _) => Known::authority(known, host),
             (None, Destination::Target(target)) => target.address.to_string().into(),
             (None, Destination::Application(endpoint, _)) => endpoint.address.to_string().into(),
@@ -97,11 +98,11 @@ impl Forward {
                 Destination::Target(target) => target.address,
                 Destination::Application(endpoint, _) => endpoint.address,
             };
+            let named = host.and_then(|host| host.parse().ok());
             let mut parts = std::mem::take(request.uri_mut()).into_parts();
             // CONNECT alone has no path, and then no scheme.
             parts.scheme = parts.path_and_query.as_ref().map(|_| uri::Scheme::HTTP);
-            let usable = authority.parse().or_else(|_| address.to_string().parse());
-            parts.authority = usable.ok();
+            parts.authority = named.or_else(|| address.to_string().parse().ok());
             *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         }
         authority
@@ -257,11 +258,13 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// `name`, without an allocation when it is that of the request before.
+    /// The label for `name`, without an allocation when it is that of the request before.
     pub(super) fn authority(known: Option<&Self>, name: &str) -> Arc<str> {
-        match known {
-            Some(known) if *known.authority == *name => known.authority.clone(),
-            _ => name.into(),
+        let same = |label: &str| known.filter(|known| *known.authority == *label);
+        let label = || authority_label(name);
+        match same(name).or_else(|| same(label())) {
+            Some(known) => known.authority.clone(),
+            None => label().into(),
         }
     }
 }

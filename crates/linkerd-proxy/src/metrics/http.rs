@@ -13,8 +13,10 @@ use parking_lot::Mutex;
 
 use super::{Direction, TlsLabel, head, histogram::Histogram, label, sample};
 
-/// The value of `authority` for those that come after the limit.
+/// The value of `authority` for those that come after the limit, and for what is no name.
 const AUTHORITY_OTHER: &str = "other";
+/// The longest name of DNS and a port.
+const AUTHORITY_BYTES_MAX: usize = 253 + ":65535".len();
 /// Responses with so many different codes on one route are counted under the code 0.
 const RESPONSES_MAX: usize = 64;
 
@@ -26,6 +28,15 @@ pub(crate) struct RouteKey {
     /// Rendered `dst_…` labels, sorted; empty when inbound.
     pub(crate) destination: Arc<str>,
     pub(crate) tls: TlsLabel,
+}
+
+/// The label `authority` of a request for `name`: without credentials, and of bounded length.
+pub(crate) fn authority_label(name: &str) -> &str {
+    let name = name.rsplit_once('@').map_or(name, |(_, host)| host);
+    match name.len() {
+        ..=AUTHORITY_BYTES_MAX => name,
+        _ => AUTHORITY_OTHER,
+    }
 }
 
 /// Whether a response counts as good.
@@ -299,6 +310,20 @@ mod tests {
             tls=\"no_identity\",no_tls_reason=\"off_cluster\",classification=\"failure\",\
             status_code=\"200\",grpc_status_code=\"2\"} 1\n";
         assert!(out.contains(expected), "{out}");
+    }
+
+    #[test]
+    fn a_label_has_no_credentials_and_no_more_than_a_name() {
+        let longest = "a".repeat(AUTHORITY_BYTES_MAX);
+        for (name, label) in [
+            ("web.ns:80", "web.ns:80"),
+            ("me:secret@web.ns", "web.ns"),
+            ("me:s@cret@web.ns:80", "web.ns:80"),
+            (longest.as_str(), longest.as_str()),
+            (&format!("{longest}a"), AUTHORITY_OTHER),
+        ] {
+            assert_eq!(authority_label(name), label, "{name}");
+        }
     }
 
     #[test]

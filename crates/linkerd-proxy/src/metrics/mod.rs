@@ -13,7 +13,7 @@ use linkerd_names::{NoTls, Tls};
 use prometheus_client::registry::Registry;
 
 pub(crate) use balance::{Balanced, render as render_balance};
-pub(crate) use http::{Classification, HttpMetrics, Route, RouteKey};
+pub(crate) use http::{Classification, HttpMetrics, Route, RouteKey, authority_label};
 pub(crate) use tcp::{Close, Peer, TcpMetrics, TcpSeries};
 pub(crate) use tls::{ReloadStatus, TlsMetrics};
 

@@ -226,6 +226,35 @@ async fn targets_go_on_as_they_are() {
 }
 
 #[tokio::test]
+async fn credentials_and_endless_names_are_no_labels() {
+    on_each_way(async |mut talk| {
+        let request = "GET http://me:secret@web.ns/ HTTP/1.1\r\nHost: web.ns\r\n\r\n";
+        let (mut client, mut server) = talk.open(request).await;
+        let (line, _) = request.split_once("\r\n").unwrap();
+        assert_eq!(server.request().await.line, line);
+        server.send(OK).await;
+        client.response("GET").await;
+        let long = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(50_000));
+        client.send(long).await;
+        talk.request(&mut server).await;
+        server.send(OK).await;
+        client.response("GET").await;
+        let proxy = match talk.way {
+            Way::Inbound => &talk.mesh.server,
+            Way::Both | Way::Outbound => &talk.mesh.client,
+        };
+        let counted = |authority| ["request_total{", authority];
+        proxy
+            .metric_reaches(&counted("authority=\"web.ns\""), 1.0)
+            .await;
+        proxy
+            .metric_reaches(&counted("authority=\"other\""), 1.0)
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn case_and_order_and_unusual_bytes_of_headers_are_kept() {
     let wanted: [(&str, &[u8]); 10] = [
         ("Host", b"web.ns"),

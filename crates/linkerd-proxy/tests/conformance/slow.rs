@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use linkerd_proxy::{Config, Limits};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time::timeout,
+};
 
 use crate::{
     common::{Authority, PATIENCE, Running, client_hello, config, identity, start, with_tls},
@@ -156,6 +159,27 @@ async fn many_that_do_not_go_on_hold_up_nobody() {
         assert_eq!(client.response("GET").await.body, b"ok");
     })
     .await;
+}
+
+#[tokio::test]
+async fn one_address_cannot_keep_the_others_from_the_metrics_port() {
+    let (server, _app, _authority) = limited(|_| {}).await;
+    let mut crowd = Vec::new();
+    let mut refused = loop {
+        let peer = Peer::connect(server.admin).await;
+        let closed = timeout(SHORT, peer.stream.readable()).await;
+        match closed {
+            Ok(_) => break peer,
+            Err(_) => crowd.push(peer),
+        }
+        assert!(crowd.len() < 100);
+    };
+    assert_eq!(refused.rest().await.0, b"");
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.3:0".parse().unwrap()).unwrap();
+    let mut other = Peer::new(socket.connect(server.admin).await.unwrap());
+    other.send(get("/metrics")).await;
+    assert_eq!(other.response("GET").await.status(), 200);
 }
 
 #[tokio::test]

@@ -543,7 +543,7 @@ impl Connection {
         }
     }
 
-    /// The label `authority`: as the client wrote it.
+    /// The label `authority`: what the client has named.
     fn authority(&self, request: &Request) -> Arc<str> {
         let seen = self.client.seen();
         let named = request
