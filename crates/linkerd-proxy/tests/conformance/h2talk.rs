@@ -45,7 +45,12 @@ impl Server {
     /// One that allows connections to become other things, RFC 8441.
     pub async fn with_connect_protocol(peer: Peer) -> Self {
         let mut builder = h2::server::Builder::new();
-        let handshake = builder.enable_connect_protocol().handshake(peer.stream);
+        builder.enable_connect_protocol();
+        Self::built(&builder, peer).await
+    }
+
+    pub async fn built(builder: &h2::server::Builder, peer: Peer) -> Self {
+        let handshake = builder.handshake(peer.stream);
         Self::drive(
             timeout(PATIENCE, handshake)
                 .await

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use h2::Reason;
 use http::{HeaderMap, Method, Response};
 use tokio::time::timeout;
@@ -128,6 +129,72 @@ async fn a_slow_reader_holds_up_nobody_else() {
             timeout(PATIENCE, response).await.unwrap().unwrap().status(),
             200
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_that_do_not_read_hold_up_nobody_else() {
+    const MANY: usize = 12;
+    on_each_way(async |mut talk| {
+        let (mut stuck, mut bodies) = (Vec::new(), Vec::new());
+        for _ in 0..MANY {
+            let mut sender = client(&talk).await;
+            let (response, _) = sender.send_request(get("/"), true).unwrap();
+            stuck.push((sender, response));
+        }
+        let mut server = Server::on(talk.server().await).await;
+        for _ in 0..MANY {
+            let (_, mut answer) = server.request().await;
+            bodies.push(answer.send_response(ok(), false).unwrap());
+        }
+        let sends = bodies
+            .iter_mut()
+            .map(|body| send_until_stuck(body, BUFFERED_BYTES_MAX));
+        join_all(sends).await;
+        let mut other = client(&talk).await;
+        let (response, _) = other.send_request(get("/other"), true).unwrap();
+        let (request, mut answer) = server.request().await;
+        assert_eq!(request.uri().path(), "/other");
+        let mut body = answer.send_response(ok(), false).unwrap();
+        let sent = send_all(&mut body, Bytes::from_static(b"heard"), true);
+        let heard = async { collect(response.await.unwrap().into_body()).await };
+        let ((), heard) = tokio::join!(sent, heard);
+        assert_eq!(heard.unwrap().0, b"heard");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_whose_requests_are_stuck_may_ask_more() {
+    const MANY: usize = 6;
+    on_each_way(async |mut talk| {
+        let mut sender = client(&talk).await;
+        let (mut stuck, mut bodies) = (Vec::new(), Vec::new());
+        for _ in 0..MANY {
+            let (response, body) = sender.send_request(post("/"), false).unwrap();
+            sender = sender.ready().await.unwrap();
+            stuck.push(response);
+            bodies.push(body);
+        }
+        // A server whose own windows are for each request.
+        let mut builder = h2::server::Builder::new();
+        builder.initial_connection_window_size(1 << 24);
+        let mut server = Server::built(&builder, talk.server().await).await;
+        let mut asked = Vec::new();
+        for _ in 0..MANY {
+            asked.push(server.request().await);
+        }
+        let sends = bodies
+            .iter_mut()
+            .map(|body| send_until_stuck(body, BUFFERED_BYTES_MAX));
+        join_all(sends).await;
+        let (_response, mut body) = sender.send_request(post("/other"), false).unwrap();
+        let (request, _answer) = server.request().await;
+        assert_eq!(request.uri().path(), "/other");
+        let sent = send_all(&mut body, Bytes::from_static(b"heard"), true);
+        let ((), heard) = tokio::join!(sent, collect(request.into_body()));
+        assert_eq!(heard.unwrap().0, b"heard");
     })
     .await;
 }

@@ -33,9 +33,11 @@ pub(crate) struct Pings {
     pub(crate) when_idle: bool,
 }
 
-/// What the peer may send of one response, and of all together, before anybody takes it.
-const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 5 * 1024 * 1024;
+/// What the peer may send of one response before anybody takes it.
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+/// What it may send of all together: so many clients have to stop reading before the others wait for them, and so
+/// much memory a connection may take.
+const CONNECTION_WINDOW_BYTES: u32 = 128 * STREAM_WINDOW_BYTES;
 /// So many requests are sent before the peer has said how many it takes: what most take at least.
 const STREAMS_UNTIL_TOLD: usize = 100;
 /// What one request may have waiting to be sent.

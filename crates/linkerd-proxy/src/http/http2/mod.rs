@@ -48,8 +48,11 @@ pub(crate) use fault::{Fault, Refusal};
 pub(crate) use sink::Sink;
 pub(crate) use source::Source;
 
-/// What a client may send of one request, and of all together, before anybody takes it.
-const WINDOW_BYTES: u32 = 1024 * 1024;
+/// What a client may send of one request before anybody takes it.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// What it may send of all together: so many of its requests have to be stuck before the others wait for them, and so
+/// much memory a connection may take.
+const CONNECTION_WINDOW_BYTES: u32 = 64 * STREAM_WINDOW_BYTES;
 /// What one response may have waiting to be sent.
 const SEND_BYTES_MAX: usize = 400 * 1024;
 
@@ -96,8 +99,8 @@ pub(crate) async fn accept(
 ) -> Result<(), h2::Error> {
     let heard = socket.heard();
     let mut connection = Builder::new()
-        .initial_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits.h2_streams_max)
         .max_header_list_size(limits.h2_header_list_bytes_max)
         .max_send_buffer_size(SEND_BYTES_MAX)
