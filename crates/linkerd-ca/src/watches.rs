@@ -141,10 +141,13 @@ impl Start<'_> {
             "{}={control_plane_namespace}",
             labels::CONTROL_PLANE_NAMESPACE
         );
-        let events = watcher(api, watch_config().labels(&ours));
-        self.changes("secret", events, move |secret| {
-            let owner =
-                secret::owner_of(&secret.namespace().unwrap_or_default(), &secret.name_any())?;
+        let secrets = watch_config().labels(&ours).fields(&not_our_keys());
+        self.changes("secret", watcher(api, secrets), move |mut secret| {
+            let namespace = secret.namespace().unwrap_or_default();
+            let Some(owner) = secret::owner_of(&namespace, &secret.name_any()) else {
+                secret::wipe(&mut secret);
+                return None;
+            };
             Some((owner, Some(secret::read(secret, &control_plane_namespace))))
         })
         .map(Observed::Secret)
@@ -254,6 +257,14 @@ impl Start<'_> {
             })
         })
     }
+}
+
+/// Selects Secrets but for those of the control plane itself, whose keys are nothing to a watch.
+fn not_our_keys() -> String {
+    format!(
+        "metadata.name!={ROOT_SECRET},metadata.name!={}",
+        component::INJECTOR_SECRET
+    )
 }
 
 /// What a watch tells; one that breaks is taken up again after a while.
