@@ -18,6 +18,14 @@ use zeroize::Zeroize;
 
 use crate::{workloads::Workload, write::Version};
 
+/// A certificate of ours has some 700 bytes, and with the longest names less than two thousand. What is larger is
+/// somebody else's work, and not worth remembering.
+const CERTIFICATE_LENGTH_MAX: usize = 4096;
+/// A Secret of ours has one owner. More are not ours, but as many do no harm.
+const OWNERS_MAX: usize = 16;
+/// Kubernetes makes UUIDs of 36 characters.
+const UID_LENGTH_MAX: usize = 64;
+
 /// What is remembered of a workload's Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -92,7 +100,9 @@ pub fn our_labels(control_plane_namespace: &str) -> BTreeMap<String, String> {
 pub fn read(mut secret: Secret, control_plane_namespace: &str) -> Held {
     let data = secret.data.take().unwrap_or_default();
     let bytes = |key| data.get(key).map(|bytes: &ByteString| bytes.0.as_slice());
-    let leaf = bytes(CERTIFICATE_KEY).and_then(|der| Leaf::parse(der).ok());
+    let leaf = bytes(CERTIFICATE_KEY)
+        .filter(|der| der.len() <= CERTIFICATE_LENGTH_MAX)
+        .and_then(|der| Leaf::parse(der).ok());
     let key_fits = leaf
         .as_ref()
         .zip(bytes(PRIVATE_KEY_KEY))
@@ -106,7 +116,10 @@ pub fn read(mut secret: Secret, control_plane_namespace: &str) -> Held {
             .owner_references
             .iter()
             .flatten()
-            .map(|reference| reference.uid.clone())
+            .map(|reference| &reference.uid)
+            .filter(|uid| uid.len() <= UID_LENGTH_MAX)
+            .take(OWNERS_MAX)
+            .cloned()
             .collect(),
         is_labelled: has_our_label(&secret.metadata, control_plane_namespace),
     };
@@ -221,6 +234,51 @@ mod tests {
         let swapped = damaged(&|data| drop(data.insert(PRIVATE_KEY_KEY.into(), other.clone())));
         assert!(!swapped.key_fits);
         assert!(!read(Secret::default(), "linkerd").key_fits);
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_a_secret_of_ours_can_hold() {
+        let mut large = secret();
+        // Valid, and large: nothing of ours checks the extensions that it does not know.
+        let mut params = rcgen::CertificateParams::new(vec![
+            workload()
+                .owner
+                .identity("linkerd")
+                .expect("a name")
+                .to_string(),
+        ])
+        .expect("a name");
+        params.extended_key_usages = vec![
+            rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+            rcgen::ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let padding =
+            |length| rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 99], vec![4; length]);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        for (length, is_kept) in [(1000, true), (5000, false)] {
+            params.custom_extensions = vec![padding(length)];
+            let der = params
+                .self_signed(&key)
+                .expect("a certificate")
+                .der()
+                .to_vec();
+            assert!(Leaf::parse(&der).is_ok());
+            let data = large.data.as_mut().expect("data");
+            data.insert(CERTIFICATE_KEY.into(), ByteString(der));
+            assert_eq!(read(large.clone(), "linkerd").leaf.is_some(), is_kept);
+        }
+
+        let owner = large.metadata.owner_references.as_mut().expect("an owner");
+        let with_uid = |uid: String| OwnerReference {
+            uid,
+            ..owner[0].clone()
+        };
+        let more: Vec<_> = (0..1000).map(|n| with_uid(n.to_string())).collect();
+        owner.insert(0, with_uid("x".repeat(1 << 20)));
+        owner.extend(more);
+        let held = read(large, "linkerd");
+        assert_eq!(held.owner_uids.len(), OWNERS_MAX);
+        assert_eq!(held.owner_uids[0], "1");
     }
 
     #[test]

@@ -39,6 +39,9 @@ use crate::{
 /// Selects pods that run or will.
 const NOT_ENDED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
+/// So many Secrets are read at once. A Secret may be a megabyte, and whoever may write some gives them our label.
+const SECRETS_PAGE: u32 = 20;
+
 /// One thing that a watch tells.
 #[derive(Debug)]
 pub enum Observed {
@@ -141,7 +144,10 @@ impl Start<'_> {
             "{}={control_plane_namespace}",
             labels::CONTROL_PLANE_NAMESPACE
         );
-        let secrets = watch_config().labels(&ours).fields(&not_our_keys());
+        let secrets = watch_config()
+            .labels(&ours)
+            .fields(&not_our_keys())
+            .page_size(SECRETS_PAGE);
         self.changes("secret", watcher(api, secrets), move |mut secret| {
             let namespace = secret.namespace().unwrap_or_default();
             let Some(owner) = secret::owner_of(&namespace, &secret.name_any()) else {

@@ -52,6 +52,7 @@ async fn no_watch_sees_the_keys_of_the_control_plane() {
         let others =
             "fieldSelector=metadata.name!=linkerd-ca-root,metadata.name!=linkerd-injector-tls";
         assert!(query.contains(others), "{query}");
+        assert!(query.contains("limit=20"), "{query}");
         let ours = "labelSelector=linkerd.io%2Fcontrol-plane-ns=linkerd";
         assert!(query.contains(ours), "{query}");
     }
