@@ -76,7 +76,7 @@ pub struct Controller {
     bundles: Mirror<String, HeldBundle>,
     /// Namespaces that ask for proxies.
     injected_namespaces: Mirror<String, ()>,
-    /// Since when workloads without a Secret have been known.
+    /// Since when workloads without a Secret have been known and this replica might have written it.
     waiting_since: HashMap<Owner, Instant>,
     root: Option<Arc<Root>>,
     leadership: Leadership,
@@ -181,8 +181,12 @@ impl Controller {
         self.leadership = now;
         self.metrics.set_leader(now == Leadership::Leader);
         if now == Leadership::Leader {
+            let now = Instant::now();
+            for since in self.waiting_since.values_mut() {
+                *since = now;
+            }
             // The root is read anew: another leader may have made it.
-            self.queue.push(Item::Root, Instant::now());
+            self.queue.push(Item::Root, now);
         } else {
             self.in_flight.shutdown().await;
             self.items_in_flight.clear();
@@ -407,7 +411,9 @@ impl Controller {
                     if reason != Reason::Expiring {
                         self.note_written(&item, now);
                     }
-                    if let Some(since) = self.waiting_since.remove(owner) {
+                    if let Some(since) = self.waiting_since.remove(owner)
+                        && reason == Reason::Missing
+                    {
                         self.metrics.first_write(since.elapsed());
                     }
                 }

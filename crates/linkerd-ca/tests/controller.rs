@@ -510,6 +510,49 @@ async fn who_does_not_lead_is_ready_and_writes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn how_long_a_first_write_took_is_counted_from_the_beginning_of_the_lead() {
+    run(first_workload(), async |hand| {
+        hand.leadership.send_replace(Leadership::Follower);
+        hand.tell_that_all_is_known();
+        hand.tell_of("web");
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.metrics_have("linkerd_ca_first_write_seconds_count 1")
+            .await;
+        let metrics = render_metrics(&hand.registry);
+        let sum = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("linkerd_ca_first_write_seconds_sum "))
+            .and_then(|sum| sum.parse::<f64>().ok());
+        assert!(sum.is_some_and(|sum| sum < 60.0), "{sum:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_another_leader_has_written_is_no_first_write() {
+    let script = with_new_root(Script::new())
+        .expect("POST", "/api/v1/namespaces/ns/configmaps", stored)
+        .expect("PATCH", SECRET, stored);
+    run(script, async |hand| {
+        hand.leadership.send_replace(Leadership::Follower);
+        hand.tell_that_all_is_known();
+        hand.tell_of("web");
+        // Whatever is in it: it is there.
+        let written = secret::read(Secret::default(), "linkerd");
+        hand.tell(Observed::Secret(Change::Set(owner("web"), written)));
+        hand.metrics_have("linkerd_ca_workloads{state=\"missing\"} 1")
+            .await;
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.metrics_have(r#"linkerd_ca_certificates_issued_total{reason="unreadable"} 1"#)
+            .await;
+        hand.metrics_have("linkerd_ca_first_write_seconds_count 0")
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_written_before_our_own_secrets_are_known() {
     run(Script::new(), async |hand| {
         hand.leadership.send_replace(Leadership::Leader);
