@@ -395,6 +395,12 @@ impl Controller {
                 if let Some(reason) = reconciled.issued {
                     self.metrics.issued(reason);
                 }
+                let is_repaired = reconciled
+                    .issued
+                    .is_some_and(|reason| reason != Reason::Expiring);
+                if is_repaired || reconciled.trust_changed {
+                    self.note_written(&item, now);
+                }
                 match reconciled.look_again_at {
                     Some(at) => {
                         let wait = at.duration_since(SystemTime::now());

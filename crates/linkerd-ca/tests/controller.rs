@@ -33,6 +33,10 @@ const BUNDLE: &str = "/api/v1/namespaces/ns/configmaps/linkerd-ca-bundle";
 const ROOTS: &str = "/api/v1/namespaces/linkerd/secrets";
 const ROOT: &str = "/api/v1/namespaces/linkerd/secrets/linkerd-ca-root";
 
+const WEBHOOK: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/\
+                       linkerd-linkerd-injector";
+const WEBHOOK_SECRET: &str = "/api/v1/namespaces/linkerd/secrets/linkerd-injector-tls";
+
 /// What a test has in hand while the controller runs.
 struct Hand {
     observed: Sender<Observed>,
@@ -414,6 +418,53 @@ async fn a_secret_that_another_overwrites_each_time_is_written_ever_more_rarely(
         hand.tell_of("web");
         for _ in 0..6000 {
             hand.tell(Observed::Secret(Change::Remove(owner("web"))));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    assert!((15..40).contains(&writes.get()), "{}", writes.get());
+}
+
+#[tokio::test(start_paused = true)]
+async fn trust_in_the_injector_that_another_takes_back_each_time_is_written_ever_more_rarely() {
+    let writes = Cell::new(0);
+    let certificate = std::cell::RefCell::new(None);
+    let (writes, certificate) = (&writes, &certificate);
+    let without_trust = || {
+        found(&json!({
+            "metadata": {"name": "linkerd-linkerd-injector", "resourceVersion": "7"},
+            "webhooks": [{
+                "name": "injector.linkerd.io", "admissionReviewVersions": ["v1"],
+                "sideEffects": "None", "clientConfig": {},
+            }],
+        }))
+    };
+    let mut script = with_new_root(Script::new());
+    for _ in 0..100 {
+        script = script
+            .maybe("GET", WEBHOOK, move |_| without_trust())
+            .maybe("GET", WEBHOOK_SECRET, |_| {
+                let held = certificate.borrow();
+                held.as_ref().map_or_else(not_found, found)
+            })
+            .maybe("PATCH", WEBHOOK, move |_| {
+                writes.set(writes.get() + 1);
+                without_trust()
+            })
+            .maybe("POST", ROOTS, |call| {
+                let mut secret = call.body.clone();
+                secret["metadata"]["uid"] = json!("1");
+                *certificate.borrow_mut() = Some(secret.clone());
+                created(&secret)
+            });
+    }
+    run(script, async |hand| {
+        hand.leadership.send_replace(Leadership::Leader);
+        hand.tell_that_all_is_known();
+        hand.metrics_have("linkerd_ca_bundles_written_total 1")
+            .await;
+        for _ in 0..6000 {
+            hand.tell(Observed::Webhook);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     })
