@@ -92,7 +92,8 @@ pub async fn reconcile(
     };
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &workload.owner.namespace);
     for _ in 0..ATTEMPTS_MAX {
-        let reason = match plan(&identity, workload, held.as_ref(), root, now) {
+        let lifetime = context.leaf_lifetime;
+        let reason = match plan(&identity, workload, held.as_ref(), root, lifetime, now) {
             Plan::Keep { renew_at } => {
                 let held = held.expect("only what is there is kept");
                 return Ok(Reconciled {
@@ -103,7 +104,7 @@ pub async fn reconcile(
             }
             Plan::Issue { reason } => reason,
         };
-        let issued = root.issue_leaf(&identity, context.leaf_lifetime, now)?;
+        let issued = root.issue_leaf(&identity, lifetime, now)?;
         let mut secret = secret::build(workload, &issued, control_plane_namespace);
         let version = held.as_ref().map(|held| &held.version);
         let written = create_or_apply(&secrets, &mut secret, version).await;

@@ -1,7 +1,7 @@
 //! Decides whether a workload's certificate must be issued. Entry: [`plan`].
 //! Pure: no clock, no Kubernetes client; `issue.rs` acts on the answer.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use linkerd_issuer::Root;
 use linkerd_names::Identity;
@@ -44,15 +44,18 @@ pub enum Reason {
     NotYetValid,
     /// Two thirds of its life are over.
     Expiring,
+    /// Valid for much longer than certificates are to be by now.
+    TooLong,
 }
 
-/// Decides whether `workload`, whose name is `identity`, keeps the certificate in its Secret at `now`.
-/// Never fails; a bad Secret is a reason.
+/// Decides whether `workload`, whose name is `identity`, keeps the certificate in its Secret at `now`, when
+/// new ones are valid for `lifetime`. Never fails; a bad Secret is a reason.
 pub fn plan(
     identity: &Identity,
     workload: &Workload,
     held: Option<&Held>,
     root: &Root,
+    lifetime: Duration,
     now: SystemTime,
 ) -> Plan {
     let Some(held) = held else {
@@ -85,6 +88,8 @@ pub fn plan(
         Reason::NotYetValid
     } else if renew_at <= now {
         Reason::Expiring
+    } else if leaf.lifetime() > lifetime + lifetime / 4 {
+        Reason::TooLong
     } else {
         return Plan::Keep { renew_at };
     };
@@ -104,13 +109,14 @@ impl Reason {
             Self::Unlabelled => "unlabelled",
             Self::NotYetValid => "not_yet_valid",
             Self::Expiring => "expiring",
+            Self::TooLong => "too_long",
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use linkerd_issuer::{CLOCK_SKEW_MAX, ROOT_LIFETIME};
     use linkerd_names::{Owner, OwnerKind};
@@ -170,7 +176,7 @@ mod tests {
         let root = root();
         let mut held = held(&root, DAY, now());
         change(&mut held);
-        plan(&identity(), &workload(), Some(&held), &root, now())
+        plan(&identity(), &workload(), Some(&held), &root, DAY, now())
     }
 
     #[test]
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn each_thing_that_can_be_wrong_is_a_reason_of_its_own() {
-        let missing = plan(&identity(), &workload(), None, &root(), now());
+        let missing = plan(&identity(), &workload(), None, &root(), DAY, now());
         assert_eq!(
             missing,
             Plan::Issue {
@@ -225,6 +231,7 @@ mod tests {
             &workload(),
             Some(&held),
             &root,
+            DAY,
             now(),
         );
         assert_eq!(
@@ -239,7 +246,7 @@ mod tests {
     fn renews_when_two_thirds_of_the_lifetime_are_over() {
         let root = root();
         let held = held(&root, DAY, now());
-        let at = |now| plan(&identity(), &workload(), Some(&held), &root, now);
+        let at = |now| plan(&identity(), &workload(), Some(&held), &root, DAY, now);
         assert!(matches!(
             at(now() + DAY * 2 / 3 - DAY / 20 - CLOCK_SKEW_MAX),
             Plan::Keep { .. }
@@ -255,6 +262,21 @@ mod tests {
     }
 
     #[test]
+    fn a_shorter_lifetime_holds_for_the_certificates_of_before() {
+        let root = root();
+        let planned = |lifetime| {
+            let held = held(&root, lifetime, now());
+            plan(&identity(), &workload(), Some(&held), &root, DAY, now())
+        };
+        let reason = Reason::TooLong;
+        assert_eq!(planned(365 * DAY), Plan::Issue { reason });
+        assert_eq!(planned(DAY * 13 / 10), Plan::Issue { reason });
+        for about_as_long in [DAY * 12 / 10, DAY, DAY / 10] {
+            assert!(matches!(planned(about_as_long), Plan::Keep { .. }));
+        }
+    }
+
+    #[test]
     fn a_certificate_from_the_future_is_replaced() {
         let root = root();
         let held = held(&root, DAY, now());
@@ -263,6 +285,7 @@ mod tests {
             &workload(),
             Some(&held),
             &root,
+            DAY,
             now() - 2 * CLOCK_SKEW_MAX,
         );
         assert_eq!(
@@ -283,6 +306,7 @@ mod tests {
             &workload(),
             Some(&held),
             &root,
+            ROOT_LIFETIME,
             root.not_after() - Duration::from_secs(1),
         );
         assert_eq!(
