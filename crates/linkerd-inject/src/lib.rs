@@ -11,6 +11,7 @@ mod known_sidecars;
 mod object;
 pub mod options;
 mod pod;
+mod pod_resources;
 mod proxy_ports;
 mod quantity;
 mod removal;

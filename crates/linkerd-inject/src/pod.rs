@@ -10,7 +10,7 @@ use crate::{
     known_sidecars::is_known,
     object::{Fields, Workload, is_disabled},
     options::{self, Options, PortRange, Sidecar, TlsMode},
-    proxy_ports,
+    pod_resources, proxy_ports,
     report::{Entry, Outcome},
     sidecar::{self, Placement},
     tcp_probes::{self, Redirected},
@@ -72,6 +72,7 @@ pub(crate) fn inject(
         tcp_probes: timeouts,
     };
     mark(workload, template, &placement, options)?;
+    pod_resources::raise(workload, template, &options.proxy_resources)?;
     add_containers(
         workload,
         workload.mapping(template, "spec")?,

@@ -1,4 +1,7 @@
-//! Amounts as Kubernetes writes them: `100m`, `64Mi`, `0.5`. Entry: [`amount`], by which two of them compare.
+//! Amounts as Kubernetes writes them: `100m`, `64Mi`, `0.5`. Entries: [`amount`], by which two of them compare, and
+//! [`written`] for the way back.
+
+use serde_json::Value;
 
 /// Each unit, and how many billionths it is: Kubernetes rounds what is smaller up.
 const UNITS: [(&str, u128); 14] = [
@@ -45,9 +48,48 @@ pub(crate) fn amount(text: &str) -> Option<u128> {
     Some(amount)
 }
 
+/// The shortest text for an amount in billionths, rounded up to thousandths as Kubernetes wants them of CPU.
+pub(crate) fn written(amount: u128) -> String {
+    const MILLI: u128 = BILLION / 1000;
+    if !amount.is_multiple_of(BILLION) {
+        return format!("{}m", amount.div_ceil(MILLI));
+    }
+    let is_whole = |size: u128| amount >= size && amount.is_multiple_of(size);
+    let mut binary = UNITS.iter().rev().filter(|(unit, _)| unit.ends_with('i'));
+    match binary.find(|(_, size)| is_whole(*size)) {
+        Some((unit, size)) => format!("{}{unit}", amount / size),
+        None => (amount / BILLION).to_string(),
+    }
+}
+
+/// The text of a quantity, which YAML may have made a number.
+pub(crate) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::amount;
+    use super::{amount, written};
+
+    #[test]
+    fn an_amount_is_written_as_short_as_it_can_be() {
+        for (text, expected) in [
+            ("0", "0"),
+            ("1010m", "1010m"),
+            ("2000m", "2"),
+            ("0.0001", "1m"),
+            ("1044Mi", "1044Mi"),
+            ("1024Mi", "1Gi"),
+            ("1025", "1025"),
+            ("1k", "1000"),
+        ] {
+            assert_eq!(written(amount(text).expect("an amount")), expected);
+        }
+    }
 
     #[test]
     fn the_same_amount_is_the_same_in_every_unit() {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     object::{Fields, Workload},
+    pod_resources,
     report::{Entry, Outcome},
     tcp_probes,
 };
@@ -31,6 +32,9 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
     } else {
         Outcome::Unsupported
     };
+    if removed {
+        pod_resources::restore(template);
+    }
     if removed && let Some(Value::Object(metadata)) = template.get_mut("metadata") {
         let owner_labels = OwnerKind::ALL.into_iter().filter_map(OwnerKind::pod_label);
         let marks = [

@@ -32,6 +32,9 @@ pub const SKIP_INBOUND_PORTS_BEFORE: &str = "linkerd.io/skip-inbound-ports-befor
 /// Likewise for [`SKIP_OUTBOUND_PORTS`].
 pub const SKIP_OUTBOUND_PORTS_BEFORE: &str = "linkerd.io/skip-outbound-ports-before";
 
+/// What `spec.resources` of the pod was before injection raised it, as JSON.
+pub const POD_RESOURCES_BEFORE: &str = "linkerd.io/pod-resources-before";
+
 /// Ports whose traffic is never parsed as HTTP.
 pub const OPAQUE_PORTS: &str = "config.linkerd.io/opaque-ports";
 

@@ -247,6 +247,12 @@ pub(super) fn notes(pod: &Pod<'_>, services: &[&Service]) -> Vec<String> {
             host_ports.join(", ")
         ));
     }
+    if let Some(before) = pod.annotation(annotations::POD_RESOURCES_BEFORE) {
+        notes.push(format!(
+            "What the pod has for all its containers together is raised by the proxy's: {before} becomes {}.",
+            pod.after["spec"]["resources"]
+        ));
+    }
     let opaque = pod.annotation(annotations::OPAQUE_PORTS);
     if let Some(listed) = opaque.filter(|_| !pod.knows_opaque_ports()) {
         notes.push(format!(

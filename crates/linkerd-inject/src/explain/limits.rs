@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     options::Resources,
-    quantity::{BILLION as ONE, amount},
+    quantity::{self, BILLION as ONE, amount},
 };
 
 /// Why no pod is made.
@@ -80,7 +80,7 @@ fn shares(resources: &Resources) -> [Share<'_>; 2] {
 fn default_limit(resource: &str, limits: &[(&str, &Value)]) -> Option<String> {
     let mut limits = limits.iter();
     limits.find_map(|(_, it)| {
-        quantity(&it["default"][resource]).or_else(|| quantity(&it["max"][resource]))
+        quantity::text(&it["default"][resource]).or_else(|| quantity::text(&it["max"][resource]))
     })
 }
 
@@ -97,8 +97,8 @@ fn refused_by_range(share: &Share<'_>, limits: &[(&str, &Value)]) -> Option<Refu
     let requested = amount(request)?;
     let limited = limit.and_then(amount);
     limits.iter().find_map(|(name, it)| {
-        let (min, max) = (quantity(&it["min"][*resource]), quantity(&it["max"][*resource]));
-        let ratio = quantity(&it["maxLimitRequestRatio"][*resource]);
+        let (min, max) = (quantity::text(&it["min"][*resource]), quantity::text(&it["max"][*resource]));
+        let ratio = quantity::text(&it["maxLimitRequestRatio"][*resource]);
         let is_over = |bound: &Option<String>, value: u128| {
             let bound = bound.as_deref().and_then(amount);
             bound.is_some_and(|bound| value > bound)
@@ -193,13 +193,4 @@ fn is_about(quota: &Value, pod: &Pod<'_>) -> bool {
     let mut selectors = items(&spec["scopeSelector"]["matchExpressions"]);
     items(&spec["scopes"]).all(|scope| applies(text(scope), "Exists", &Value::Null))
         && selectors.all(|it| applies(text(&it["scopeName"]), text(&it["operator"]), &it["values"]))
-}
-
-/// The text of a quantity, which YAML may have made a number.
-fn quantity(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
 }
