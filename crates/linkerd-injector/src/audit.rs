@@ -289,7 +289,7 @@ fn watch_pods(
     {
         fields += &format!(",metadata.namespace!={namespace}");
     }
-    // Whoever has the label has the proxy.
+    // Whoever has the label has the proxy, unless somebody has copied it while nobody could ask us.
     let without = format!("!{}", labels::CONTROL_PLANE_NAMESPACE);
     let events = watcher(api, watch_config().labels(&without).fields(&fields));
     unbroken("pods", events, metrics.clone())

@@ -149,9 +149,16 @@ pub fn without_asking(
     if metadata["annotations"][annotations::INJECT] == annotations::INJECT_DISABLED {
         return Some(LeftAlone::Disabled);
     }
-    // `linkerd inject` has written it, or we have, before another webhook called us again.
-    let injected = &metadata["labels"][labels::CONTROL_PLANE_NAMESPACE];
-    injected.is_string().then_some(LeftAlone::AlreadyInjected)
+    // `linkerd inject` has done it, or another injector. The label alone proves nothing: it may be copied.
+    let is_labelled = metadata["labels"][labels::CONTROL_PLANE_NAMESPACE].is_string();
+    (is_labelled && has_proxy(&pod["spec"])).then_some(LeftAlone::AlreadyInjected)
+}
+
+fn has_proxy(spec: &Value) -> bool {
+    let mut containers = ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|list| spec[list].as_array().into_iter().flatten());
+    containers.any(|container| container["name"] == component::PROXY_CONTAINER)
 }
 
 /// What the word of a pod asks for, and that of its namespace when the pod has none.
@@ -294,7 +301,13 @@ mod tests {
         assert_eq!(without(&of_node, "shop"), Some(LeftAlone::StaticPod));
         let mut injected = plain;
         injected["metadata"]["labels"] = json!({"linkerd.io/control-plane-ns": "linkerd"});
-        assert_eq!(without(&injected, "shop"), Some(LeftAlone::AlreadyInjected));
+        assert_eq!(without(&injected, "shop"), None, "the label alone");
+        for list in ["initContainers", "containers"] {
+            let mut injected = injected.clone();
+            injected["spec"][list] = json!([{"name": "linkerd-proxy"}]);
+            let expected = Some(LeftAlone::AlreadyInjected);
+            assert_eq!(without(&injected, "shop"), expected, "{list}");
+        }
     }
 
     #[test]

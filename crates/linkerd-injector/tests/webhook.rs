@@ -88,6 +88,7 @@ async fn pods_that_forbid_it_or_are_not_asked_for_are_left_alone() {
     assert_eq!(bench.pod_after(&review(&disabled)).await, None);
     let mut injected = pod();
     injected["metadata"]["labels"] = json!({"linkerd.io/control-plane-ns": "linkerd"});
+    injected["spec"]["initContainers"] = json!([{"name": "linkerd-proxy"}]);
     assert_eq!(bench.pod_after(&review(&injected)).await, None);
     for namespace in ["kube-system", "linkerd"] {
         let mut review = review(&pod());
@@ -95,6 +96,18 @@ async fn pods_that_forbid_it_or_are_not_asked_for_are_left_alone() {
         assert_eq!(bench.pod_after(&review).await, None, "{namespace}");
     }
     assert!(bench.events.try_recv().is_err());
+}
+
+/// From a template that was copied of a pod, and whose containers were taken out.
+#[tokio::test]
+async fn a_label_without_a_proxy_keeps_no_pod_from_its_own() {
+    let bench = Bench::new(enabled());
+    let mut labelled = pod();
+    labelled["metadata"]["labels"] = json!({"linkerd.io/control-plane-ns": "old"});
+    let pod = bench.pod_after(&review(&labelled)).await.expect("a patch");
+    assert!(init_container(&pod, "linkerd-proxy").is_some());
+    let label = &pod["metadata"]["labels"]["linkerd.io/control-plane-ns"];
+    assert_eq!(label, "linkerd");
 }
 
 #[tokio::test]
