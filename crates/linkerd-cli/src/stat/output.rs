@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::rows::{Row, Table};
+use super::rows::{Requests, Row, Table};
 use crate::{
     json_text, resource,
     table::{chars, pad, right_aligned},
@@ -49,8 +49,13 @@ pub(super) fn table(tables: &[Table], with_namespace: bool, wide: bool) -> Strin
         };
         format!("{prefix}{}", row.name)
     };
+    // What is asked for outside of the cluster is in none.
+    let namespace = |row: &Row| match row.namespace.as_str() {
+        "" => "-".to_owned(),
+        namespace => namespace.to_owned(),
+    };
     // Both columns are as wide in every table.
-    let namespace_width = width(NAMESPACE, &|row| row.namespace.clone());
+    let namespace_width = width(NAMESPACE, &namespace);
     let name_width = width(NAME, &name);
     let line = |namespace: &str, name: &str, cells: Vec<String>| {
         let namespace = with_namespace.then(|| pad(namespace, namespace_width));
@@ -74,7 +79,7 @@ pub(super) fn table(tables: &[Table], with_namespace: bool, wide: bool) -> Strin
             for row in &table.rows {
                 let word = status(row.status.as_deref().unwrap_or("-"));
                 let cells = word.into_iter().chain(cells(row, wide)).collect();
-                lines.push(line(&row.namespace, &name(row), cells));
+                lines.push(line(&namespace(row), &name(row), cells));
             }
             right_aligned(&lines)
         })
@@ -92,17 +97,17 @@ fn status_width(table: &Table) -> Option<usize> {
 fn cells(row: &Row, wide: bool) -> Vec<String> {
     let none = || "-".to_owned();
     let mut cells = vec![meshed(row)];
-    match &row.requests {
-        Some(requests) => cells.extend([
-            format!("{:.2}%", requests.success * 100.0),
-            format!("{:.1}rps", requests.per_second),
-            format!("{}ms", requests.latency_ms_p50),
-            format!("{}ms", requests.latency_ms_p95),
-            format!("{}ms", requests.latency_ms_p99),
-            format!("{:.0}%", requests.tls * 100.0),
-        ]),
-        None => cells.extend(std::iter::repeat_with(none).take(6)),
-    }
+    let measured = |text: &dyn Fn(&Requests) -> String| measured(row).map_or_else(none, text);
+    let rate = row.requests.as_ref();
+    let rate = rate.map(|requests| format!("{:.1}rps", requests.per_second));
+    cells.extend([
+        measured(&|requests| format!("{:.2}%", requests.success * 100.0)),
+        rate.unwrap_or_else(none),
+        measured(&|requests| format!("{}ms", requests.latency_ms_p50)),
+        measured(&|requests| format!("{}ms", requests.latency_ms_p95)),
+        measured(&|requests| format!("{}ms", requests.latency_ms_p99)),
+        measured(&|requests| format!("{:.0}%", requests.tls * 100.0)),
+    ]);
     if wide {
         match &row.tcp {
             Some(tcp) => cells.extend([
@@ -115,6 +120,12 @@ fn cells(row: &Row, wide: bool) -> Vec<String> {
         cells.push(reasons(row).unwrap_or_else(none));
     }
     cells
+}
+
+/// The figures of a row's requests, when there were any. Of none there is no share: it would look like an outage, and
+/// a program that waits for less than all TLS would take fright.
+fn measured(row: &Row) -> Option<&Requests> {
+    row.requests.as_ref().filter(|it| it.per_second > 0.0)
 }
 
 fn meshed(row: &Row) -> String {
@@ -176,8 +187,7 @@ pub(super) fn json(tables: &[Table]) -> String {
 
 fn json_row(row: &Row) -> JsonRow<'_> {
     let requests = row.requests.as_ref();
-    // Of no requests there is no share: a program that waits for less than all TLS must not take fright.
-    let measured = requests.filter(|it| it.per_second > 0.0);
+    let measured = measured(row);
     let tcp = row.tcp.as_ref();
     JsonRow {
         namespace: &row.namespace,

@@ -119,7 +119,7 @@ emoji      1/2   100.00%   2.0rps         123ms         123ms         123ms   10
 }
 
 #[test]
-fn no_traffic_is_dashes_and_no_requests_are_zeros() {
+fn no_traffic_is_dashes_and_no_requests_are_a_rate_of_zero() {
     let rows = vec![
         with_pods(row(DEPLOYMENT, "ns", "idle"), 0, 1),
         with_pods(
@@ -133,7 +133,23 @@ fn no_traffic_is_dashes_and_no_requests_are_zeros() {
         "\
 NAMESPACE   NAME   MESHED   SUCCESS      RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TLS
 ns          idle      0/1         -        -             -             -             -     -
-ns          zero      1/1     0.00%   0.0rps           0ms           0ms           0ms    0%
+ns          zero      1/1         -   0.0rps             -             -             -     -
+"
+    );
+}
+
+#[test]
+fn an_authority_outside_of_the_cluster_is_in_no_namespace() {
+    let rows = vec![
+        row("authority", "", "example.org:443"),
+        row("authority", "shop", "web:80"),
+    ];
+    assert_eq!(
+        table(&answer(vec![rows]), true, false),
+        "\
+NAMESPACE   NAME              MESHED   SUCCESS   RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TLS
+-           example.org:443        -         -     -             -             -             -     -
+shop        web:80                 -         -     -             -             -             -     -
 "
     );
 }
