@@ -9,10 +9,13 @@ mod high_availability;
 mod injector;
 mod leaf;
 mod not_ready;
+mod orphans;
 mod pre_install;
+mod problem;
 mod report;
 mod retry;
 mod row;
+mod unmeshed;
 mod workloads;
 
 use std::{process::ExitCode, time::Duration};
@@ -43,7 +46,7 @@ pub(crate) struct Args {
     ha: bool,
 
     /// Check the proxies too
-    #[arg(long)]
+    #[arg(long, conflicts_with = "pre")]
     proxy: bool,
 
     /// With --proxy: namespace whose proxies are checked; all when not given
@@ -55,7 +58,6 @@ pub(crate) struct Args {
         long,
         value_name = "DURATION",
         num_args = 0..=1,
-        require_equals = true,
         default_value = "0",
         default_missing_value = "5m",
         value_parser = duration::parse
@@ -104,6 +106,7 @@ async fn checks(global: &Global, args: &Args, report: &mut Report) -> Result<(),
         return Ok(());
     }
     control_plane::check_pods(report, &kubernetes, control_plane, &retry).await?;
+    control_plane::check_config(report, &kubernetes, control_plane).await;
     high_availability::check(report, &kubernetes, control_plane, &retry).await;
     control_plane::check_api(report, global, &kubernetes, expected_version, &retry).await?;
     // What these two may not read hides nothing that follows: the report has it.

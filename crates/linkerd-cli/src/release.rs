@@ -118,7 +118,7 @@ pub(crate) fn missing(release: &Release, namespace: &str, verb: &str) -> Option<
         Release::Ours(_) => None,
         Release::None => Some(format!(
             "there is no control plane in namespace {namespace:?}: install one with \
-             `linkerd install | kubectl apply -f -`, or name its namespace with --linkerd-namespace"
+             `linkerd install --tls=optional | kubectl apply -f -`, or name its namespace with --linkerd-namespace"
         )),
         Release::Unknown => Some(format!(
             "the control plane in namespace {namespace:?} has no ConfigMap {} with the values it was \

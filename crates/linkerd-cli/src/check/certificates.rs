@@ -15,12 +15,13 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{
     leaf::{human, judge},
+    problem::Problem,
     report::{Finding, Report, Stop, list},
-    retry::Retry,
+    retry::{Retry, waited_for},
     row::Row,
     workloads::{Marked, Source, marked},
 };
-use crate::control_plane::{CallError, Kubernetes, no_permission, within};
+use crate::control_plane::{Kubernetes, within};
 
 /// Questions to Kubernetes at once.
 const CONCURRENCY: usize = 16;
@@ -33,6 +34,8 @@ const RENEWAL_DELAY_PART: u32 = 12;
 #[derive(Default)]
 struct Found {
     without_bundle: Vec<String>,
+    /// How many of these have one of another control plane.
+    bundles_of_others: usize,
     /// Their names make no identity: they can never have a certificate.
     impossible: Vec<String>,
     without_secret: Vec<String>,
@@ -62,7 +65,7 @@ pub(super) async fn check(
     }
     // A workload that was just created has its Secret within a second, and one of an earlier root a new
     // certificate within some: --wait waits for both.
-    let missing = |found: &Result<Found, String>| match found {
+    let missing = |found: &Result<Found, Problem>| match found {
         Ok(found) => found
             .without_bundle
             .iter()
@@ -70,7 +73,7 @@ pub(super) async fn check(
             .chain(&found.bad)
             .next()
             .cloned(),
-        Err(error) => Some(error.clone()),
+        Err(_) => waited_for(found),
     };
     // Workloads come and go while certificates are waited for: only the first look takes those that are known.
     let mut known = Some(workloads);
@@ -88,6 +91,7 @@ pub(super) async fn check(
     let found = report.require(Row::CaReadable, found)?;
     let Found {
         without_bundle,
+        bundles_of_others,
         impossible,
         without_secret,
         bad,
@@ -96,7 +100,13 @@ pub(super) async fn check(
         first,
         bundles,
     } = found;
-    report.add(Row::CaBundles, Finding::from(list(&without_bundle)));
+    let without = Finding::from(list(&without_bundle));
+    if bundles_of_others == 0 || bundles_of_others < without_bundle.len() {
+        report.add(Row::CaBundles, without);
+    } else {
+        let hint = "mesh all of a namespace with one control plane, and restart what runs with the other's proxy";
+        report.add_hinted(Row::CaBundles, without, hint);
+    }
     report.add(Row::CaAnchors, anchors(&bundles, SystemTime::now()));
     report.add(
         Row::CaNames,
@@ -131,14 +141,14 @@ pub(super) async fn check(
 }
 
 /// The workloads that are to have a certificate now.
-async fn workloads_of(kubernetes: &Kubernetes, control_plane: &str) -> Result<Vec<Marked>, String> {
+async fn workloads_of(
+    kubernetes: &Kubernetes,
+    control_plane: &str,
+) -> Result<Vec<Marked>, Problem> {
     let listed = marked(&kubernetes.client, control_plane).await;
     listed.map_err(|(kind, error)| {
-        if error.is_forbidden() {
-            no_permission("list", &format!("{}s", kind.as_str()), None)
-        } else {
-            kubernetes.explain(&error)
-        }
+        let resource = format!("{}s", kind.as_str());
+        Problem::of(kubernetes, &error, "list", &resource, None)
     })
 }
 
@@ -146,7 +156,7 @@ async fn look(
     kubernetes: &Kubernetes,
     workloads: &[Marked],
     control_plane: &str,
-) -> Result<Found, String> {
+) -> Result<Found, Problem> {
     let mut found = Found::default();
     let namespaces: BTreeSet<&str> = workloads
         .iter()
@@ -165,9 +175,12 @@ async fn look(
             Ok(bundle) => {
                 found.bundles.insert(namespace.to_owned(), bundle);
             }
-            Err(problem) => found
-                .without_bundle
-                .push(format!("namespace {namespace}: {problem}")),
+            Err(NoBundle { what, of_another }) => {
+                found
+                    .without_bundle
+                    .push(format!("namespace {namespace}: {what}"));
+                found.bundles_of_others += usize::from(of_another);
+            }
         }
     }
     let with_secret = workloads.iter().filter(|one| one.source == Source::Secret);
@@ -231,50 +244,60 @@ fn is_overdue(leaf: &Leaf, now: SystemTime) -> bool {
     now > leaf.renew_at() + life / RENEWAL_DELAY_PART
 }
 
+/// Why a namespace has no bundle of ours.
+struct NoBundle {
+    what: String,
+    /// Another control plane has written it.
+    of_another: bool,
+}
+
 /// The bundle of a namespace, or what is wrong with it.
 async fn bundle(
     kubernetes: &Kubernetes,
     namespace: &str,
     control_plane: &str,
-) -> Result<Result<TrustBundle, String>, String> {
+) -> Result<Result<TrustBundle, NoBundle>, Problem> {
     let name = component::TRUST_BUNDLE_CONFIG_MAP;
     let api: Api<ConfigMap> = Api::namespaced(kubernetes.client.clone(), namespace);
     let object = within(api.get_opt(name))
         .await
-        .map_err(|error| explain(kubernetes, &error, "configmaps", namespace))?;
+        .map_err(|error| Problem::of(kubernetes, &error, "get", "configmaps", Some(namespace)))?;
+    let without = |what: String| {
+        Err(NoBundle {
+            what,
+            of_another: false,
+        })
+    };
     let Some(object) = object else {
-        return Ok(Err(format!("no ConfigMap {name:?}")));
+        return Ok(without(format!("no ConfigMap {name:?}")));
     };
     let labels = object.metadata.labels.unwrap_or_default();
     let holder = labels.get(labels::CONTROL_PLANE_NAMESPACE);
     if let Some(other) = holder.filter(|holder| *holder != control_plane) {
-        return Ok(Err(format!(
+        let what = format!(
             "ConfigMap {name:?} is of the control plane in namespace {other}, which removes it when its last \
              workload and pod here have gone; if that control plane is gone: kubectl delete configmap -n {namespace} {name}"
-        )));
+        );
+        return Ok(Err(NoBundle {
+            what,
+            of_another: true,
+        }));
     }
     let data = object.data.unwrap_or_default();
     let Some(pem) = data.get(component::TRUST_BUNDLE_KEY) else {
-        return Ok(Err(format!(
+        return Ok(without(format!(
             "ConfigMap {name:?} has no {:?}",
             component::TRUST_BUNDLE_KEY
         )));
     };
-    Ok(TrustBundle::from_pem(pem).map_err(|error| format!("ConfigMap {name:?}: {error}")))
+    Ok(TrustBundle::from_pem(pem).or_else(|error| without(format!("ConfigMap {name:?}: {error}"))))
 }
 
-async fn secret(kubernetes: &Kubernetes, owner: &Owner) -> Result<Option<Secret>, String> {
+async fn secret(kubernetes: &Kubernetes, owner: &Owner) -> Result<Option<Secret>, Problem> {
     let api: Api<Secret> = Api::namespaced(kubernetes.client.clone(), &owner.namespace);
     within(api.get_opt(&owner.secret_name()))
         .await
-        .map_err(|error| explain(kubernetes, &error, "secrets", &owner.namespace))
-}
-
-fn explain(kubernetes: &Kubernetes, error: &CallError, resource: &str, namespace: &str) -> String {
-    if error.is_forbidden() {
-        return no_permission("get", resource, Some(namespace));
-    }
-    kubernetes.explain(error)
+        .map_err(|error| Problem::of(kubernetes, &error, "get", "secrets", Some(&owner.namespace)))
 }
 
 /// Whether each bundle has a root that is valid now, and whether one of them ends soon.

@@ -8,7 +8,7 @@ use std::{
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Namespace, Pod},
+    core::v1::{ConfigMap, Namespace, Pod},
 };
 use kube::{Api, api::ListParams};
 use linkerd_names::{component, labels};
@@ -16,6 +16,7 @@ use linkerd_proto::public::{CheckStatus, Empty, SelfCheckRequest};
 
 use super::{
     not_ready::{problem, refused},
+    problem::Problem,
     report::{Finding, Report, Stop, list},
     retry::Retry,
     row::Row,
@@ -81,6 +82,18 @@ pub(super) async fn check_pods(
         return Err(Stop);
     }
     Ok(())
+}
+
+/// Says whether the values of the installation are kept, which `upgrade` and `prune` begin with.
+pub(super) async fn check_config(report: &mut Report, kubernetes: &Kubernetes, namespace: &str) {
+    let config_maps: Api<ConfigMap> = Api::namespaced(kubernetes.client.clone(), namespace);
+    let name = component::CONFIG;
+    let finding = match within(config_maps.get_opt(name)).await {
+        Ok(Some(_)) => Finding::Success(None),
+        Ok(None) => Finding::Warning(format!("there is no ConfigMap {name:?}")),
+        Err(error) => Problem::of(kubernetes, &error, "get", "configmaps", Some(namespace)).into(),
+    };
+    report.add(Row::ExistenceConfig, finding);
 }
 
 /// What is wrong with the control plane's pods.
@@ -190,7 +203,14 @@ pub(super) async fn check_api(
         };
         client.map_err(|error| error.reason().to_owned())
     };
-    let client = report.require(Row::ApiClient, retry.run(connect).await)?;
+    let client = match (retry.run(connect).await, &global.api_addr) {
+        (Err(error), Some(_)) => {
+            let hint = "is it the address of linkerd-api, from here? Without --api-addr the way is a port-forward";
+            report.add_hinted(Row::ApiClient, Finding::Error(error), hint);
+            return Err(Stop);
+        }
+        (client, _) => report.require(Row::ApiClient, client)?,
+    };
     // The pod that was asked first may be replaced while it is waited for.
     let kept = Cell::new(Some(client));
     let connected = || async {

@@ -1,16 +1,19 @@
 //! Checks of the category linkerd-data-plane: whether the proxies run, are of our version, and have
 //! loaded their certificates. Entry: [`check`].
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use linkerd_names::{annotations, component, labels, ports};
 
 use super::{
+    problem::Problem,
     report::{Finding, Report, Stop, list},
     retry::Retry,
     row::Row,
@@ -34,10 +37,14 @@ pub(super) async fn check(
     retry: &Retry,
 ) -> Result<(), Stop> {
     report.category("linkerd-data-plane");
+    if let Some(namespace) = namespace {
+        check_namespace(report, kubernetes, namespace).await?;
+    }
     let pods = retry.run(|| async {
         let pods = meshed(kubernetes, control_plane, namespace).await?;
         let problems: Vec<String> = pods.iter().filter_map(problem).collect();
-        list(&problems).map(|()| pods)
+        list(&problems)?;
+        Ok::<_, Problem>(pods)
     });
     let pods = report.require(Row::DataPlaneReady, pods.await)?;
     if pods.is_empty() {
@@ -62,21 +69,55 @@ pub(super) async fn check(
             .iter()
             .filter(|pod| pod.labels().contains_key(labels::TLS_MODE));
         let asked = stream::iter(marked)
-            .map(|pod| async move {
-                let loaded = has_loaded(&kubernetes.client, pod).await;
-                loaded
-                    .err()
-                    .map(|problem| format!("{}: {problem}", name(pod)))
-            })
+            .map(|pod| async move { (pod, has_loaded(&kubernetes.client, pod).await) })
             .buffered(CONCURRENCY);
-        list(
-            &asked
-                .filter_map(|problem| async { problem })
-                .collect::<Vec<_>>()
-                .await,
-        )
+        let mut asked = std::pin::pin!(asked);
+        let mut unloaded = Vec::new();
+        // One for each namespace, however many pods are in it.
+        let mut rights = BTreeSet::new();
+        while let Some((pod, loaded)) = asked.next().await {
+            match loaded {
+                Ok(()) => {}
+                Err(Problem::Found(what)) => unloaded.push(format!("{}: {what}", name(pod))),
+                Err(Problem::Unseen(right)) => drop(rights.insert(right)),
+            }
+        }
+        let found = !unloaded.is_empty();
+        unloaded.extend(rights);
+        list(&unloaded).map_err(if found {
+            Problem::Found
+        } else {
+            Problem::Unseen
+        })
     });
-    report.add(Row::DataPlaneLoaded, Finding::from(unloaded.await));
+    let unloaded = unloaded.await;
+    report.add(
+        Row::DataPlaneLoaded,
+        unloaded.map_or_else(Finding::from, |()| Finding::Success(None)),
+    );
+    Ok(())
+}
+
+/// A mistyped namespace has no pods, which would look well.
+async fn check_namespace(
+    report: &mut Report,
+    kubernetes: &Kubernetes,
+    namespace: &str,
+) -> Result<(), Stop> {
+    let namespaces: Api<Namespace> = Api::all(kubernetes.client.clone());
+    match within(namespaces.get_opt(namespace)).await {
+        Ok(Some(_)) => report.add(Row::DataPlaneNamespace, Finding::Success(None)),
+        Ok(None) => {
+            let error = format!("The {namespace:?} namespace does not exist");
+            report.add(Row::DataPlaneNamespace, Finding::Error(error));
+            return Err(Stop);
+        }
+        Err(error) => {
+            let asked = format!("the namespace {namespace:?}");
+            let problem = Problem::of(kubernetes, &error, "get", &asked, None);
+            report.add(Row::DataPlaneNamespace, problem);
+        }
+    }
     Ok(())
 }
 
@@ -84,19 +125,14 @@ async fn meshed(
     kubernetes: &Kubernetes,
     control_plane: &str,
     namespace: Option<&str>,
-) -> Result<Vec<Pod>, String> {
+) -> Result<Vec<Pod>, Problem> {
     let api: Api<Pod> = match namespace {
         Some(namespace) => Api::namespaced(kubernetes.client.clone(), namespace),
         None => Api::all(kubernetes.client.clone()),
     };
     let selector = format!("{}={control_plane}", labels::CONTROL_PLANE_NAMESPACE);
     let pods = within(api.list(&ListParams::default().labels(&selector))).await;
-    let pods = pods.map_err(|error| {
-        if error.is_forbidden() {
-            return no_permission("list", "pods", namespace);
-        }
-        kubernetes.explain(&error)
-    })?;
+    let pods = pods.map_err(|error| Problem::of(kubernetes, &error, "list", "pods", namespace))?;
     let lives = |pod: &Pod| {
         let phase = pod
             .status
@@ -144,7 +180,7 @@ fn other_version(pod: &Pod, expected: &str) -> Option<String> {
 }
 
 /// Asks the proxy itself, by port-forward.
-async fn has_loaded(client: &Client, pod: &Pod) -> Result<(), String> {
+async fn has_loaded(client: &Client, pod: &Pod) -> Result<(), Problem> {
     let metrics = tokio::time::timeout(TIMEOUT, metrics(client, pod));
     let metrics = metrics
         .await
@@ -160,7 +196,7 @@ async fn has_loaded(client: &Client, pod: &Pod) -> Result<(), String> {
     if loaded {
         Ok(())
     } else {
-        Err("no certificate is loaded".to_owned())
+        Err(Problem::Found("no certificate is loaded".to_owned()))
     }
 }
 
@@ -182,7 +218,7 @@ fn metrics_port(pod: &Pod) -> u16 {
         .unwrap_or(ports::PROXY_METRICS)
 }
 
-async fn metrics(client: &Client, pod: &Pod) -> Result<String, String> {
+async fn metrics(client: &Client, pod: &Pod) -> Result<String, Problem> {
     let namespace = pod.namespace().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let port = metrics_port(pod);
@@ -190,12 +226,17 @@ async fn metrics(client: &Client, pod: &Pod) -> Result<String, String> {
         .await
         .map_err(|error| {
             if error.is_forbidden() {
-                return no_permission("get and create", "pods/portforward", Some(&namespace));
+                let resource = "pods/portforward";
+                return Problem::Unseen(no_permission(
+                    "get and create",
+                    resource,
+                    Some(&namespace),
+                ));
             }
-            error.to_string()
+            Problem::Found(error.to_string())
         })?;
     let stream = forward.take_stream(port).expect("a port is taken once");
-    let failed = |error: hyper::Error| causes(&error);
+    let failed = |error: hyper::Error| Problem::Found(causes(&error));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(failed)?;
@@ -217,7 +258,7 @@ async fn metrics(client: &Client, pod: &Pod) -> Result<String, String> {
         // The connection is driven here. Where it has ended in order, what it has brought is still to be read.
         ended = connection => match ended {
             Ok(()) => answer.await,
-            Err(error) => Err(causes(&error)),
+            Err(error) => Err(failed(error)),
         },
     }
 }

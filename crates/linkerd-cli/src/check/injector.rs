@@ -1,30 +1,31 @@
-//! Checks of the category linkerd-injector: whether the API server trusts the webhook, whether another one wants
-//! the same pods, and whether every pod that asks for a proxy has one. Entry: [`check`]. A webhook that fails lets pods start without us; here it
-//! comes to light.
+//! Checks of the category linkerd-injector: whether the API server asks the webhook and trusts it, whether another one
+//! wants the same pods, and whether every pod that asks for a proxy has one. Entry: [`check`]. A webhook that fails lets
+//! pods start without us; here it comes to light.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
-};
+use std::time::SystemTime;
 
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration,
-    core::v1::{Namespace, Pod, Secret},
+    apps::v1::Deployment,
+    core::v1::{Namespace, Secret},
 };
 use kube::{Api, ResourceExt as _, api::ListParams};
 use linkerd_issuer::{TrustBundle, WebhookCertificate};
-use linkerd_names::{annotations, component, labels};
+use linkerd_names::{annotations, component};
 
 use super::{
     leaf::human,
+    orphans::orphans,
+    problem::Problem,
     report::{Finding, Report, Stop, list},
     retry::Retry,
     row::Row,
+    unmeshed::{self, unmeshed},
 };
-use crate::control_plane::{CallError, Kubernetes, no_permission, within};
+use crate::control_plane::{Kubernetes, within};
 
-/// Objects asked for at once.
-const PAGE: u32 = 500;
+/// What installs a webhook, as the API server's rules of access name it.
+const CONFIGURATIONS: &str = "mutatingwebhookconfigurations";
 /// The name of our webhook, and how that of Linkerd's own injector ends.
 const INJECTOR_WEBHOOK: &str = "injector.linkerd.io";
 
@@ -38,38 +39,108 @@ pub(super) async fn check(
     report.category("linkerd-injector");
     let name = component::injector_webhook_configuration(control_plane);
     let api: Api<MutatingWebhookConfiguration> = Api::all(kubernetes.client.clone());
-    let installed = within(api.get_opt(&name)).await.map_err(|error| {
-        explain(
-            kubernetes,
-            &error,
-            "get",
-            "mutatingwebhookconfigurations",
-            None,
-        )
-    });
-    let installed = report.require(Row::InjectorReadable, installed)?;
+    let configuration = || configuration(kubernetes, &api, &name);
+    let mut installed = report.require(Row::InjectorReadable, configuration().await)?;
+    let deployed = installed.is_some()
+        || match deployed(kubernetes, control_plane).await {
+            Ok(deployed) => deployed,
+            Err(problem) => {
+                report.add(Row::InjectorConfigured, problem);
+                false
+            }
+        };
+    if deployed {
+        let found = retry.run(|| async {
+            let found = configuration().await?;
+            found.ok_or_else(|| {
+                Problem::Found(format!("there is no MutatingWebhookConfiguration {name:?}"))
+            })
+        });
+        match found.await {
+            Ok(found) => {
+                report.add(Row::InjectorConfigured, Finding::Success(None));
+                installed = Some(found);
+            }
+            Err(problem) => report.add(Row::InjectorConfigured, problem),
+        }
+    }
     if installed.is_some() {
         let trusted = retry.run(|| trusted(kubernetes, control_plane, &api, &name));
         report.add(
             Row::InjectorTrusted,
             trusted
                 .await
-                .map_or_else(Finding::Error, |rest| Finding::Success(Some(rest))),
+                .map_or_else(Finding::from, |rest| Finding::Success(Some(rest))),
         );
         // Hardly anybody has two: said only where it is so.
         if let Err(problem) = alone(kubernetes, &api, &name).await {
             report.add(Row::InjectorAlone, Finding::Warning(problem));
         }
     }
-    let unmeshed = retry.run(|| async {
-        let mut problems = unmeshed(kubernetes, control_plane).await?;
-        if installed.is_none() && !problems.is_empty() {
-            problems.insert(0, "linkerd-injector is not installed".to_owned());
-        }
-        list(&problems)
-    });
-    report.add(Row::InjectorPods, Finding::from(unmeshed.await));
+    check_pods(report, kubernetes, control_plane, deployed).await;
     Ok(())
+}
+
+/// Names the pods that should have a proxy and have none, and those that have one of nobody. No time heals
+/// these, so that `--wait` does not wait for them: nobody adds a proxy to a pod that runs.
+async fn check_pods(
+    report: &mut Report,
+    kubernetes: &Kubernetes,
+    control_plane: &str,
+    is_installed: bool,
+) {
+    match unmeshed(kubernetes, control_plane).await {
+        Err(problem) => report.add(Row::InjectorPods, problem),
+        Ok(pods) if pods.is_empty() => report.add(Row::InjectorPods, Finding::Success(None)),
+        Ok(pods) => {
+            let mut lines: Vec<String> = pods.iter().map(ToString::to_string).collect();
+            let hint = if is_installed {
+                unmeshed::hint(&pods)
+            } else {
+                lines.insert(0, "linkerd-injector is not installed".to_owned());
+                "install it with `linkerd upgrade -l <namespace> --set injector.enabled=true | kubectl apply -f -`, or mesh \
+                 them with `linkerd inject`"
+                    .to_owned()
+            };
+            report.add_hinted(Row::InjectorPods, Finding::from(list(&lines)), hint);
+        }
+    }
+    match orphans(kubernetes, control_plane).await {
+        Err(problem) => report.add(Row::InjectorOrphans, problem),
+        // It is seldom so: said only then.
+        Ok(lines) => {
+            if let Err(lines) = list(&lines) {
+                report.add(Row::InjectorOrphans, Finding::Warning(lines));
+            }
+        }
+    }
+}
+
+/// The webhook's configuration, when there is one.
+async fn configuration(
+    kubernetes: &Kubernetes,
+    configurations: &Api<MutatingWebhookConfiguration>,
+    name: &str,
+) -> Result<Option<MutatingWebhookConfiguration>, Problem> {
+    within(configurations.get_opt(name))
+        .await
+        .map_err(|error| Problem::of(kubernetes, &error, "get", CONFIGURATIONS, None))
+}
+
+/// Whether the injector runs, or is to.
+async fn deployed(kubernetes: &Kubernetes, control_plane: &str) -> Result<bool, Problem> {
+    let api: Api<Deployment> = Api::namespaced(kubernetes.client.clone(), control_plane);
+    let found = within(api.get_opt(component::INJECTOR)).await;
+    let found = found.map_err(|error| {
+        Problem::of(
+            kubernetes,
+            &error,
+            "get",
+            "deployments",
+            Some(control_plane),
+        )
+    })?;
+    Ok(found.is_some())
 }
 
 /// How long the webhook's certificate is trusted, or why it is not.
@@ -78,21 +149,15 @@ async fn trusted(
     control_plane: &str,
     configurations: &Api<MutatingWebhookConfiguration>,
     name: &str,
-) -> Result<String, String> {
-    let configuration = within(configurations.get(name)).await.map_err(|error| {
-        explain(
-            kubernetes,
-            &error,
-            "get",
-            "mutatingwebhookconfigurations",
-            None,
-        )
-    })?;
+) -> Result<String, Problem> {
+    let configuration = within(configurations.get(name))
+        .await
+        .map_err(|error| Problem::of(kubernetes, &error, "get", CONFIGURATIONS, None))?;
     let secret = component::INJECTOR_SECRET;
     let secrets: Api<Secret> = Api::namespaced(kubernetes.client.clone(), control_plane);
     let held = within(secrets.get_opt(secret))
         .await
-        .map_err(|error| explain(kubernetes, &error, "get", "secrets", Some(control_plane)))?;
+        .map_err(|error| Problem::of(kubernetes, &error, "get", "secrets", Some(control_plane)))?;
     let held = held.ok_or_else(|| format!("there is no Secret {secret:?}"))?;
     let data = held.data.unwrap_or_default();
     let pem = data
@@ -144,15 +209,8 @@ async fn alone(
     name: &str,
 ) -> Result<(), String> {
     let listed = within(configurations.list(&ListParams::default())).await;
-    let listed = listed.map_err(|error| {
-        explain(
-            kubernetes,
-            &error,
-            "list",
-            "mutatingwebhookconfigurations",
-            None,
-        )
-    })?;
+    let listed =
+        listed.map_err(|error| Problem::of(kubernetes, &error, "list", CONFIGURATIONS, None))?;
     let others: Vec<String> = listed
         .into_iter()
         .filter(|it| it.name_any() != name && is_injector(it))
@@ -164,7 +222,7 @@ async fn alone(
     let namespaces: Api<Namespace> = Api::all(kubernetes.client.clone());
     let namespaces = within(namespaces.list_metadata(&ListParams::default())).await;
     let namespaces =
-        namespaces.map_err(|error| explain(kubernetes, &error, "list", "namespaces", None))?;
+        namespaces.map_err(|error| Problem::of(kubernetes, &error, "list", "namespaces", None))?;
     let both_want = namespaces.into_iter().find(|namespace| {
         let word = namespace.annotations().get(annotations::INJECT);
         namespace.metadata.deletion_timestamp.is_none()
@@ -186,99 +244,9 @@ fn is_injector(configuration: &MutatingWebhookConfiguration) -> bool {
     webhooks.any(|webhook| webhook.name.ends_with(INJECTOR_WEBHOOK))
 }
 
-/// Every pod that asks for a proxy, itself or by its namespace, and has none.
-async fn unmeshed(kubernetes: &Kubernetes, control_plane: &str) -> Result<Vec<String>, String> {
-    let namespaces: Api<Namespace> = Api::all(kubernetes.client.clone());
-    let namespaces = within(namespaces.list_metadata(&ListParams::default()))
-        .await
-        .map_err(|error| explain(kubernetes, &error, "list", "namespaces", None))?;
-    let words: BTreeMap<String, String> = namespaces
-        .items
-        .into_iter()
-        .filter_map(|namespace| {
-            let word = namespace.annotations().get(annotations::INJECT)?.clone();
-            Some((namespace.name_any(), word))
-        })
-        .collect();
-    let pods: Api<Pod> = Api::all(kubernetes.client.clone());
-    // Whoever has the label has the proxy.
-    let mut params = ListParams::default()
-        .labels(&format!("!{}", labels::CONTROL_PLANE_NAMESPACE))
-        .limit(PAGE);
-    let mut problems = BTreeSet::new();
-    loop {
-        let page = within(pods.list(&params))
-            .await
-            .map_err(|error| explain(kubernetes, &error, "list", "pods", None))?;
-        problems.extend(
-            page.items
-                .iter()
-                .filter_map(|pod| problem(pod, &words, control_plane)),
-        );
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(problems.into_iter().collect()),
-        }
-    }
-}
-
-/// What is wrong with a pod without a proxy; none when it does not ask for one, or has ended.
-fn problem(pod: &Pod, words: &BTreeMap<String, String>, control_plane: &str) -> Option<String> {
-    let namespace = pod.namespace().unwrap_or_default();
-    let own = pod.annotations().get(annotations::INJECT);
-    let word = own.or_else(|| words.get(&namespace))?;
-    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
-    let lives =
-        pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"));
-    if namespace == control_plane
-        || component::NAMESPACES_NEVER_INJECTED.contains(&namespace.as_str())
-        || pod.annotations().contains_key(annotations::STATIC_POD)
-        || word == annotations::INJECT_DISABLED
-        || word.is_empty()
-        || !lives
-    {
-        return None;
-    }
-    let name = pod.name_any();
-    let spec = pod.spec.as_ref();
-    let host_network = spec.and_then(|spec| spec.host_network) == Some(true);
-    let os = spec.and_then(|spec| Some(&spec.os.as_ref()?.name));
-    let selector = spec.and_then(|spec| spec.node_selector.as_ref()?.get("kubernetes.io/os"));
-    let windows = [os, selector]
-        .into_iter()
-        .flatten()
-        .any(|os| os == "windows");
-    let reason = if word != annotations::INJECT_ENABLED {
-        format!(
-            ": the annotation linkerd.io/inject is {word:?}, which is neither \"enabled\" nor \"disabled\""
-        )
-    } else if host_network {
-        ": it uses the host's network".to_owned()
-    } else if windows {
-        ": it is for nodes with Windows".to_owned()
-    } else {
-        String::new()
-    };
-    Some(format!("pod {namespace}/{name} has no proxy{reason}"))
-}
-
-fn explain(
-    kubernetes: &Kubernetes,
-    error: &CallError,
-    verb: &str,
-    resource: &str,
-    namespace: Option<&str>,
-) -> String {
-    if error.is_forbidden() {
-        return no_permission(verb, resource, namespace);
-    }
-    kubernetes.explain(error)
-}
-
 #[cfg(test)]
 mod tests {
     use linkerd_issuer::{LEAF_LIFETIME_DEFAULT, Root};
-    use serde_json::{Value, json};
 
     use super::*;
 
@@ -301,47 +269,5 @@ mod tests {
         assert!(judged("", HOST, now).is_err());
         assert!(judged(&bundle, "linkerd-injector.other.svc", now).is_err());
         assert!(judged(&bundle, HOST, now + 2 * LEAF_LIFETIME_DEFAULT).is_err());
-    }
-
-    #[test]
-    fn pods_without_the_proxy_that_they_ask_for_are_named() {
-        let words = BTreeMap::from([
-            ("shop".to_owned(), "enabled".to_owned()),
-            ("kube-system".to_owned(), "enabled".to_owned()),
-        ]);
-        let found = |namespace: &str, change: &dyn Fn(&mut Value)| {
-            let mut pod = json!({
-                "metadata": {"name": "a", "namespace": namespace},
-                "spec": {"containers": []}, "status": {"phase": "Running"},
-            });
-            change(&mut pod);
-            let pod = serde_json::from_value(pod).expect("a pod");
-            problem(&pod, &words, "linkerd")
-        };
-        let says = |word: &'static str| {
-            move |pod: &mut Value| {
-                pod["metadata"]["annotations"] = json!({"linkerd.io/inject": word});
-            }
-        };
-        let expected = Some("pod shop/a has no proxy".to_owned());
-        assert_eq!(found("shop", &|_| ()), expected);
-        let on_windows = |pod: &mut Value| pod["spec"]["os"] = json!({"name": "windows"});
-        let windows = found("shop", &on_windows);
-        assert!(windows.is_some_and(|what| what.ends_with(": it is for nodes with Windows")));
-        let of_node = |pod: &mut Value| {
-            pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "a"});
-        };
-        assert_eq!(found("shop", &of_node), None);
-        assert_eq!(found("other", &|_| ()), None);
-        assert_eq!(found("kube-system", &|_| ()), None);
-        assert_eq!(found("shop", &says("disabled")), None);
-        assert!(found("other", &says("enabled")).is_some());
-        assert!(found("shop", &says("true")).is_some_and(|it| it.contains("\"true\"")));
-        assert_eq!(
-            found("shop", &|pod| pod["status"]["phase"] = json!("Succeeded")),
-            None
-        );
-        let host = found("shop", &|pod| pod["spec"]["hostNetwork"] = json!(true));
-        assert!(host.is_some_and(|it| it.contains("host's network")));
     }
 }

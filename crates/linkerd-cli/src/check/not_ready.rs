@@ -21,8 +21,8 @@ pub(super) fn problem(
     // A pod that was evicted stays as a record; what counts is the one in its place.
     let statuses = || pods.iter().filter_map(|pod| pod.status.as_ref());
     let Some(status) = statuses().find(|it| !has_failed(it)) else {
-        let refused = deployment.and_then(refused);
-        let why = refused.or_else(|| statuses().find_map(failure));
+        let why = deployment.and_then(|it| scaled_to_zero(it).or_else(|| refused(it)));
+        let why = why.or_else(|| statuses().find_map(failure));
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();
         return Some(format!("No running pods for {component:?}{why}"));
     };
@@ -43,6 +43,14 @@ pub(super) fn problem(
         }
         None => format!("No running pods for {component:?}"),
     })
+}
+
+/// What brings the pods back of a Deployment that is to have none.
+fn scaled_to_zero(deployment: &Deployment) -> Option<String> {
+    let none = deployment.spec.as_ref()?.replicas == Some(0);
+    let metadata = &deployment.metadata;
+    let (name, namespace) = (metadata.name.as_ref()?, metadata.namespace.as_ref()?);
+    none.then(|| format!("scaled to 0: kubectl -n {namespace} scale deploy/{name} --replicas=1"))
 }
 
 /// Why the API server takes no pod of a Deployment: a quota, an admission policy.
@@ -197,5 +205,13 @@ mod tests {
             problem("linkerd-ca", Some(&deployment), &[]),
             Some(format!("No running pods for \"linkerd-ca\": {why}"))
         );
+        let none = json!({
+            "metadata": {"name": "linkerd-ca", "namespace": "mesh"},
+            "spec": {"replicas": 0, "selector": {}, "template": {}},
+        });
+        let none = serde_json::from_value(none).expect("a Deployment");
+        let told = problem("linkerd-ca", Some(&none), &[]).expect("it does not work");
+        let way = ": scaled to 0: kubectl -n mesh scale deploy/linkerd-ca --replicas=1";
+        assert!(told.ends_with(way), "{told}");
     }
 }

@@ -6,7 +6,10 @@ use anstyle::{AnsiColor, Color, Style};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::row::{PAGE, Row, Words};
+use super::{
+    problem::Problem,
+    row::{PAGE, Row, Words},
+};
 use crate::{json_text, stdout, visible::visible_line};
 
 /// How findings are printed.
@@ -31,7 +34,7 @@ pub(super) enum Finding {
     Error(String),
 }
 
-/// A check failed without which others make no sense. It is in the report.
+/// A check has no good end, and others make no sense without. It is in the report.
 #[derive(Debug)]
 pub(super) struct Stop;
 
@@ -113,6 +116,21 @@ impl Report {
         self.add_described(row, row.words().description, finding);
     }
 
+    /// Adds a finding with a hint that fits it better than the row's.
+    pub(super) fn add_hinted(
+        &mut self,
+        row: Row,
+        finding: impl Into<Finding>,
+        hint: impl Into<String>,
+    ) {
+        self.push(
+            row,
+            row.words().description.to_owned(),
+            finding.into(),
+            hint.into(),
+        );
+    }
+
     /// Adds a finding of a row whose description is told by whoever was asked.
     pub(super) fn add_described(
         &mut self,
@@ -120,19 +138,24 @@ impl Report {
         description: impl Into<String>,
         finding: impl Into<Finding>,
     ) {
-        let Words {
-            anchor,
-            description: _,
-            hint,
-        } = row.words();
-        let (result, error, remark) = match finding.into() {
+        self.push(
+            row,
+            description.into(),
+            finding.into(),
+            row.words().hint.to_owned(),
+        );
+    }
+
+    fn push(&mut self, row: Row, description: String, finding: Finding, hint: String) {
+        let Words { anchor, .. } = row.words();
+        let (result, error, remark) = match finding {
             Finding::Success(remark) => ("success", None, remark),
             Finding::Warning(warning) => ("warning", Some(warning), None),
             Finding::Error(error) => ("error", Some(error), None),
         };
         let well = error.is_none();
         let check = Check {
-            description: description.into(),
+            description,
             hint: (!well).then(|| hint.replace("<namespace>", &self.namespace)),
             see: (!well).then(|| format!("{PAGE}#{anchor}")),
             error,
@@ -152,15 +175,20 @@ impl Report {
     /// Adds the outcome of a check that others need.
     ///
     /// # Errors
-    /// [`Stop`] when it failed.
-    pub(super) fn require<T>(&mut self, row: Row, outcome: Result<T, String>) -> Result<T, Stop> {
+    /// [`Stop`] when it failed, or could not be made.
+    pub(super) fn require<T>(
+        &mut self,
+        row: Row,
+        outcome: Result<T, impl Into<Problem>>,
+    ) -> Result<T, Stop> {
         match outcome {
             Ok(value) => {
                 self.add(row, Finding::Success(None));
                 Ok(value)
             }
-            Err(error) => {
-                self.add(row, Finding::Error(error));
+            Err(problem) => {
+                let problem: Problem = problem.into();
+                self.add(row, problem);
                 Err(Stop)
             }
         }

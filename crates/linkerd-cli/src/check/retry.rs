@@ -4,6 +4,8 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::Instant;
 
+use super::problem::Problem;
+
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -21,16 +23,17 @@ impl Retry {
         }
     }
 
-    /// Tries until it works or the time is over. Says on stderr what is waited for, each thing once.
+    /// Tries until it works, the time is over, or a right is missing. Says on stderr what is waited for, each
+    /// thing once.
     ///
     /// # Errors
     /// The last try's.
-    pub(super) async fn run<T, F>(&self, attempt: impl FnMut() -> F) -> Result<T, String>
+    pub(super) async fn run<T, E, F>(&self, attempt: impl FnMut() -> F) -> Result<T, E>
     where
-        F: Future<Output = Result<T, String>>,
+        E: Clone + Into<Problem>,
+        F: Future<Output = Result<T, E>>,
     {
-        self.look(attempt, |outcome| outcome.as_ref().err().cloned())
-            .await
+        self.look(attempt, waited_for).await
     }
 
     /// Looks until nothing is missing or the time is over, and returns what was seen last.
@@ -60,6 +63,14 @@ impl Retry {
     }
 }
 
+/// What an outcome lacks that may come with time.
+pub(super) fn waited_for<T, E: Clone + Into<Problem>>(outcome: &Result<T, E>) -> Option<String> {
+    match outcome.as_ref().err()?.clone().into() {
+        Problem::Found(what) => Some(what),
+        Problem::Unseen(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -81,6 +92,16 @@ mod tests {
             Retry::until_after(Duration::from_secs(9)).run(third).await,
             Ok(())
         );
+        let unseen = Problem::Unseen("no right".to_owned());
+        tries.set(0);
+        let forbidden = || async {
+            tries.set(tries.get() + 1);
+            Err::<(), _>(unseen.clone())
+        };
+        let never = Retry::until_after(Duration::from_secs(9))
+            .run(forbidden)
+            .await;
+        assert_eq!((never, tries.get()), (Err(unseen.clone()), 1));
         tries.set(0);
         let once = Retry::until_after(Duration::ZERO).run(third).await;
         assert_eq!((once, tries.get()), (Err("not yet".to_owned()), 1));

@@ -15,6 +15,7 @@ pub(super) enum Row {
     PreRights,
     ExistenceNamespace,
     ExistencePods,
+    ExistenceConfig,
     HaReady,
     HaNodes,
     HaBudgets,
@@ -34,9 +35,12 @@ pub(super) enum Row {
     CaValid,
     CaRenewal,
     InjectorReadable,
+    InjectorConfigured,
     InjectorTrusted,
     InjectorAlone,
     InjectorPods,
+    InjectorOrphans,
+    DataPlaneNamespace,
     DataPlaneReady,
     DataPlaneMeshed,
     DataPlaneVersion,
@@ -94,13 +98,19 @@ impl Row {
             Self::ExistenceNamespace => (
                 "l5d-existence-ns",
                 "control plane namespace exists",
-                "install with `linkerd install | kubectl apply -f -`, name it with \
+                "install with `linkerd install --tls=optional | kubectl apply -f -`, name it with \
                  --linkerd-namespace, or ask for the right to see it",
             ),
             Self::ExistencePods => (
                 "l5d-existence-pods",
                 "control plane pods are ready",
                 "look at `kubectl -n <namespace> describe pods`; --wait waits for what only needs time",
+            ),
+            Self::ExistenceConfig => (
+                "l5d-existence-config",
+                "the values of the installation are kept",
+                "`linkerd upgrade` and `linkerd prune` need them: `linkerd upgrade --reset-values` with the flags of \
+                 that installation keeps them anew",
             ),
             Self::HaReady => (
                 "l5d-ha-ready",
@@ -193,6 +203,11 @@ impl Row {
                 "can read the webhook's configuration",
                 "use a kubeconfig that may get MutatingWebhookConfigurations",
             ),
+            Self::InjectorConfigured => (
+                "l5d-injector-configured",
+                "the API server asks linkerd-injector about new pods",
+                "nothing that is created is meshed: `linkerd upgrade -l <namespace> | kubectl apply -f -`",
+            ),
             Self::InjectorTrusted => (
                 "l5d-injector-trusted",
                 "the API server trusts linkerd-injector",
@@ -206,8 +221,18 @@ impl Row {
             Self::InjectorPods => (
                 "l5d-injector-pods",
                 "pods that ask for a proxy have one",
-                "`kubectl describe` their workload: its Event NotMeshed says why and what to do, mostly \
-                 `kubectl rollout restart`",
+                "use a kubeconfig that may list Namespaces and pods in the whole cluster",
+            ),
+            Self::InjectorOrphans => (
+                "l5d-injector-orphans",
+                "proxies are of a control plane that is there",
+                "`kubectl rollout restart` the workloads that linkerd-injector meshes; of the others `linkerd uninject` \
+                 the manifests, `linkerd inject` them again and apply them",
+            ),
+            Self::DataPlaneNamespace => (
+                "l5d-data-plane-ns",
+                "data plane namespace exists",
+                "name another one with --namespace, or none for all",
             ),
             Self::DataPlaneReady => (
                 "l5d-data-plane-ready",
@@ -246,7 +271,7 @@ mod tests {
     /// The page itself.
     const TEXT: &str = include_str!("../../../../docs/checks.md");
 
-    const ALL: [Row; 33] = [
+    const ALL: [Row; 37] = [
         Row::KubernetesClient,
         Row::KubernetesQuery,
         Row::KubernetesVersion,
@@ -255,6 +280,7 @@ mod tests {
         Row::PreRights,
         Row::ExistenceNamespace,
         Row::ExistencePods,
+        Row::ExistenceConfig,
         Row::HaReady,
         Row::HaNodes,
         Row::HaBudgets,
@@ -273,9 +299,12 @@ mod tests {
         Row::CaValid,
         Row::CaRenewal,
         Row::InjectorReadable,
+        Row::InjectorConfigured,
         Row::InjectorTrusted,
         Row::InjectorAlone,
         Row::InjectorPods,
+        Row::InjectorOrphans,
+        Row::DataPlaneNamespace,
         Row::DataPlaneReady,
         Row::DataPlaneMeshed,
         Row::DataPlaneVersion,

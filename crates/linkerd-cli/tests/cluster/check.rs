@@ -15,6 +15,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const NAMESPACE: &str = "/api/v1/namespaces/linkerd";
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 const COMPONENTS: &str = "/api/v1/namespaces/linkerd/pods";
+const CONFIG: &str = "/api/v1/namespaces/linkerd/configmaps/linkerd-config";
 const BUDGETS: &str = "/apis/policy/v1/namespaces/linkerd/poddisruptionbudgets";
 const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
 const OWN_DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/linkerd/deployments";
@@ -22,6 +23,7 @@ const BUNDLE: &str = "/api/v1/namespaces/shop/configmaps/linkerd-ca-bundle";
 const SECRET: &str = "/api/v1/namespaces/shop/secrets/web-deployment-tls-linkerd-io";
 const PODS: &str = "/api/v1/pods";
 const PORT_FORWARD: &str = "/api/v1/namespaces/shop/pods/web-1/portforward";
+const INJECTOR: &str = "/apis/apps/v1/namespaces/linkerd/deployments/linkerd-injector";
 const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 const WEBHOOK: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/linkerd-linkerd-injector";
@@ -42,6 +44,7 @@ fn well_since(age: Duration) -> Cluster {
                "gitCommit": "", "gitTreeState": "", "goVersion": "", "platform": ""}),
     );
     cluster.has(NAMESPACE, json!({"metadata": {"name": "linkerd"}}));
+    cluster.has(CONFIG, json!({"metadata": {"name": "linkerd-config"}}));
     let components = ["linkerd-api", "linkerd-ca", "linkerd-destination"];
     cluster.lists(COMPONENTS, components.map(component).to_vec());
     cluster.lists(DEPLOYMENTS, vec![workload("web")]);
@@ -173,7 +176,7 @@ fn all_rows_are_well_on_a_cluster_that_is_well() {
     let (bad, good) = rows(&run);
     assert_eq!(
         (bad, good, run.code),
-        (Vec::new(), 25, Some(0)),
+        (Vec::new(), 26, Some(0)),
         "{}",
         run.stdout
     );
@@ -304,6 +307,26 @@ fn rows_about_the_control_plane() {
     only_bad(cluster, &[], "l5d-existence-pods", "error", "ErrImagePull");
 
     let mut cluster = well();
+    cluster.lacks(CONFIG);
+    only_bad(
+        cluster,
+        &[],
+        "l5d-existence-config",
+        "warning",
+        "linkerd-config",
+    );
+
+    let mut cluster = well();
+    cluster.forbids(CONFIG);
+    only_bad(
+        cluster,
+        &[],
+        "l5d-existence-config",
+        "warning",
+        "get configmaps",
+    );
+
+    let mut cluster = well();
     cluster.forbids(COMPONENTS);
     only_bad(cluster, &[], "l5d-existence-pods", "error", "no permission");
 
@@ -404,7 +427,7 @@ fn highly_available(nodes: [&str; 3]) -> Cluster {
 #[test]
 fn rows_about_high_availability() {
     let run = highly_available(["a", "b", "c"]).run(&["check", "--proxy", "-o", "json"]);
-    assert_eq!((rows(&run), run.code), ((Vec::new(), 28), Some(0)));
+    assert_eq!((rows(&run), run.code), ((Vec::new(), 29), Some(0)));
 
     let cluster = highly_available(["a", "b", "a"]);
     only_bad(
@@ -449,7 +472,7 @@ fn rows_about_certificates() {
         cluster,
         &[],
         "l5d-ca-workloads",
-        "error",
+        "warning",
         "list deployments",
     );
 
@@ -459,7 +482,7 @@ fn rows_about_certificates() {
 
     let mut cluster = well();
     cluster.forbids(SECRET);
-    only_bad(cluster, &[], "l5d-ca-readable", "error", "get secrets");
+    only_bad(cluster, &[], "l5d-ca-readable", "warning", "get secrets");
 
     let mut cluster = marked();
     cluster.forbids(SECRET);
@@ -570,7 +593,7 @@ fn rows_about_the_injector() {
     let mut cluster = well();
     cluster.forbids(WEBHOOK);
     let what = "get mutatingwebhookconfigurations";
-    only_bad(cluster, &[], "l5d-injector-readable", "error", what);
+    only_bad(cluster, &[], "l5d-injector-readable", "warning", what);
 
     let mut cluster = well();
     cluster.has(
@@ -631,7 +654,12 @@ fn rows_about_the_injector() {
     let mut cluster = well();
     cluster.forbids("/api/v1/namespaces");
     let what = "the right to list namespaces";
-    only_bad(cluster, &[], "l5d-injector-pods", "error", what);
+    only_bad(cluster, &[], "l5d-injector-pods", "warning", what);
+
+    let mut cluster = well();
+    cluster.has(INJECTOR, deployment("linkerd-injector", json!({})));
+    let what = "there is no MutatingWebhookConfiguration \"linkerd-linkerd-injector\"";
+    only_bad(cluster, &[], "l5d-injector-configured", "error", what);
 
     let mut cluster = well();
     cluster.has(WEBHOOK, ours.clone());
@@ -651,8 +679,48 @@ fn rows_about_the_injector() {
         &[],
         "l5d-injector-pods",
         "error",
-        "pod shop/web-1 has no proxy",
+        "linkerd-injector is not installed\npod shop/web-1 has no proxy: it would get one if it were created now",
     );
+}
+
+#[test]
+fn a_pod_that_runs_without_its_proxy_is_not_waited_for() {
+    let mut cluster = well();
+    let mut pod = pod("job-1", json!({}), "app", true);
+    pod["metadata"]["annotations"] = json!({"linkerd.io/inject": "Enabled"});
+    cluster.lists(PODS, vec![pod]);
+    let run = cluster.run(&["check", "--wait", "1h", "-o", "json"]);
+    assert_eq!(run.stderr, "");
+    let (bad, _) = rows(&run);
+    assert_eq!(bad.len(), 1, "{bad:?}");
+    assert!(
+        bad[0]
+            .2
+            .ends_with("is \"Enabled\", which is neither \"enabled\" nor \"disabled\""),
+        "{bad:?}"
+    );
+}
+
+#[test]
+fn proxies_of_a_control_plane_that_is_gone_are_told_of() {
+    let of_old = || {
+        let mut pod = meshed_pod(true, VERSION);
+        pod["metadata"]["labels"] = json!({"linkerd.io/control-plane-ns": "old"});
+        let mut cluster = well();
+        cluster.lists(PODS, vec![pod]);
+        cluster
+    };
+    let line = "control plane old is not there, and pods have its proxy: shop/web-1";
+    only_bad(of_old(), &[], "l5d-injector-orphans", "warning", line);
+
+    let mut cluster = of_old();
+    let deployments = "/apis/apps/v1/namespaces/old/deployments";
+    cluster.lists(
+        deployments,
+        vec![deployment("linkerd-destination", json!({}))],
+    );
+    let run = cluster.run(&["check", "-o", "json"]);
+    assert_eq!(rows(&run).0, []);
 }
 
 #[test]
@@ -696,13 +764,16 @@ fn rows_about_proxies() {
 
     let mut cluster = marked();
     cluster.forbids(PORT_FORWARD);
-    only_bad(
-        cluster,
-        proxy,
-        "l5d-data-plane-loaded",
-        "error",
-        "no permission",
-    );
+    // Told once, however many pods there are.
+    let items = &mut cluster.answers.get_mut(PODS).expect("there").1["items"];
+    let pod = items[0].clone();
+    items.as_array_mut().expect("a list").push(pod);
+    let run = cluster.run(&["check", "--proxy", "-o", "json"]);
+    let right =
+        "no permission: ask for the right to get and create pods/portforward in namespace \"shop\"";
+    let row = |text: &str| text.to_owned();
+    let expected = (row("l5d-data-plane-loaded"), row("warning"), row(right));
+    assert_eq!((rows(&run).0, run.code), (vec![expected], Some(0)));
 }
 
 /// A cluster with a pod whose proxy is to have a certificate.
@@ -773,8 +844,40 @@ fn the_namespace_of_proxies_can_be_chosen() {
         "/api/v1/namespaces/other/pods",
         vec![meshed_pod(true, VERSION)],
     );
+    cluster.has(
+        "/api/v1/namespaces/other",
+        json!({"metadata": {"name": "other"}}),
+    );
     let run = cluster.run(&["check", "--proxy", "-n", "other", "-o", "json"]);
     assert_eq!((rows(&run).0, run.code), (Vec::new(), Some(0)));
+}
+
+#[test]
+fn a_namespace_of_proxies_that_does_not_exist_is_told_of() {
+    let flags = ["--proxy", "-n", "nope"];
+    let what = "The \"nope\" namespace does not exist";
+    only_bad(well(), &flags, "l5d-data-plane-ns", "error", what);
+    let mut cluster = well();
+    cluster.forbids("/api/v1/namespaces/shop");
+    cluster.lists(
+        "/api/v1/namespaces/shop/pods",
+        vec![meshed_pod(true, VERSION)],
+    );
+    let flags = ["--proxy", "-n", "shop"];
+    only_bad(
+        cluster,
+        &flags,
+        "l5d-data-plane-ns",
+        "warning",
+        "no permission",
+    );
+}
+
+#[test]
+fn before_an_installation_there_are_no_proxies_to_check() {
+    let run = free().run(&["check", "--pre", "--proxy"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("cannot be used with"), "{}", run.stderr);
 }
 
 #[test]

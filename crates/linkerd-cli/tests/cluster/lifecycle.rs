@@ -168,7 +168,7 @@ fn without_a_control_plane_there_is_nothing_to_upgrade_prune_or_uninstall() {
         assert_eq!(
             refusal(api.linkerd(command)),
             "Error: there is no control plane in namespace \"linkerd\": install one with `linkerd \
-             install | kubectl apply -f -`, or name its namespace with --linkerd-namespace\n"
+             install --tls=optional | kubectl apply -f -`, or name its namespace with --linkerd-namespace\n"
         );
     }
     assert_eq!(
