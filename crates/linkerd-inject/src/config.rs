@@ -98,11 +98,14 @@ const READ_ELSEWHERE: [&str; 3] = [
     annotations::OPAQUE_PORTS,
 ];
 
+/// What annotations of Linkerd begin with that it has not settled on.
+const LINKERDS_PREFIXES: [&str; 2] = ["config.alpha.linkerd.io/", "config.beta.linkerd.io/"];
+
 /// The options for one pod.
 #[derive(Debug)]
 pub(crate) struct Configured {
     pub(crate) options: Options,
-    /// Annotations that begin like ours and mean nothing to us.
+    /// Annotations that begin like ours or Linkerd's and mean nothing to us.
     pub(crate) ignored: Vec<String>,
 }
 
@@ -120,6 +123,13 @@ pub(crate) fn configure(
         .get("metadata")
         .and_then(|metadata| metadata["annotations"].as_object());
     for (key, value) in written.into_iter().flatten() {
+        if LINKERDS_PREFIXES
+            .iter()
+            .any(|prefix| key.starts_with(prefix))
+        {
+            configured.ignored.push(key.clone());
+            continue;
+        }
         if !key.starts_with(annotations::CONFIG_PREFIX) || READ_ELSEWHERE.contains(&key.as_str()) {
             continue;
         }

@@ -2,6 +2,7 @@
 //! Entry: [`explain`]. Pure, as injection is; it looks at the pods that injection really makes, and at
 //! nothing but the manifests, and the Namespaces that it is given.
 
+mod annotated;
 mod findings;
 mod inherited;
 mod limits;
@@ -153,6 +154,7 @@ pub fn explain(
         surroundings.add(namespace);
     }
     let mut workloads = Vec::new();
+    let mut images = Vec::new();
     let output = documents::map(sources, |object| {
         object::visit(object, &mut |workload, template| {
             let before = Value::Object(template.clone());
@@ -185,6 +187,7 @@ pub fn explain(
                 inherited: &inherited,
                 fate,
             };
+            images.extend(pod.images().map(str::to_owned));
             workloads.push(plan(&pod, &surroundings, error));
             Ok(unprinted(workload))
         })
@@ -199,7 +202,7 @@ pub fn explain(
         )),
     }
     if workloads.iter().any(|plan| plan.fate == Fate::Meshed) {
-        notes.extend(general_notes(options));
+        notes.extend(general_notes(options, &images));
     }
     Ok(Explanation { workloads, notes })
 }
@@ -265,15 +268,8 @@ fn plan(pod: &Pod<'_>, surroundings: &Surroundings, error: Option<String>) -> Wo
     }
 }
 
-fn general_notes(options: &Options) -> Vec<String> {
-    let Options {
-        tls,
-        sidecar,
-        init_image,
-        proxy_image,
-        version,
-        ..
-    } = options;
+fn general_notes(options: &Options, images: &[String]) -> Vec<String> {
+    let Options { tls, sidecar, .. } = options;
     let mut notes = Vec::new();
     if *tls == TlsMode::Off {
         notes.push(
@@ -289,11 +285,12 @@ fn general_notes(options: &Options) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let image = |image: &str| crate::options::image_with_tag(image, version);
+    // Annotations may have chosen another one for a pod.
+    let images: BTreeSet<&str> = images.iter().map(String::as_str).collect();
+    let images: Vec<&str> = images.into_iter().rev().collect();
     notes.push(format!(
-        "Nodes pull {} and {}; name another registry with --registry.",
-        image(proxy_image),
-        image(init_image)
+        "Nodes pull {}; name another registry with --registry.",
+        images.join(" and ")
     ));
     notes
 }

@@ -82,7 +82,13 @@ pub fn inject_object(
     options: &Options,
 ) -> Result<Vec<report::Entry>, ObjectError> {
     object::visit(object, &mut |workload, template| {
-        pod::inject(workload, template, options)
+        let entry = pod::inject(workload, template, options)?;
+        let injected = entry.outcome == Outcome::Injected;
+        let word = template.get("metadata").and_then(object::unknown_word);
+        Ok(report::Entry {
+            unknown_word: word.filter(|_| injected),
+            ..entry
+        })
     })
 }
 

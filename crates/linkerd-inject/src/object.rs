@@ -194,6 +194,17 @@ pub(crate) fn is_disabled(metadata: &Value) -> bool {
     metadata["annotations"][annotations::INJECT] == annotations::INJECT_DISABLED
 }
 
+/// What the annotation about injection says when it is neither of its two words.
+pub(crate) fn unknown_word(metadata: &Value) -> Option<String> {
+    let word = metadata["annotations"][annotations::INJECT].as_str()?;
+    let known = [
+        "",
+        annotations::INJECT_ENABLED,
+        annotations::INJECT_DISABLED,
+    ];
+    (!known.contains(&word)).then(|| word.to_owned())
+}
+
 fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }

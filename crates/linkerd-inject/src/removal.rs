@@ -1,4 +1,4 @@
-//! Takes out of a pod template what injection put there.
+//! Takes out of a pod template what injection put there, ours or that of Linkerd, which calls most things the same.
 //! Entry: [`remove`]; it leaves containers and labels of other meshes alone.
 
 use linkerd_names::{OwnerKind, annotations, component, labels};
@@ -10,6 +10,15 @@ use crate::{
     report::{Entry, Outcome},
     tcp_probes,
 };
+
+/// What Linkerd's injection adds beside what ours does.
+pub(crate) const LINKERDS_LABEL: &str = "linkerd.io/workload-ns";
+const LINKERDS_ANNOTATION: &str = "linkerd.io/trust-root-sha256";
+const LINKERDS_CONTAINERS: [&str; 2] = ["linkerd-network-validator", "linkerd-debug"];
+const LINKERDS_VOLUMES: [&str; 2] = [
+    "linkerd-identity-end-entity",
+    "linkerd-proxy-init-xtables-lock",
+];
 
 /// Removes our containers, volumes, labels and annotations, and gives probes back. Lists and mappings
 /// that are empty then go as well.
@@ -26,6 +35,11 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
         removed |= remove_items(spec, "initContainers", &containers);
         removed |= remove_items(spec, "containers", &containers);
         removed |= remove_items(spec, "volumes", &volumes);
+        if removed {
+            remove_items(spec, "initContainers", &LINKERDS_CONTAINERS);
+            remove_items(spec, "containers", &LINKERDS_CONTAINERS);
+            remove_items(spec, "volumes", &LINKERDS_VOLUMES);
+        }
     }
     let outcome = if removed {
         Outcome::Uninjected
@@ -41,6 +55,7 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
             labels::CONTROL_PLANE_NAMESPACE,
             labels::TLS_MODE,
             labels::IDENTITY_MODE,
+            LINKERDS_LABEL,
         ]
         .map(ToOwned::to_owned);
         remove_keys(metadata, "labels", owner_labels.chain(marks));
@@ -54,7 +69,11 @@ pub(crate) fn remove(workload: &Workload, template: &mut Fields) -> Entry {
             annotations::SKIP_OUTBOUND_PORTS,
             annotations::SKIP_OUTBOUND_PORTS_BEFORE,
         );
-        let notes = [annotations::CREATED_BY, annotations::PROXY_VERSION];
+        let notes = [
+            annotations::CREATED_BY,
+            annotations::PROXY_VERSION,
+            LINKERDS_ANNOTATION,
+        ];
         remove_keys(
             metadata,
             "annotations",

@@ -42,6 +42,8 @@ pub struct Entry {
     pub endless: bool,
     /// Annotations that begin like those that configure the proxy, and that we do not know.
     pub ignored: Vec<String>,
+    /// What `linkerd.io/inject` says that is neither `enabled` nor `disabled`, where the proxy was added.
+    pub unknown_word: Option<String>,
     /// `tcpSocket` probes of ports that their container does not have, in words.
     pub unknown_ports: Vec<String>,
 }
@@ -63,6 +65,7 @@ impl Entry {
             udp: false,
             endless: false,
             ignored: Vec::new(),
+            unknown_word: None,
             unknown_ports: Vec::new(),
         }
     }
@@ -145,6 +148,19 @@ impl Report {
                 Some(format!(
                     "{objects} will never complete; inject without --native-sidecar=false"
                 )),
+            );
+        }
+        let unknown_words = self.entries.iter().filter_map(|entry| {
+            let word = entry.unknown_word.as_ref()?;
+            Some(format!("{} has {word:?}", entry.object))
+        });
+        let unknown_words: Vec<String> = unknown_words.collect();
+        if !unknown_words.is_empty() {
+            let objects = unknown_words.join(", ");
+            check(
+                &mut text,
+                "words: linkerd.io/inject is \"enabled\" or \"disabled\" where it is written",
+                Some(format!("{objects}, and the proxy was added all the same")),
             );
         }
         let ignored = self.told(" has ", |entry| &entry.ignored);

@@ -90,16 +90,39 @@ fn unknown_ones_are_told_of_and_change_nothing() {
     let (template, report) = injected(&json!({
         "config.linkerd.io/access-log": "apache",
         "config.linkerd.io/proxy-cpu": "1",
+        "config.alpha.linkerd.io/proxy-wait-before-exit-seconds": "9",
+        "config.beta.linkerd.io/proxy-enable-native-sidecar": "true",
         "example.com/mine": "1",
     }))
     .expect("injected");
     assert!(named(&template, "initContainers", "linkerd-proxy").is_some());
     assert!(
         report.contains(
-            "[warn] -- deployment/web has config.linkerd.io/access-log, config.linkerd.io/proxy-cpu\n"
+            "[warn] -- deployment/web has config.linkerd.io/access-log, config.linkerd.io/proxy-cpu, \
+             config.alpha.linkerd.io/proxy-wait-before-exit-seconds, \
+             config.beta.linkerd.io/proxy-enable-native-sidecar\n"
         ),
         "{report}"
     );
+}
+
+#[test]
+fn a_word_about_injection_that_is_none_is_told_of() {
+    for (word, told) in [
+        ("ingress", true),
+        ("Disabled", true),
+        ("enabled", false),
+        ("", false),
+    ] {
+        let (template, report) = injected(&json!({"linkerd.io/inject": word})).expect("injected");
+        assert!(named(&template, "initContainers", "linkerd-proxy").is_some());
+        let warning = format!(
+            "[warn] -- deployment/web has {word:?}, and the proxy was added all the same\n"
+        );
+        assert_eq!(report.contains(&warning), told, "{report}");
+    }
+    let (template, _) = injected(&json!({"linkerd.io/inject": "disabled"})).expect("left alone");
+    assert_eq!(named(&template, "initContainers", "linkerd-proxy"), None);
 }
 
 #[test]

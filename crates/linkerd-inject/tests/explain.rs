@@ -92,6 +92,70 @@ fn each_fault_of_a_pod_is_found() {
 }
 
 #[test]
+fn annotations_left_over_from_linkerd_are_found_and_the_images_are_those_that_nodes_pull() {
+    let annotated = |annotation: Value| {
+        let template = json!({"metadata": {"annotations": annotation},
+                              "spec": {"containers": [{"name": "app"}]}});
+        json!({"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": template}})
+            .to_string()
+    };
+    for (key, value, part, image) in [
+        (
+            "config.linkerd.io/proxy-version",
+            "stable-2.14.0",
+            "another version than this one",
+            "Nodes pull localhost/linkerd/proxy:stable-2.14.0 and localhost/linkerd/proxy-init:stable-2.14.0;",
+        ),
+        (
+            "config.linkerd.io/proxy-image",
+            "cr.l5d.io/linkerd/proxy",
+            "an image of Linkerd",
+            "Nodes pull localhost/linkerd/proxy-init:v1 and cr.l5d.io/linkerd/proxy:v1;",
+        ),
+        (
+            "linkerd.io/inject",
+            "ingress",
+            "neither \"enabled\" nor \"disabled\"",
+            "Nodes pull localhost/linkerd/proxy:v1 and localhost/linkerd/proxy-init:v1;",
+        ),
+    ] {
+        let manifest = annotated(json!({key: value}));
+        let (severity, what) = finding(&manifest).expect(key);
+        assert_eq!(severity, Severity::Degrades);
+        assert!(
+            what.contains(key) && what.contains(value) && what.contains(part),
+            "{what}"
+        );
+        let notes = explained(&manifest, &options(TlsMode::Optional)).notes;
+        assert!(
+            notes.iter().any(|note| note.starts_with(image)),
+            "{notes:?}"
+        );
+    }
+    let mirrored = json!({"config.linkerd.io/proxy-image": "registry.example/linkerd/proxy"});
+    assert_eq!(finding(&annotated(mirrored)), None);
+}
+
+#[test]
+fn of_a_proxy_that_is_there_already_it_is_said_whose_it_is() {
+    let notes = |labels: Value, container: &str| {
+        let template =
+            json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": container}]}});
+        let object = json!({"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": template}});
+        let explanation = explained(&object.to_string(), &options(TlsMode::Optional));
+        assert_eq!(explanation.workloads[0].fate, Fate::KnownSidecar);
+        explanation.workloads[0].notes.join("")
+    };
+    assert_eq!(notes(json!({}), "linkerd-proxy"), "");
+    let linkerds = notes(json!({"linkerd.io/workload-ns": "shop"}), "linkerd-proxy");
+    assert_eq!(
+        linkerds,
+        "The proxy is Linkerd's: `linkerd uninject` takes it out."
+    );
+    assert!(notes(json!({}), "istio-proxy").starts_with("The proxy is another mesh's"));
+}
+
+#[test]
 fn pods_for_windows_get_no_proxy() {
     for spec in [
         "os: {name: windows}",

@@ -61,6 +61,35 @@ fn uninject_gives_back_what_was_injected() {
 }
 
 #[test]
+fn what_linkerd_itself_has_injected_goes_as_well() {
+    let injected = "kind: Pod
+metadata:
+  name: one
+  annotations: {linkerd.io/created-by: linkerd/proxy-injector stable-2.14.0, linkerd.io/inject: enabled,
+    linkerd.io/proxy-version: stable-2.14.0, linkerd.io/trust-root-sha256: '81'}
+  labels: {app: web, linkerd.io/control-plane-ns: linkerd, linkerd.io/proxy-deployment: web,
+    linkerd.io/workload-ns: shop}
+spec:
+  containers: [{name: linkerd-proxy}, {name: app}]
+  initContainers: [{name: linkerd-network-validator}, {name: linkerd-init}]
+  volumes: [{name: linkerd-proxy-init-xtables-lock}, {name: linkerd-identity-end-entity},
+    {name: linkerd-identity-token}, {name: data}]
+";
+    let expected = "kind: Pod
+metadata:
+  name: one
+  annotations: {linkerd.io/inject: enabled}
+  labels: {app: web}
+spec:
+  containers: [{name: app}]
+  volumes: [{name: data}]
+---
+";
+    let back = uninject(&source(injected)).unwrap();
+    assert_eq!(documents(&back.yaml), documents(expected));
+}
+
+#[test]
 fn uninject_echoes_what_was_never_injected() {
     let input = include_str!("data/left-alone.in.yml");
     let output = uninject(&source(input)).unwrap();

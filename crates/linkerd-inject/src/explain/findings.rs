@@ -5,7 +5,7 @@ use linkerd_names::{OwnerKind, annotations, component};
 use serde_json::Value;
 
 use super::{
-    Fate, Finding, Severity,
+    Fate, Finding, Severity, annotated,
     inherited::Inherited,
     limits,
     network_policies::blocked,
@@ -14,7 +14,10 @@ use super::{
     probes,
     surroundings::{Service, Surroundings},
 };
-use crate::options::{Sidecar, TlsMode};
+use crate::{
+    options::{Sidecar, TlsMode},
+    removal,
+};
 
 /// Finds what will break, worst first, and within that in the order in which it is met: the pod is made, it
 /// starts, it serves, it ends.
@@ -40,6 +43,7 @@ pub(super) fn find(
     findings.extend(blind_probes(pod));
     findings.extend(policies(pod, surroundings));
     findings.extend(init_containers(pod));
+    findings.extend(annotated::find(pod));
     findings.extend(shared_processes(pod));
     findings.extend(not_encrypted(pod, ports));
     findings.sort_by_key(|finding| finding.severity);
@@ -54,7 +58,7 @@ fn breaks(what: String, fix: String) -> Finding {
     }
 }
 
-fn degrades(what: String, fix: String) -> Finding {
+pub(super) fn degrades(what: String, fix: String) -> Finding {
     Finding {
         severity: Severity::Degrades,
         what,
@@ -202,6 +206,9 @@ fn not_encrypted(pod: &Pod<'_>, ports: &[PortPlan]) -> Vec<Finding> {
 /// What is worth knowing about a workload, and breaks nothing.
 pub(super) fn notes(pod: &Pod<'_>, services: &[&Service]) -> Vec<String> {
     let mut notes = Vec::new();
+    if pod.fate == Fate::KnownSidecar {
+        return whose_proxy(pod).map(str::to_owned).into_iter().collect();
+    }
     if pod.fate != Fate::Meshed {
         return notes;
     }
@@ -279,6 +286,21 @@ pub(super) fn notes(pod: &Pod<'_>, services: &[&Service]) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// Of which other mesh the proxy is that a pod has already; none when it is ours.
+fn whose_proxy(pod: &Pod<'_>) -> Option<&'static str> {
+    if pod.label(removal::LINKERDS_LABEL).is_some() {
+        return Some("The proxy is Linkerd's: `linkerd uninject` takes it out.");
+    }
+    let ours = |container: &Value| {
+        matches!(
+            text(&container["name"]),
+            component::PROXY_CONTAINER | component::INIT_CONTAINER
+        )
+    };
+    let other = !pod.containers().any(ours);
+    other.then_some("The proxy is another mesh's: take it out with that one's program.")
 }
 
 /// What the Namespace configures, and whether that counts for this pod.

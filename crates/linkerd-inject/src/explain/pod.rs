@@ -150,6 +150,21 @@ impl<'a> Pod<'a> {
             .or_else(|| named(&spec["containers"]).map(|proxy| (proxy, Placed::Plain)))
     }
 
+    /// What nodes pull for the containers that injection adds.
+    pub(super) fn images(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let added = |container: &&Value| {
+            matches!(
+                text(&container["name"]),
+                component::PROXY_CONTAINER | component::INIT_CONTAINER
+            )
+        };
+        let spec = &self.after["spec"];
+        let containers = items(&spec["initContainers"]).chain(items(&spec["containers"]));
+        let meshed = self.fate == Fate::Meshed;
+        let added = containers.filter(move |container| meshed && added(container));
+        added.filter_map(|container| container["image"].as_str())
+    }
+
     fn proxy_env(&self, name: &str) -> Option<&'a str> {
         let (proxy, _) = self.proxy()?;
         let variable = items(&proxy["env"]).find(|variable| variable["name"] == name)?;
