@@ -88,7 +88,9 @@ pub(crate) async fn kubernetes(global: &Global) -> Result<Kubernetes, ConnectErr
     }
     let url = config.cluster_url.to_string();
     debug!(url, "the Kubernetes API");
-    let client = Client::try_from(config).map_err(|error| kubeconfig::broken(&error))?;
+    let exec = config.auth_info.exec.clone();
+    let client = Client::try_from(config);
+    let client = client.map_err(|error| kubeconfig::no_client(&error, exec.as_ref()))?;
     Ok(Kubernetes { client, url })
 }
 

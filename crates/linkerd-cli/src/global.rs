@@ -1,7 +1,7 @@
 //! The flags that every command takes.
 //! Entry: [`Global`], handed to each command by `main.rs`.
 
-use std::path::PathBuf;
+use std::{net::Ipv6Addr, path::PathBuf};
 
 use linkerd_names::CONTROL_PLANE_NAMESPACE_DEFAULT;
 
@@ -49,22 +49,88 @@ pub(crate) struct Global {
     pub(crate) verbose: bool,
 }
 
-/// The namespace has characters other than letters, digits and dashes.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} is not a valid namespace")]
-pub(crate) struct InvalidNamespace(String);
+/// A flag of all commands that cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidFlag {
+    /// Characters other than letters, digits and dashes.
+    #[error("{0} is not a valid namespace")]
+    Namespace(String),
+    /// An URL, or one of the two parts is missing.
+    #[error("--api-addr has to be host:port, as in localhost:8085, and not {0:?}")]
+    ApiAddress(String),
+    /// Kubernetes takes no groups of nobody.
+    #[error("--as-group needs --as: a user is impersonated, with groups or without")]
+    GroupWithoutUser,
+}
 
 impl Global {
     /// Checks what does not depend on the command.
     ///
     /// # Errors
-    /// [`InvalidNamespace`] names the control-plane namespace.
-    pub(crate) fn validate(&self) -> Result<(), InvalidNamespace> {
+    /// [`InvalidFlag`] names the flag or quotes its value.
+    pub(crate) fn validate(&self) -> Result<(), InvalidFlag> {
         let namespace = &self.linkerd_namespace;
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         if namespace.is_empty() || !namespace.bytes().all(allowed) {
-            return Err(InvalidNamespace(namespace.clone()));
+            return Err(InvalidFlag::Namespace(namespace.clone()));
+        }
+        if let Some(address) = self.api_addr.as_ref().filter(|it| !is_address(it)) {
+            return Err(InvalidFlag::ApiAddress(address.clone()));
+        }
+        if self.as_user.is_none() && !self.as_group.is_empty() {
+            return Err(InvalidFlag::GroupWithoutUser);
         }
         Ok(())
+    }
+}
+
+/// Whether it is a name or an IP address, a colon and a port.
+fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let is_host = match host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let allowed =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            !host.is_empty() && host.bytes().all(allowed)
+        }
+    };
+    is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for address in [
+            "localhost:8085",
+            "10.0.0.1:1",
+            "[::1]:8085",
+            "linkerd-api.linkerd.svc:8085",
+        ] {
+            assert!(is_address(address), "{address}");
+        }
+        for other in [
+            "",
+            "localhost",
+            ":8085",
+            "localhost:",
+            "localhost:0",
+            "localhost:99999",
+            "localhost:http",
+            "http://localhost:8085",
+            "::1:8085",
+            "[::1]",
+            "a b:1",
+        ] {
+            assert!(!is_address(other), "{other}");
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! Names of what is in the cluster that a command line is about.
 //! Entries: [`contexts`], [`namespaces`], [`names`]. What cannot be found out within [`TIMEOUT`] is not there.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use kube::{
     Api,
     api::{ApiResource, DynamicObject, ListParams},
-    config::Kubeconfig,
     core::GroupVersionKind,
 };
 use linkerd_names::{OwnerKind, ResourceType};
@@ -24,10 +26,7 @@ type Options<'a> = [(&'a str, &'a str)];
 
 /// The contexts of the kubeconfig.
 pub(super) fn contexts(options: &Options<'_>) -> Vec<String> {
-    let kubeconfig = match option(options, "kubeconfig") {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    };
+    let kubeconfig = kubeconfig::read(option(options, "kubeconfig").map(Path::new));
     let contexts = kubeconfig.map(|it| it.contexts).unwrap_or_default();
     contexts.into_iter().map(|context| context.name).collect()
 }

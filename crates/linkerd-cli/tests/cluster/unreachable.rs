@@ -45,6 +45,52 @@ fn without_a_kubeconfig_stat_names_the_file_and_the_next_step() {
 }
 
 #[test]
+fn files_of_the_environment_that_do_not_exist_are_passed_over() {
+    let server = format!("https://{CLOSED}");
+    let file = kubeconfig(&server);
+    let several = format!("/nonexistent/one:{}", file.path().display());
+    let stderr = refusal(ask(&several, &["stat", "deploy"]));
+    let expected = format!("Cannot connect to Kubernetes: {server}: ");
+    assert!(stderr.starts_with(&expected), "{stderr}");
+    // As where it names none at all.
+    let stderr = refusal(ask(
+        "/nonexistent/one:/nonexistent/two",
+        &["stat", "deploy"],
+    ));
+    let expected = "Cannot connect to Kubernetes: there is no kubeconfig: KUBECONFIG names no file that exists: \
+                    /nonexistent/one, /nonexistent/two\n";
+    assert!(stderr.starts_with(expected), "{stderr}");
+    let flag = ["stat", "deploy", "--kubeconfig", "/nonexistent/one"];
+    let stderr = refusal(ask(file.path(), &flag));
+    let expected = "Cannot connect to Kubernetes: cannot read the kubeconfig /nonexistent/one: ";
+    assert!(stderr.starts_with(expected), "{stderr}");
+}
+
+#[test]
+fn a_program_for_credentials_that_is_not_there_is_named_with_its_hint() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let exec = json!({
+        "apiVersion": "client.authentication.k8s.io/v1", "command": "/nonexistent/get-token",
+        "interactiveMode": "Never", "installHint": "Install it from\nhttps://example.org.\n",
+    });
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": format!("https://{CLOSED}")}}],
+        "users": [{"name": "u", "user": {"exec": exec}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    });
+    serde_json::to_writer(&file, &config).expect("writable");
+    let stderr = refusal(ask(file.path(), &["stat", "deploy"]));
+    let expected = "Cannot connect to Kubernetes: cannot run \"/nonexistent/get-token\", which the kubeconfig names for \
+                    credentials: ";
+    assert!(stderr.starts_with(expected), "{stderr}");
+    assert!(
+        stderr.contains("\nInstall it from\nhttps://example.org.\nValidate"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn a_broken_kubeconfig_is_not_quoted() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), "token: [s3cret\nusers: {").expect("writable");
@@ -198,6 +244,14 @@ fn flags_that_make_no_sense_are_refused_before_anybody_is_asked() {
         (
             &["stat", "deploy", "-L", "a/b"],
             "Error: a/b is not a valid namespace\n",
+        ),
+        (
+            &["stat", "deploy", "--api-addr", "http://localhost:8085"],
+            "Error: --api-addr has to be host:port, as in localhost:8085, and not \"http://localhost:8085\"\n",
+        ),
+        (
+            &["stat", "deploy", "--as-group", "developers"],
+            "Error: --as-group needs --as: a user is impersonated, with groups or without\n",
         ),
         // Where there are no labels to select by it means what it meant in 2018.
         (
