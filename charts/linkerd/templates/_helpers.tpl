@@ -127,14 +127,14 @@ affinity:
 
 {{/*
 How pods of a Deployment are replaced. When each needs a node of its own there may be none left for one
-more: an old one goes first then.
+more: an old one goes first then. All fields are written: of those that Kubernetes fills in, kubectl says "configured" each
+time.
 */}}
 {{- define "linkerd.strategy" -}}
 type: RollingUpdate
-{{- if eq .root.Values.podAntiAffinity "required" }}
 rollingUpdate:
-  maxUnavailable: 1
-{{- end }}
+  maxSurge: 25%
+  maxUnavailable: {{ if eq .root.Values.podAntiAffinity "required" }}1{{ else }}25%{{ end }}
 {{- end -}}
 
 {{/* How many pods of a component may be evicted at a time. */}}
