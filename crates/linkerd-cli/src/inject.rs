@@ -4,9 +4,12 @@
 mod explanation;
 mod namespaces;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::ensure;
+use anyhow::bail;
 use clap::{ValueEnum, builder::RangedI64ValueParser};
 use linkerd_inject::{Options, Source};
 use linkerd_names::ports;
@@ -84,10 +87,14 @@ pub(crate) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
         explain,
         output,
     } = args;
-    ensure!(
-        !files.is_empty(),
-        "please specify a kubernetes resource file"
-    );
+    if files.is_empty() {
+        // `--tls app.yml`: the flag has taken the file for its mode.
+        let taken = proxy.tls.as_deref().filter(|mode| Path::new(mode).exists());
+        match taken {
+            Some(file) => bail!("--tls takes a mode: linkerd inject --tls=optional {file}"),
+            None => bail!("please specify a kubernetes resource file"),
+        }
+    }
     let options = Options {
         inbound_port: *inbound_port,
         outbound_port: *outbound_port,

@@ -60,7 +60,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     prometheus_replicas: Option<u32>,
 
-    /// What the control plane logs: panic, fatal, error, warn, info or debug [default: info]
+    /// What the control plane logs: error, warn, info, debug or trace; panic and fatal mean error
+    /// [default: info]
     #[arg(long, value_name = "LEVEL")]
     controller_log_level: Option<String>,
 
@@ -242,11 +243,11 @@ fn read_values(file: &Path) -> anyhow::Result<Value> {
     }
 }
 
-/// The level as our processes name it: they have none above `error`.
+/// The level as our processes and the chart name it: they have none above `error`, as there was in 2018.
 fn log_level(text: &str) -> anyhow::Result<&str> {
     match text {
         "panic" | "fatal" => Ok("error"),
-        "error" | "warn" | "info" | "debug" => Ok(text),
-        _ => bail!("--controller-log-level must be one of: panic, fatal, error, warn, info, debug"),
+        "error" | "warn" | "info" | "debug" | "trace" => Ok(text),
+        _ => bail!("--controller-log-level must be one of: error, warn, info, debug, trace"),
     }
 }

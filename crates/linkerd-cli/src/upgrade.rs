@@ -30,7 +30,10 @@ Examples:
   linkerd upgrade --reset-values --tls=optional | kubectl apply -f -
 
   # Afterwards: what this version has no use for
-  linkerd prune | kubectl delete -f -")]
+  linkerd prune | kubectl delete -f -
+
+What no flag or value of a file names stays as it is installed; with --reset-values it is the default.")]
+#[command(mut_args(kept))]
 pub(crate) struct Args {
     #[command(flatten)]
     flags: Flags,
@@ -38,6 +41,17 @@ pub(crate) struct Args {
     /// Begin with the defaults and not with the values that are installed
     #[arg(long)]
     reset_values: bool,
+}
+
+/// The help of a flag without what counts when it is not given: here that is what is installed.
+fn kept(flag: clap::Arg) -> clap::Arg {
+    let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+    let text = help.split(" [default: ").next().unwrap_or_default();
+    let text = text.split("; no TLS when").next().unwrap_or_default();
+    if text == help {
+        return flag;
+    }
+    flag.help(text.to_owned())
 }
 
 /// Prints the manifests on stdout, and warnings on stderr.

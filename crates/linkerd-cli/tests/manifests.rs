@@ -258,11 +258,57 @@ fn wrong_flags_are_refused_in_these_words() {
 }
 
 #[test]
+fn a_file_after_tls_is_no_mode() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().display().to_string();
+    assert_eq!(
+        refusal(&["inject", "--tls", &path], ""),
+        format!("Error: --tls takes a mode: linkerd inject --tls=optional {path}\n")
+    );
+}
+
+#[test]
+fn the_help_of_upgrade_speaks_of_no_defaults_of_what_is_kept() {
+    let help = |command| linkerd(&[command, "--help"], "").stdout;
+    let of_install = help("install");
+    let of_upgrade = help("upgrade");
+    for default in [
+        "[default: warn,linkerd=info]",
+        "[default: 8086]",
+        "no TLS when not given",
+    ] {
+        assert!(of_install.contains(default), "{of_install}");
+        assert!(!of_upgrade.contains(default), "{of_upgrade}");
+    }
+    // The flags of all commands have theirs.
+    assert_eq!(of_upgrade.matches("[default: ").count(), 1, "{of_upgrade}");
+    assert!(
+        of_upgrade.contains("Log filter of the proxy\n"),
+        "{of_upgrade}"
+    );
+}
+
+#[test]
+fn the_control_plane_logs_at_the_level_of_the_flag() {
+    for (level, expected) in [("trace", "trace"), ("panic", "error"), ("warn", "warn")] {
+        let flag = format!("--controller-log-level={level}");
+        let run = linkerd(&["install", "--tls=optional", &flag], "");
+        let argument = format!("- --log-level={expected}\n");
+        assert_eq!(
+            run.stdout.matches(&argument).count(),
+            4,
+            "{level}: {}",
+            run.stderr
+        );
+    }
+}
+
+#[test]
 fn wrong_flags_of_install_alone_are_refused_in_these_words() {
     for (argument, expected) in [
         (
             "--controller-log-level=loud",
-            "--controller-log-level must be one of: panic, fatal, error, warn, info, debug",
+            "--controller-log-level must be one of: error, warn, info, debug, trace",
         ),
         ("--set=x", "--set \"x\": it has to be key=value"),
         (
