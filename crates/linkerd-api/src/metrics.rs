@@ -109,23 +109,25 @@ impl<'a> Snapshot<'a> {
                 Ok(prometheus.query_at(&promql::render(&query), at).await?)
             }
             Metrics::History(history) => {
-                if let Some(window) = query.function.window().filter(|it| *it > HISTORY_LENGTH) {
-                    return Err(MetricsError::WindowTooLong(window));
-                }
+                query.function.window().map_or(Ok(()), check)?;
                 let history = history.clone();
                 look(move || history.answer(&query, at)).await
             }
         }
     }
 
-    /// How much of the window before it somebody has looked at, in whole seconds and at least one. How old the
-    /// data of a Prometheus are it does not say.
-    pub(crate) fn seen(&self, window: Duration) -> Duration {
+    /// How much of the window before it is known, and at least a second: what grew in it is not to be asked for in a
+    /// longer one, for growth is extended into what is not known. How old the data of a Prometheus are it does not
+    /// say.
+    ///
+    /// # Errors
+    /// [`MetricsError::WindowTooLong`].
+    pub(crate) fn seen(&self, window: Duration) -> Result<Duration, MetricsError> {
         match self.metrics {
-            Metrics::Prometheus(_) => window,
+            Metrics::Prometheus(_) => Ok(window),
             Metrics::History(history) => {
-                let age = history.age(self.at).as_secs().max(1);
-                window.min(Duration::from_secs(age))
+                check(window)?;
+                Ok(window.min(history.age(self.at).max(Duration::from_secs(1))))
             }
         }
     }
@@ -151,6 +153,14 @@ impl<'a> Snapshot<'a> {
             }
         }
     }
+}
+
+/// Refuses a window that the own history cannot know.
+fn check(window: Duration) -> Result<(), MetricsError> {
+    if window > HISTORY_LENGTH {
+        return Err(MetricsError::WindowTooLong(window));
+    }
+    Ok(())
 }
 
 /// In a large cluster the own history looks at many series.

@@ -18,7 +18,7 @@ use crate::{
     pod_index::PodIndex,
     promql,
     selection::{NotFound, Object},
-    stat_request::{Outbound, StatRequest, Target},
+    stat_request::{Outbound, StatRequest, Target, Window},
     table::Key,
 };
 
@@ -61,7 +61,8 @@ pub(crate) async fn stat_summary(
     metrics.at_once(ask).await
 }
 
-/// Returns a table for each of `kinds`, all of one time. The type that `request` names does not matter.
+/// Returns a table for each of `kinds`, all of one time and of as much of the window as is known. The type that
+/// `request` names does not matter.
 ///
 /// # Errors
 /// As [`stat_summary`].
@@ -72,6 +73,15 @@ pub(crate) async fn tables(
     request: &StatRequest,
     kinds: &[ResourceType],
 ) -> Result<Vec<StatTable>, StatError> {
+    let mut request = request.clone();
+    let seen = metrics.seen(request.window.length)?;
+    if seen < request.window.length {
+        request.window = Window {
+            text: promql::duration(seen),
+            length: seen,
+        };
+    }
+    let request = &request;
     let asked = try_join_all(kinds.iter().map(|kind| async move {
         let mut request = request.clone();
         request.target.kind = *kind;
@@ -90,14 +100,8 @@ pub(crate) async fn tables(
         control_plane_namespace,
         index: PodIndex::new(cluster),
     };
-    let seen = metrics.seen(request.window.length);
-    let seen = if seen < request.window.length {
-        promql::duration(seen)
-    } else {
-        request.window.text.clone()
-    };
     let tables = asked.into_iter().map(|(request, objects, figures)| {
-        let rows = rows(&mut pods, &request, &seen, objects, figures);
+        let rows = rows(&mut pods, &request, objects, figures);
         StatTable {
             table: Some(Table::PodGroup(PodGroup { rows })),
         }
@@ -108,7 +112,6 @@ pub(crate) async fn tables(
 fn rows(
     pods: &mut Pods<'_>,
     request: &StatRequest,
-    seen: &str,
     objects: Vec<Object>,
     mut figures: BTreeMap<Key, Figures>,
 ) -> Vec<Row> {
@@ -116,7 +119,7 @@ fn rows(
         target,
         selector,
         outbound,
-        window: _,
+        window,
         tcp_stats: _,
     } = request;
     let row = |namespace: String, name: String, figures: Option<Figures>| {
@@ -127,7 +130,7 @@ fn rows(
                 r#type: target.kind.to_string(),
                 name,
             }),
-            time_window: seen.to_owned(),
+            time_window: window.text.clone(),
             stats: basic,
             tcp_stats: tcp,
             ..Row::default()

@@ -202,7 +202,7 @@ async fn the_overview_has_namespaces_and_workloads_with_their_figures() {
     let answer = ask(&shop(), &prometheus.url(), get("/api/overview")).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let overview = answer.json();
-    assert_eq!(overview["window_seconds"], 60);
+    assert_eq!(overview["window_seconds"], 60.0);
     assert_eq!(overview["namespaces"][0]["name"], "shop");
     let workloads = overview["workloads"].as_array().expect("a list");
     assert_eq!(workloads.len(), 1, "{workloads:#?}");

@@ -202,13 +202,15 @@ async fn longer_windows_need_prometheus_and_the_error_says_so() {
     };
     let tables = ok.stat_tables.into_iter().filter_map(|it| it.table);
     let rows = tables.flat_map(|Table::PodGroup(group)| group.rows);
-    let windows: Vec<u64> = rows
-        .map(|row| {
-            let seconds = row.time_window.strip_suffix('s').expect("seconds");
-            seconds.parse().expect("a number")
-        })
-        .collect();
-    assert!(matches!(windows[..], [1..60]), "{windows:?}");
+    let millis = |window: &str| -> u64 {
+        let (number, unit) = match window.strip_suffix("ms") {
+            Some(number) => (number, 1),
+            None => (window.strip_suffix('s').expect("seconds"), 1000),
+        };
+        number.parse::<u64>().expect("a number") * unit
+    };
+    let windows: Vec<u64> = rows.map(|row| millis(&row.time_window)).collect();
+    assert!(matches!(windows[..], [1_000..60_000]), "{windows:?}");
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ const KINDS: [OwnerKind; 7] = [
 #[derive(Serialize)]
 pub(super) struct Overview {
     /// As much of the window as is known.
-    window_seconds: u64,
+    window_seconds: f64,
     namespaces: Vec<Row>,
     workloads: Vec<Row>,
 }
@@ -125,7 +125,7 @@ pub(super) async fn overview(service: &ApiService) -> Result<Overview, Status> {
         let tables =
             stat_summary::tables(cluster, metrics, control_plane_namespace, &request, &kinds)
                 .await?;
-        Ok::<_, StatError>((metrics.seen(WINDOW), tables))
+        Ok::<_, StatError>((metrics.seen(WINDOW)?, tables))
     };
     let (seen, tables) = metrics.at_once(ask).await?;
     let mut tables = tables.into_iter();
@@ -136,7 +136,7 @@ pub(super) async fn overview(service: &ApiService) -> Result<Overview, Status> {
         .filter(|row| !is_ignored(&row.namespace))
         .collect();
     Ok(Overview {
-        window_seconds: seen.as_secs(),
+        window_seconds: seen.as_secs_f64(),
         namespaces,
         workloads,
     })

@@ -97,7 +97,7 @@ impl History {
         answer::courses(&self.store.read(), query, &times)
     }
 
-    /// For how long proxies had been asked by then.
+    /// How long ago the first proxy was heard then.
     pub(crate) fn age(&self, at: SystemTime) -> Duration {
         Duration::from_millis(self.store.read().age(millis(at)))
     }

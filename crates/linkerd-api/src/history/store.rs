@@ -23,7 +23,7 @@ const PARTS_FREED: usize = 20;
 pub(super) struct Store {
     records: BTreeMap<Target, Record>,
     series_max: usize,
-    /// Since when proxies are asked.
+    /// When the first proxy was heard.
     began_at: Option<u64>,
     /// Before this time nobody looks for room: there was none.
     room_sought_at: u64,
@@ -70,7 +70,7 @@ impl Store {
         self.records.iter()
     }
 
-    /// For how many milliseconds proxies have been asked by `now`.
+    /// How many milliseconds before `now` the first proxy was heard.
     pub(super) fn age(&self, now: u64) -> u64 {
         self.began_at.map_or(0, |began| now.saturating_sub(began))
     }
@@ -89,6 +89,7 @@ impl Store {
     /// Takes in what `target` answered at `at`. Returns how many series were forgotten, or not kept, for want
     /// of room.
     pub(super) fn record(&mut self, target: &Target, at: u64, text: &str) -> usize {
+        self.began_at.get_or_insert(at);
         let record = self.records.entry(target.clone()).or_default();
         record.failure = None;
         let scrape = record.scrape(at);
@@ -127,7 +128,6 @@ impl Store {
 
     /// Notes which targets there are at `now`. Forgets those that have been gone for longer than the history.
     pub(super) fn set_targets(&mut self, targets: &BTreeSet<Target>, now: u64) {
-        self.began_at.get_or_insert(now);
         let oldest = oldest(now);
         self.records.retain(|target, record| {
             record.gone_at = if targets.contains(target) {
@@ -450,11 +450,13 @@ mod tests {
     }
 
     #[test]
-    fn it_is_as_old_as_its_first_look_at_the_targets() {
+    fn it_is_as_old_as_the_first_answer_of_a_proxy() {
         let mut store = Store::new(10);
+        store.set_targets(&[target("a")].into(), 0);
+        store.miss(&target("a"), 1, "refused".into());
         assert_eq!(store.age(5), 0);
         for now in [5, 100] {
-            store.set_targets(&BTreeSet::new(), now);
+            store.record(&target("a"), now, "");
         }
         assert_eq!(store.age(2 * HOUR), 2 * HOUR - 5);
     }
