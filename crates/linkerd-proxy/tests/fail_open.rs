@@ -286,7 +286,8 @@ async fn the_destination_service_has_no_place_for_one_question_more() {
         outbound_forward: Some(app),
         ..config
     });
-    arrives_in_plaintext(&client, "no_identity", "discovery_unavailable").await;
+    let arrives = arrives_in_plaintext(&client, "no_identity", "discovery_unavailable");
+    timeout(PATIENCE, arrives).await.expect("no wait");
 
     destination.set(&app.to_string(), &[Endpoint::plain(hello().await)]);
     destination.exhausted(false);
