@@ -103,6 +103,7 @@ pub(super) async fn overview(service: &ApiService) -> Result<Overview, Status> {
         cluster,
         metrics,
         kubernetes: _,
+        taps: _,
         control_plane_namespace,
     } = service;
     let kinds = [ResourceType::Namespace].into_iter().chain(kinds(cluster));
