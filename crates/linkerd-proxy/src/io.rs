@@ -64,6 +64,8 @@ pub(crate) struct Meter {
     series: Arc<TcpSeries>,
     opened: Instant,
     close: Close,
+    /// The end is counted.
+    ended: AtomicBool,
 }
 
 impl Meter {
@@ -73,6 +75,7 @@ impl Meter {
             series,
             opened,
             close: Close::Clean,
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -82,6 +85,19 @@ impl Meter {
 
     pub(crate) fn wrote(&self, bytes: usize) {
         self.series.written_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// The connection has ended, whoever may still hold this.
+    pub(crate) fn end(&self, close: Close) {
+        if !self.ended.swap(true, Relaxed) {
+            self.series.closed(close, self.opened.elapsed());
+        }
+    }
+}
+
+impl From<&io::Error> for Close {
+    fn from(error: &io::Error) -> Self {
+        Self::Error(error.raw_os_error().unwrap_or(0))
     }
 }
 
@@ -269,14 +285,14 @@ impl Socket {
 
     fn note(meter: &mut Option<Meter>, error: &io::Error) {
         if let Some(meter) = meter {
-            meter.close = Close::Error(error.raw_os_error().unwrap_or(0));
+            meter.close = error.into();
         }
     }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        self.series.closed(self.close, self.opened.elapsed());
+        self.end(self.close);
     }
 }
 

@@ -319,3 +319,22 @@ async fn requests_that_are_cancelled_leave_nothing_behind() {
     let drained = timeout(PATIENCE, mesh.server.task).await;
     drained.expect("nothing is under way").unwrap();
 }
+
+#[tokio::test]
+async fn a_shared_connection_that_broke_is_not_counted_as_open() {
+    let app = app::http2(|_| async { Response::new(app::full("hello")) }).await;
+    let (mesh, wire) = counted(app).await;
+    let mut sender = http2_client(mesh.client.outbound).await;
+    assert_eq!(text(ask(&mut sender).await).await, "hello");
+    let of_endpoint = "direction=\"outbound\",dst_";
+    let open = ["tcp_open_connections{", of_endpoint, "tls=\"true\"}"];
+    assert_eq!(mesh.client.metric(&open).await, Some(1.0));
+    wire.cut();
+    let failed = [
+        "tcp_close_total{",
+        of_endpoint,
+        "classification=\"failure\"",
+    ];
+    mesh.client.metric_reaches(&failed, 1.0).await;
+    assert_eq!(mesh.client.metric(&open).await, Some(0.0));
+}

@@ -20,9 +20,12 @@ use super::{
     hub::{Hub, Idle},
     stream::Stream,
 };
-use crate::tls::{
-    Verdict,
-    stream::{Received, TlsStream},
+use crate::{
+    metrics::Close,
+    tls::{
+        Verdict,
+        stream::{Received, TlsStream},
+    },
 };
 
 /// A peer that is silent for so long while streams are open, or something waits to be sent, is asked whether it is there, and has
@@ -82,11 +85,11 @@ impl<S: Side> Driver<S> {
     /// What has ended it other than a proper end.
     pub(super) async fn run(mut self) -> io::Result<()> {
         let result = poll_fn(|cx| self.poll(cx)).await;
-        let how = match &result {
-            Ok(_) => io::ErrorKind::ConnectionReset,
-            Err(error) => error.kind(),
+        let (how, close) = match &result {
+            Ok(_) => (io::ErrorKind::ConnectionReset, Close::Clean),
+            Err(error) => (error.kind(), error.into()),
         };
-        self.hub.ended(how);
+        self.hub.ended(how, close);
         if let EndedBy::Us = result? {
             let goodbye = poll_fn(|cx| self.poll_goodbye(cx));
             if !matches!(timeout(GOODBYE, goodbye).await, Ok(Ok(()))) {

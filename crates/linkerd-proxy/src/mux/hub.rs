@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use super::frame::{self, DATA_BYTES_MAX, Kind, Reason, Reset};
-use crate::{io::Meter, scratch::SCRATCH_BYTES, tls::Verdict};
+use crate::{io::Meter, metrics::Close, scratch::SCRATCH_BYTES, tls::Verdict};
 
 /// Frames that wait for the driver; then writers wait. Two reads of a connection.
 const OUT_BYTES_MAX: usize = 2 * SCRATCH_BYTES;
@@ -478,7 +478,11 @@ impl Hub {
     }
 
     /// The connection has ended: every stream fails once it has read its inbox.
-    pub(super) fn ended(&self, how: io::ErrorKind) {
+    pub(super) fn ended(&self, how: io::ErrorKind, close: Close) {
+        // Whoever may open streams holds this until the next one is wanted.
+        if let Some(meter) = self.requests_meter.get() {
+            meter.end(close);
+        }
         let mut state = self.state.lock();
         state.ended.get_or_insert(how);
         for entry in state.streams.values_mut() {
