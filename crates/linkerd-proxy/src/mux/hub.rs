@@ -30,6 +30,10 @@ const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// By so much all windows of one connection may grow together.
 const GROWTH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What a peer may have sent on all streams of one connection and nobody has read: more than the windows of a
+/// client of ours and their growth, and a quarter of those that a server takes.
+const INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// A connection without streams.
 pub(super) struct Idle {
     pub(super) since: Instant,
@@ -54,6 +58,8 @@ struct State {
     streams: HashMap<u32, Entry>,
     next_stream: u32,
     growth_bytes: usize,
+    /// In the inboxes of all streams.
+    inbox_bytes: usize,
     driver: Option<Waker>,
     /// Writers that wait until `out` has room.
     crowd: VecDeque<Waker>,
@@ -207,6 +213,7 @@ impl Hub {
         take: impl FnOnce(&mut BytesMut) -> T,
     ) -> Poll<io::Result<Option<T>>> {
         let mut state = self.state.lock();
+        let state = &mut *state;
         let ended = state.ended;
         let Some(entry) = state.streams.get_mut(&stream) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
@@ -228,6 +235,7 @@ impl Hub {
             entry.inbox = BytesMut::new();
         }
         entry.read_bytes += before - after;
+        state.inbox_bytes -= before - after;
         state.grant(stream);
         Poll::Ready(Ok(Some(taken)))
     }
@@ -335,6 +343,7 @@ impl Hub {
             return;
         };
         state.growth_bytes -= entry.window_bytes - WINDOW_BYTES;
+        state.inbox_bytes -= entry.inbox.len();
         let finished = entry.outbox_ended && entry.inbox_ended;
         if !finished && entry.reset.is_none() && state.ended.is_none() {
             state.put(stream, Kind::Reset, &Reset::ABORTED.content());
@@ -412,6 +421,7 @@ impl Hub {
 
     pub(super) fn received(&self, stream: u32, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state.lock();
+        let state = &mut *state;
         // Bytes that were under way when the stream was given up.
         let Some(entry) = state.streams.get_mut(&stream) else {
             return Ok(());
@@ -421,6 +431,10 @@ impl Hub {
         };
         if entry.inbox_ended {
             return Err(frame::invalid("a stream has sent bytes after its end"));
+        }
+        state.inbox_bytes += bytes.len();
+        if state.inbox_bytes > INBOX_BYTES_MAX {
+            return Err(frame::invalid("a peer has sent more than is read"));
         }
         entry.receive_bytes = left;
         entry.inbox.extend_from_slice(bytes);
@@ -515,6 +529,27 @@ mod tests {
         assert!(hub.take_out(&mut Vec::new()));
         assert!(hub.end_if_unused());
         assert_eq!(hub.open(Verdict::Detect, 1), None);
+    }
+
+    #[test]
+    fn what_nobody_reads_has_a_bound_for_the_whole_connection() {
+        let hub = Hub::new(None);
+        let bytes = vec![0; WINDOW_BYTES];
+        let fill = |streams: std::ops::Range<usize>| {
+            streams.map(|_| {
+                let stream = hub.open(Verdict::Detect, usize::MAX).unwrap();
+                hub.received(stream, &bytes).map(|()| stream)
+            })
+        };
+        let full: Vec<u32> = fill(0..256).map(Result::unwrap).collect();
+        // Read, or given up: there is room again.
+        let mut cx = Context::from_waker(Waker::noop());
+        let read = hub.poll_read(full[0], &mut cx, BytesMut::split);
+        assert!(read.is_ready());
+        hub.close(full[1]);
+        let last: Vec<_> = fill(0..3).collect();
+        assert_eq!(last.iter().filter(|filled| filled.is_err()).count(), 1);
+        assert!(last[2].is_err());
     }
 
     #[test]
