@@ -274,6 +274,14 @@ impl Socket {
         }
     }
 
+    /// Ends a connection on which nothing is under way, before it is dropped: a proxy of ours would take the end of a
+    /// stream that nobody has announced for a break.
+    pub(crate) fn leave(&self) {
+        if let Transport::Shared(stream) = &self.transport {
+            stream.end();
+        }
+    }
+
     /// As [`Self::reset_when_dropped`], because nobody is there to whom this connection could lead; a proxy of ours
     /// hears that it is so.
     pub(crate) fn refuse(&self) {

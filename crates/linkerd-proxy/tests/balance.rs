@@ -456,3 +456,26 @@ async fn an_error_of_ours_says_which_service_and_how_its_endpoints_are() {
     let message = response.headers()["grpc-message"].to_str().unwrap();
     assert!(message.contains(census), "{message}");
 }
+
+#[tokio::test]
+async fn an_idle_connection_between_proxies_ends_in_good_order() {
+    let authority = Authority::new();
+    let destination = destination::start().await;
+    let mut config = Config {
+        outbound_forward: Some(SERVICE.parse().unwrap()),
+        ..with_control(
+            with_tls(config(), &authority.issue("client"), &identity("client")),
+            destination.address,
+        )
+    };
+    config.limits.idle_connection_age = Duration::from_millis(50);
+    let client = start(config);
+    client.ready().await;
+    let pod = pod(&authority).await;
+    destination.set(SERVICE, std::slice::from_ref(&pod.endpoint));
+    assert_eq!(common::get(client.outbound, "/").await.0, 200);
+    let closed = ["tcp_close_total", "inbound", "peer=\"src\"", "tls=\"true\""];
+    pod.proxy.metric_reaches(&closed, 1.0).await;
+    let failed = [closed.as_slice(), &["failure"]].concat();
+    assert_eq!(pod.proxy.metric(&failed).await, None);
+}

@@ -66,6 +66,12 @@ struct Idle {
     since: Instant,
 }
 
+impl Idle {
+    fn leave(self) {
+        self.connection.socket.leave();
+    }
+}
+
 /// A connection that carries one exchange after the other.
 pub(super) struct Http1 {
     pub(super) socket: Socket,
@@ -112,7 +118,7 @@ impl Made {
 impl Pool {
     /// Drops every connection that is not in use.
     pub(crate) fn clear(&self) {
-        self.idle.lock().clear();
+        self.idle.lock().drain(..).for_each(Idle::leave);
         self.carriers.lock().clear();
         self.shared.lock().clear();
     }
@@ -126,7 +132,7 @@ impl Pool {
             .iter()
             .position(|i| now - i.since < age_max)
             .unwrap_or(idle.len());
-        idle.drain(..fresh);
+        idle.drain(..fresh).for_each(Idle::leave);
         while let Some(Idle {
             mut connection,
             since,
@@ -135,6 +141,7 @@ impl Pool {
             if connection.is_quiet(now - since) && connection.made.is_best(shared, now) {
                 return Some(connection);
             }
+            connection.socket.leave();
         }
         None
     }
@@ -143,11 +150,13 @@ impl Pool {
 /// Keeps a connection for the next request.
 pub(super) fn give_back(shared: &Shared, endpoint: &Arc<Endpoint>, mut connection: Http1) {
     if endpoint.is_gone() || !connection.socket.seen().is_empty() {
+        connection.socket.leave();
         return;
     }
     connection.socket.rest();
     let mut idle = endpoint.pool.idle.lock();
     if idle.len() >= shared.config.limits.idle_connections_max {
+        connection.socket.leave();
         return;
     }
     let since = Instant::now();
@@ -170,7 +179,11 @@ async fn sweep(endpoint: Weak<Endpoint>, age_max: Duration) {
         let mut idle = endpoint.pool.idle.lock();
         idle.retain_mut(|i| {
             let age = now - i.since;
-            age < age_max && i.connection.is_quiet(age)
+            let is_kept = age < age_max && i.connection.is_quiet(age);
+            if !is_kept {
+                i.connection.socket.leave();
+            }
+            is_kept
         });
         if idle.is_empty() {
             idle.shrink_to_fit();
