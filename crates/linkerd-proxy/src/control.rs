@@ -221,7 +221,7 @@ impl Control {
         ControlError,
     > {
         let limits = &self.shared.config.limits;
-        let (sender, connection) = Http2::over(connected.socket, limits, PINGS).await?;
+        let (sender, connection) = Http2::over(connected.socket, limits, Some(PINGS)).await?;
         info!(%address, tls = connected.tls.label(), "connected to the destination service");
         let origin = format!("http://{}:{}", self.address.host, self.address.port);
         let origin = origin

@@ -35,7 +35,8 @@ use crate::{
     },
 };
 
-/// To servers of HTTP/2.
+/// To proxies, behind mesh TLS. Servers themselves are not asked: those of gRPC close the connection of everybody
+/// when they are asked often while they have nothing to say.
 const PINGS: Pings = Pings {
     interval: Duration::from_secs(10),
     timeout: Duration::from_secs(15),
@@ -399,7 +400,8 @@ async fn make_http2(
     };
     let Http1 { socket, made } = http1(connected);
     let limits = &shared.config.limits;
-    let (connection, driven) = Http2::over(socket, limits, PINGS)
+    let pings = matches!(made.tls, Tls::On(_)).then_some(PINGS);
+    let (connection, driven) = Http2::over(socket, limits, pings)
         .await
         .map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))?;
     // Ends when the last sender is dropped or the peer closes.

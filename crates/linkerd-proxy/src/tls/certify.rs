@@ -125,7 +125,7 @@ async fn ask(
     request: Vec<u8>,
     limits: &Limits,
 ) -> Result<Bytes, CertifyError> {
-    let (sender, connection) = Http2::over(socket, limits, PINGS).await?;
+    let (sender, connection) = Http2::over(socket, limits, Some(PINGS)).await?;
     let origin = format!("http://{}:{}", service.host, service.port);
     let origin = origin
         .parse()

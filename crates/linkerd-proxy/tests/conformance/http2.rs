@@ -1,6 +1,6 @@
 //! HTTP/2: streams, their flow control and their ends, connections, and tunnels.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use crate::{
     common::PATIENCE,
     h2talk::{
-        END_HEADERS, END_STREAM, HEADERS, Server, client, collect, frame, get, post, raw_client,
-        send_all, send_until_stuck,
+        END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, SETTINGS, Server, client, collect, frame,
+        get, post, raw_client, send_all, send_until_stuck,
     },
-    talk::{Talk, on_each_way, pause},
+    talk::{Talk, Way, on_each_way, pause},
 };
 
 /// More than all windows on the way together.
@@ -197,6 +197,48 @@ async fn a_client_whose_requests_are_stuck_may_ask_more() {
         assert_eq!(heard.unwrap().0, b"heard");
     })
     .await;
+}
+
+/// As those of gRPC, which close the connection of everybody on the third PING while they are silent.
+#[test]
+fn a_server_that_is_silent_for_long_is_not_asked_whether_it_is_there() {
+    for way in [Way::Both, Way::Outbound, Way::Inbound] {
+        // Its clock is put forward, and is no other test's.
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut talk = Talk::start(way).await;
+            let mut sender = client(&talk).await;
+            let (_response, _) = sender.send_request(get("/"), true).unwrap();
+            let mut server = talk.server().await;
+            server.send(frame(SETTINGS, 0, 0, &[])).await;
+            for _ in 0..5 {
+                for _ in 0..5 {
+                    pause().await;
+                }
+                tokio::time::pause();
+                tokio::time::advance(Duration::from_secs(11)).await;
+                tokio::time::resume();
+            }
+            pause().await;
+            while let Ok(1..) = server.stream.try_read_buf(&mut server.seen) {}
+            let kinds = kinds(&server.seen[PREFACE.len()..]);
+            assert!(kinds.contains(&HEADERS), "{way:?}: {kinds:?}");
+            assert!(!kinds.contains(&PING), "{way:?}: {kinds:?}");
+        });
+    }
+}
+
+/// The kinds of the whole frames in `bytes`.
+fn kinds(mut bytes: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while let [a, b, c, kind, ..] = *bytes
+        && let Some(rest) = bytes.get(9 + u32::from_be_bytes([0, a, b, c]) as usize..)
+    {
+        kinds.push(kind);
+        bytes = rest;
+    }
+    kinds
 }
 
 #[tokio::test]

@@ -77,14 +77,14 @@ impl Drop for UnderWay {
 
 impl Http2 {
     /// Begins HTTP/2 on `socket`. The future drives the connection, and ends when its peer closes or vanishes,
-    /// or once the last of its clones and streams is gone.
+    /// or once the last of its clones and streams is gone. Without `pings` its kernel alone tells that it has vanished.
     ///
     /// # Errors
     /// The socket is broken.
     pub(crate) async fn over(
         mut socket: Socket,
         limits: &Limits,
-        pings: Pings,
+        pings: Option<Pings>,
     ) -> Result<(Self, impl Future<Output = Result<(), h2::Error>> + use<>), h2::Error> {
         let heard = socket.heard();
         let (sender, connection) = Builder::new()
@@ -162,16 +162,17 @@ type Connection = h2::client::Connection<Socket, Bytes>;
 async fn drive(
     mut connection: Connection,
     streams: Weak<Streams>,
-    pings: Pings,
+    pings: Option<Pings>,
     heard: Arc<AtomicBool>,
 ) -> Result<(), h2::Error> {
     let pong = connection.ping_pong();
-    let pong = pong.expect("nobody has asked for it before");
-    let mut keep_alive = KeepAlive::new(pong, pings.interval, pings.timeout, heard);
+    let mut keep_alive = pings
+        .zip(pong)
+        .map(|(pings, pong)| KeepAlive::new(pong, pings.interval, pings.timeout, heard));
     let mut connection = pin!(connection);
     poll_fn(|cx| {
         let result = connection.as_mut().poll(cx);
-        let mut is_needed = pings.when_idle;
+        let mut is_needed = pings.is_some_and(|pings| pings.when_idle);
         if let Some(streams) = streams.upgrade() {
             let max = connection.max_concurrent_send_streams();
             streams.max.store(max, Relaxed);
@@ -180,6 +181,9 @@ async fn drive(
         if result.is_ready() {
             return result;
         }
+        let Some(keep_alive) = &mut keep_alive else {
+            return Poll::Pending;
+        };
         keep_alive.poll(cx, is_needed).map(|()| {
             debug!("a server of HTTP/2 does not answer any more");
             Ok(())
