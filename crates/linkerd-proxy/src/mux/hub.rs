@@ -543,8 +543,8 @@ mod tests {
         };
         let full: Vec<u32> = fill(0..256).map(Result::unwrap).collect();
         // Read, or given up: there is room again.
-        let mut cx = Context::from_waker(Waker::noop());
-        let read = hub.poll_read(full[0], &mut cx, BytesMut::split);
+        let cx = Context::from_waker(Waker::noop());
+        let read = hub.poll_read(full[0], &cx, BytesMut::split);
         assert!(read.is_ready());
         hub.close(full[1]);
         let last: Vec<_> = fill(0..3).collect();
