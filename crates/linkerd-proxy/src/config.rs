@@ -1,5 +1,6 @@
 //! The proxy's settings. Entry: [`Config::from_env`].
-//! Every limit of the proxy stands in [`Limits`] with its reason; nothing here opens a file or a socket.
+//! Every limit that production or a test might set otherwise stands in [`Limits`] with its reason, others beside what
+//! they bound; nothing here opens a file or a socket.
 
 use std::{
     collections::HashSet, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration,
@@ -194,7 +195,7 @@ pub struct Limits {
     pub h2_ping_interval: Duration,
     /// How long the answer to such a PING may take.
     pub h2_ping_timeout: Duration,
-    /// Head of an HTTP/1 message, bytes; also the largest read buffer.
+    /// Head of an HTTP/1 message, bytes; also its trailers, and what a client sends ahead of its turn.
     pub h1_head_bytes_max: usize,
     /// An inbound HTTP/1 connection is closed on which no request has begun for so long.
     pub h1_idle_timeout: Duration,

@@ -1,5 +1,5 @@
 //! The connection to the destination service: one for the whole proxy, made again with a jittered
-//! back-off when it breaks. Entry: [`Control::run`]; lookups watch [`Control::channel`].
+//! back-off when it breaks. Entry: [`Control::run`]; lookups watch [`Control::status`].
 
 use std::{
     collections::HashMap,

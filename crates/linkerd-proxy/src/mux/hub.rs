@@ -22,6 +22,8 @@ const OUT_BYTES_MAX: usize = 2 * SCRATCH_BYTES;
 /// More is there only because the peer asks for answers and reads none: what is put beside the bytes of
 /// writers is small.
 const BACKLOG_BYTES_MAX: usize = 2 * OUT_BYTES_MAX;
+/// Room for frames that is kept while there are none.
+const IDLE_BYTES_MAX: usize = 16 * 1024;
 /// What a stream's peer may send before its reader takes any of it. The same on both sides: it is
 /// part of the protocol's version.
 pub(super) const WINDOW_BYTES: usize = 256 * 1024;
@@ -365,6 +367,9 @@ impl Hub {
     pub(super) fn take_out(&self, batch: &mut Vec<u8>) -> bool {
         let mut state = self.state.lock();
         if state.out.is_empty() {
+            if state.out.capacity() > IDLE_BYTES_MAX {
+                state.out = Vec::new();
+            }
             return false;
         }
         std::mem::swap(&mut state.out, batch);
