@@ -14,7 +14,7 @@ use std::{
 use linkerd_names::{Identity, NoTls, Tls};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::{
     detect::{Protocol, detect},
@@ -29,6 +29,7 @@ use crate::{
     listener::original_destination,
     metrics::{Direction, Peer},
     mux,
+    quiet::tell,
     shared::Shared,
     tls::{
         REQUESTS, Verdict,
@@ -188,7 +189,7 @@ impl Inbound {
                 return None;
             }
             Judgement::NotUs => {
-                info!(%address, name, "mesh handshake for another workload: refused");
+                tell!(self.shared.refusals, %address, name, "mesh handshake for another workload: refused");
                 refuse(&mut client, Alert::UnrecognizedName).await;
                 return None;
             }
@@ -203,7 +204,7 @@ impl Inbound {
             Ok(accepted) => accepted,
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
-                info!(%address, %error, source, "mesh handshake not completed");
+                tell!(self.shared.refusals, %address, %error, source, "mesh handshake not completed");
                 return None;
             }
         };
@@ -215,7 +216,7 @@ impl Inbound {
                 self.headed(client, address, tls, drain).await
             }
             _ if headed::is_own(address, &self.shared.own) => {
-                info!(%address, "inbound connection to the proxy itself: refused");
+                tell!(self.shared.refusals, %address, "inbound connection to the proxy itself: refused");
                 None
             }
             Carries::One(verdict) => {

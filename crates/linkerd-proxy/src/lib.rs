@@ -118,6 +118,7 @@ impl Proxy {
             own,
             tasks: TaskTracker::new(),
             failures: quiet::Quiet::default(),
+            refusals: quiet::Quiet::default(),
         });
         Ok(Bound {
             shared,

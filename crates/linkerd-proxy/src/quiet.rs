@@ -1,4 +1,4 @@
-//! Keeps a storm of failures from becoming a storm of log lines. Entry: [`Quiet::may_tell`].
+//! Keeps a storm of failures from becoming a storm of log lines. Entries: [`Quiet::may_tell`], [`tell`].
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -7,6 +7,17 @@ use std::{
 
 /// Between two lines at level info of the same kind; the others are logged at level debug.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Writes a line at level info as often as a [`Quiet`] allows, else at level debug.
+macro_rules! tell {
+    ($quiet:expr, $($line:tt)+) => {
+        match $quiet.may_tell() {
+            true => tracing::info!($($line)+),
+            false => tracing::debug!($($line)+),
+        }
+    };
+}
+pub(crate) use tell;
 
 /// Remembers when something was told last.
 pub(crate) struct Quiet {

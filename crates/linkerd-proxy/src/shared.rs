@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// Failures towards applications, for the log.
     pub(crate) failures: Quiet,
+    /// What anybody can make us refuse, for the log.
+    pub(crate) refusals: Quiet,
 }
 
 impl Shared {
@@ -37,6 +39,7 @@ impl Shared {
             own: self.own.clone(),
             tasks: TaskTracker::new(),
             failures: Quiet::default(),
+            refusals: Quiet::default(),
         }
     }
 

@@ -6,12 +6,13 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 use linkerd_names::{Identity, Tls};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::Inbound;
 use crate::{
     io::{Connection, Socket},
     listener,
+    quiet::tell,
     tls::{
         Verdict,
         client_hello::{Hello, server_name},
@@ -32,7 +33,10 @@ impl Inbound {
         let name = match timeout(bound, self.mesh_name(&mut client)).await {
             Ok(Some(name)) => name,
             Ok(None) | Err(_) => {
-                info!("inbound connection to the proxy itself: refused");
+                tell!(
+                    self.shared.refusals,
+                    "inbound connection to the proxy itself: refused"
+                );
                 return None;
             }
         };
@@ -72,14 +76,14 @@ impl Inbound {
             Ok(header) => header,
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
-                info!(%arrived_at, %error, source, "a transport header is not valid");
+                tell!(self.shared.refusals, %arrived_at, %error, source, "a transport header is not valid");
                 return None;
             }
         };
         let address = SocketAddr::new(arrived_at.ip(), header.port);
         // Whoever comes from within the pod may do more, and through us everybody would.
         if is_own(address, &self.shared.own) {
-            info!(%address, "inbound connection to the proxy itself: refused");
+            tell!(self.shared.refusals, %address, "inbound connection to the proxy itself: refused");
             return None;
         }
         let port = self.port(address);

@@ -30,6 +30,7 @@ use crate::{
     grpc,
     http::http2,
     io::Socket,
+    quiet::tell,
     shared::Shared,
     tls::either::{self, Opened},
 };
@@ -61,12 +62,14 @@ impl Server {
         };
         let may_watch = self.may_watch(address, peer.as_ref());
         let shared = self.shared.clone();
+        let refusing = shared.clone();
         let service = TapServer::from_arc(self).max_decoding_message_size(REQUEST_BYTES_MAX);
         let service = InterceptedService::new(service, move |request: Request<()>| {
             if may_watch {
                 return Ok(request);
             }
-            info!(
+            tell!(
+                refusing.refusals,
                 ?address,
                 ?peer,
                 "a tap by somebody who may not watch: refused"
