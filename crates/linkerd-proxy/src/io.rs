@@ -284,10 +284,28 @@ impl Socket {
 
     /// As [`Self::reset_when_dropped`], because nobody is there to whom this connection could lead; a proxy of ours
     /// hears that it is so.
-    pub(crate) fn refuse(&self) {
+    pub(crate) fn lead_nowhere(&self) {
         match &self.transport {
             Transport::Shared(stream) => stream.refuse(),
             Transport::Tcp(_) | Transport::Tls(_) => self.reset_when_dropped(),
+        }
+    }
+
+    /// Tells a proxy of ours at the other end, where there is one, that what it has said since the last answer was not
+    /// looked at. Nobody else can be told.
+    pub(crate) fn refuse(&self) {
+        if let Transport::Shared(stream) = &self.transport {
+            stream.refuse();
+        }
+    }
+
+    /// Whether the other end has said [`Self::refuse`].
+    pub(crate) fn was_refused(&self) -> bool {
+        match &self.transport {
+            Transport::Shared(stream) => stream
+                .was_reset()
+                .is_some_and(|reset| reset.reason == mux::Reason::Refused),
+            _ => false,
         }
     }
 

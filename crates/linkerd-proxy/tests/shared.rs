@@ -10,9 +10,12 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{Endpoint, Mesh, PATIENCE, SERVICE, app, identity, mesh, wire};
+use common::{
+    Endpoint, Mesh, PATIENCE, SERVICE, app, config, identity, mesh, start, wire, with_tls,
+};
 use futures::future::join_all;
 use http::Response;
+use linkerd_proxy::Config;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use tokio::{
@@ -189,6 +192,65 @@ async fn a_server_that_leaves_lets_streams_end() {
         .await
         .expect("it has drained")
         .unwrap();
+}
+
+/// As in a rollout: a pod is told to end while requests are on their way to it.
+#[tokio::test]
+async fn a_request_that_a_leaving_server_has_not_looked_at_goes_elsewhere() {
+    const CLIENTS: usize = 12;
+    // How far the requests have come when it leaves.
+    for steps in 0..8 {
+        let app = app::http1(|_| async { Response::new(app::full("hello")) }).await;
+        let mesh = mesh(app).await;
+        let other = start(Config {
+            inbound_forward: Some(app),
+            ..with_tls(
+                config(),
+                &mesh.authority.issue("server"),
+                &identity("server"),
+            )
+        });
+        other.ready().await;
+        let endpoints = [&mesh.server, &other]
+            .map(|server| Endpoint::meshed(server.inbound, &identity("server")));
+        mesh.destination.set(SERVICE, &endpoints);
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            clients.push(TcpStream::connect(mesh.client.outbound).await.unwrap());
+        }
+        for _ in 0..3 {
+            for client in &mut clients {
+                client.write_all(GET).await.unwrap();
+            }
+            join_all(clients.iter_mut().map(hello)).await;
+        }
+        for client in &mut clients {
+            client.write_all(GET).await.unwrap();
+        }
+        for _ in 0..steps {
+            tokio::task::yield_now().await;
+        }
+        mesh.server.shutdown.cancel();
+        join_all(clients.iter_mut().map(hello)).await;
+    }
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: web.ns\r\n\r\n";
+
+/// Reads a whole answer, which has to be a good one.
+async fn hello(client: &mut TcpStream) {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"hello") {
+        let read = timeout(PATIENCE, client.read_buf(&mut answer))
+            .await
+            .unwrap();
+        assert!(matches!(read, Ok(1..)), "{}", answer.escape_ascii());
+        assert!(
+            answer.starts_with(b"HTTP/1.1 200 "),
+            "{}",
+            answer.escape_ascii()
+        );
+    }
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ pub(super) struct Attempts {
     /// How often a connection was broken before anything was sent.
     unsent: usize,
     /// An endpoint has refused the request; it is sent once more, and not by this connection.
-    pub(super) was_refused: bool,
+    was_refused: bool,
     pub(super) avoid: Weak<ClientStreams>,
     pub(super) deadline: Deadline,
 }
@@ -126,10 +126,7 @@ impl Attempts {
                     Refusal::Stream => pending.answered(Outcome::Failure, Instant::now()),
                 }
                 self.avoid = streams;
-                if self.has_another(&endpoint) {
-                    self.tried.push(endpoint.clone());
-                }
-                !std::mem::replace(&mut self.was_refused, true)
+                self.refused_by(&endpoint)
             }
             None => {
                 pending.answered(Outcome::Failure, Instant::now());
@@ -141,6 +138,14 @@ impl Attempts {
             return Ok(());
         }
         Err(self.broken(endpoint.address, fault.into()))
+    }
+
+    /// Says whether a request that `endpoint` has not looked at may be sent again: once, and elsewhere if that can be.
+    pub(super) fn refused_by(&mut self, endpoint: &Arc<Endpoint>) -> bool {
+        if self.has_another(endpoint) {
+            self.tried.push(endpoint.clone());
+        }
+        !std::mem::replace(&mut self.was_refused, true)
     }
 
     /// Whether an endpoint that is well was not tried yet.

@@ -52,7 +52,7 @@ impl Opaque {
     pub(super) fn refuse(self, error: &ConnectError) {
         let address = self.port.endpoint.address;
         debug!(%address, %error, "the application cannot be reached");
-        self.client.refuse();
+        self.client.lead_nowhere();
         if let Some(tapped) = self.tap(None) {
             tapped.unreachable(error);
         }

@@ -77,7 +77,7 @@ impl Stream {
         self.hub.reset(self.number, Reset { reason, code });
     }
 
-    /// Gives the stream up: nobody is there to whom it could lead.
+    /// Gives the stream up, and says that nothing was done with what has come since the last answer on it.
     pub(crate) fn refuse(&self) {
         self.hub.reset(self.number, Reset::REFUSED);
     }

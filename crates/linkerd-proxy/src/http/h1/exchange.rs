@@ -1,5 +1,5 @@
 //! One request and its response. Entry: [`Connection::exchange`].
-//! Another endpoint is tried only while nothing of the request was sent.
+//! Another endpoint is tried only while nothing of the request was sent, or when the proxy there has not looked at it.
 
 use std::{
     future::poll_fn,
@@ -124,14 +124,25 @@ enum Failed {
     /// The client has gone, or what it sends is no request.
     Client(Broken),
     Endpoint(Box<dyn std::error::Error + Send + Sync>),
+    /// The proxy of the endpoint has not looked at the request.
+    Refused(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Counts the request when it is over, however it ended.
-struct Counted(Arc<Route>);
+struct Counted(Option<Arc<Route>>);
+
+impl Counted {
+    /// It is not over: it goes elsewhere.
+    fn leave(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.request_ended();
+        if let Some(route) = &self.0 {
+            route.request_ended();
+        }
     }
 }
 
@@ -161,7 +172,9 @@ impl Connection {
             None => self.forward.endpoints().await,
         };
         let mut attempts = Attempts::new(&self.forward, Carries::Http1, endpoints, started);
-        let (mut server, mut pending, route, tls) = loop {
+        // Then all that goes is in `out` until the answer begins.
+        let may_go_again = upload.is_whole();
+        let (mut server, pending, route, _counted, response) = loop {
             let (mut pending, checkout) = match self.forward.reach(&mut attempts).await {
                 Ok(reached) => reached,
                 Err(error) => {
@@ -182,15 +195,12 @@ impl Connection {
             };
             pending.sent(Instant::now());
             match send_all(&mut server.socket, &self.out).await {
-                Ok(()) => {
-                    let endpoint = &pending.endpoint;
-                    let route = self.route(&authority, source, Some(endpoint), Some(&tls));
-                    break (server, pending, route, tls);
-                }
+                Ok(()) => {}
                 // A connection that was closed before it took anything says nothing about its endpoint.
                 Err((0, error)) if reused => {
                     debug!(endpoint = %pending.endpoint.address, %error, "not sent; trying again");
                     pending.not_sent();
+                    continue;
                 }
                 Err((_, error)) => {
                     pending.answered(Outcome::Failure, Instant::now());
@@ -202,33 +212,41 @@ impl Connection {
                         .await;
                 }
             }
-        };
-        if let Some(tapped) = &mut tapped {
-            tapped.sent(Some(&pending.endpoint), Some(&tls));
-        }
-        let counted = Counted(route.clone());
-
-        let response = match self
-            .response(&mut server.socket, &request, &mut upload, drain)
-            .await
-        {
-            Ok(response) => response,
-            Err(Failed::Client(error)) => {
-                debug!(%error, "a request was not finished");
-                server.socket.reset_when_dropped();
-                return match error {
-                    Broken::Malformed(_) => self.refuse(StatusCode::BAD_REQUEST).await,
-                    _ => Next::Drop,
-                };
+            let route = self.route(&authority, source, Some(&pending.endpoint), Some(&tls));
+            if let Some(tapped) = &mut tapped {
+                tapped.sent(Some(&pending.endpoint), Some(&tls));
             }
-            Err(Failed::Endpoint(source)) => {
-                pending.answered(Outcome::Failure, Instant::now());
-                let error = attempts.broken(pending.endpoint.address, source);
-                drop(counted);
-                let whole = upload.is_whole();
-                return self
-                    .answer(&error, &request, &route, started, tapped, whole)
-                    .await;
+            let counted = Counted(Some(route.clone()));
+            match self
+                .response(&mut server.socket, &request, &mut upload, drain)
+                .await
+            {
+                Ok(response) => break (server, pending, route, counted, response),
+                Err(Failed::Client(error)) => {
+                    debug!(%error, "a request was not finished");
+                    server.socket.reset_when_dropped();
+                    return match error {
+                        Broken::Malformed(_) => self.refuse(StatusCode::BAD_REQUEST).await,
+                        _ => Next::Drop,
+                    };
+                }
+                Err(Failed::Refused(error))
+                    if may_go_again && attempts.refused_by(&pending.endpoint) =>
+                {
+                    debug!(endpoint = %pending.endpoint.address, %error, "not processed; trying again");
+                    pending.not_sent();
+                    counted.leave();
+                    upload.end_told = false;
+                }
+                Err(Failed::Endpoint(source) | Failed::Refused(source)) => {
+                    pending.answered(Outcome::Failure, Instant::now());
+                    let error = attempts.broken(pending.endpoint.address, source);
+                    drop(counted);
+                    let whole = upload.is_whole();
+                    return self
+                        .answer(&error, &request, &route, started, tapped, whole)
+                        .await;
+                }
             }
         };
         if let Some(tapped) = &mut tapped {
@@ -279,8 +297,17 @@ impl Connection {
     ) -> Result<Response, Failed> {
         let head_bytes_max = self.forward.shared.config.limits.h1_head_bytes_max;
         let endpoint = |error: io::Error| Failed::Endpoint(error.into());
+        let mut has_begun = false;
         loop {
-            poll_fn(|cx| self.poll_server(cx, server, upload)).await?;
+            if let Err(failed) = poll_fn(|cx| self.poll_server(cx, server, upload)).await {
+                return Err(match failed {
+                    Failed::Endpoint(error) if !has_begun && server.was_refused() => {
+                        Failed::Refused(error)
+                    }
+                    failed => failed,
+                });
+            }
+            has_begun = true;
             loop {
                 self.out.clear();
                 let may_keep = !drain.is_cancelled()
@@ -481,7 +508,7 @@ impl Connection {
         tapped: Option<Box<Tapped>>,
         is_whole: bool,
     ) -> Next {
-        drop(Counted(route.clone()));
+        drop(Counted(Some(route.clone())));
         self.answer(error, request, &route, started, tapped, is_whole)
             .await
     }

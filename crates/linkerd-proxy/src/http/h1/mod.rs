@@ -177,6 +177,8 @@ impl Connection {
         if is_idle {
             self.out = Vec::new();
             if drained.as_mut().poll(cx).is_ready() {
+                // A request may be under way.
+                self.client.refuse();
                 return Poll::Ready(Arrived::Nothing);
             }
         }
