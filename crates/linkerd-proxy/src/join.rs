@@ -10,7 +10,6 @@ use std::{
 };
 
 use tokio::{io::AsyncWrite, time::timeout};
-
 use tracing::debug;
 
 use crate::{

@@ -28,8 +28,8 @@ use crate::{
     },
 };
 
-/// A peer that is silent for so long while streams are open, or something waits to be sent, is asked whether it is there, and has
-/// as long to answer.
+/// A peer that is silent for so long while streams are open, or something waits to be sent, is asked whether
+/// it is there, and has as long to answer.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// So long a peer may take to hear that a connection has ended: the kernel drops what it has not delivered when
 /// more comes for a socket that is gone.
