@@ -4,7 +4,6 @@
 use std::{
     future::poll_fn,
     io,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
@@ -12,7 +11,7 @@ use std::{
 
 use http::StatusCode;
 use linkerd_names::Tls;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -20,6 +19,7 @@ use super::{
     Connection, Next,
     head::{self, Framing, Malformed, Request, Response},
     pump::{Broken, Pump},
+    upload::Upload,
     watch,
 };
 use crate::{
@@ -38,86 +38,6 @@ use crate::{
     metrics::{Classification, Route, TlsLabel},
     tap::Tapped,
 };
-
-/// The body on its way to the endpoint.
-struct Upload {
-    pump: Pump,
-    /// The endpoint takes no more of it; it may still answer.
-    refused: bool,
-    /// The client has ended its side.
-    client_ended: bool,
-    /// The endpoint was told so.
-    end_told: bool,
-}
-
-impl Upload {
-    fn is_over(&self) -> bool {
-        self.refused || self.pump.is_done()
-    }
-
-    fn is_whole(&self) -> bool {
-        !self.refused && self.pump.is_done()
-    }
-
-    /// Goes on with it; fails when the client breaks off or talks nonsense.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Socket,
-        server: &mut Socket,
-    ) -> Result<(), Broken> {
-        if self.is_over() {
-            return Ok(());
-        }
-        match self.pump.poll(cx, client, server) {
-            Poll::Ready(Err(Broken::Receiver(error))) => {
-                debug!(%error, "an endpoint takes no more of a request");
-                self.refused = true;
-                Ok(())
-            }
-            Poll::Ready(result) => result,
-            Poll::Pending => Ok(()),
-        }
-    }
-
-    /// Once it is over: keeps up to `ahead_bytes_max` of what the client says next, and tells the endpoint when
-    /// that is nothing. What then becomes of the answer is for the endpoint to decide, as without a proxy.
-    ///
-    /// # Errors
-    /// The client has broken off.
-    fn poll_client(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Socket,
-        server: &mut Socket,
-        ahead_bytes_max: usize,
-    ) -> io::Result<()> {
-        if !self.is_over() {
-            return Ok(());
-        }
-        while !self.client_ended
-            && client.seen().len() < ahead_bytes_max
-            && let Poll::Ready(read) = client.poll_fill(cx)
-        {
-            self.client_ended = read? == 0;
-        }
-        if self.is_last(client)
-            && !self.end_told
-            && let Poll::Ready(told) = Pin::new(server).poll_shutdown(cx)
-        {
-            self.end_told = true;
-            if let Err(error) = told {
-                debug!(%error, "an endpoint takes no more of a request");
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the client has nothing more to say.
-    fn is_last(&self, client: &Socket) -> bool {
-        self.client_ended && client.seen().is_empty()
-    }
-}
 
 /// Why there is no response.
 enum Failed {
@@ -155,12 +75,7 @@ impl Connection {
         let mut tapped = self.tap(&request, &authority, source, started);
         self.client.consume(request.bytes);
         let trailers_max = self.forward.shared.config.limits.h1_head_bytes_max;
-        let mut upload = Upload {
-            pump: Pump::new(request.framing, false, trailers_max),
-            refused: false,
-            client_ended: false,
-            end_told: false,
-        };
+        let mut upload = Upload::new(Pump::new(request.framing, false, trailers_max));
         // A body that is here already goes with the head.
         if let Err(error) = upload.pump.take(&mut self.client, &mut self.out) {
             debug!(%error, "a request is refused");

@@ -6,6 +6,7 @@ mod chunks;
 mod exchange;
 mod head;
 mod pump;
+mod upload;
 mod watch;
 
 use std::{
