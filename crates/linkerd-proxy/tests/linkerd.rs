@@ -135,6 +135,34 @@ async fn http1_inside_http2_arrives_as_http1() {
 }
 
 #[tokio::test]
+async fn http1_inside_http2_has_the_limits_of_http1() {
+    let authority = Authority::new();
+    let app = app::http1(|_| async {
+        let mut response = Response::new(app::full("many"));
+        for n in 0..300 {
+            let cookie = format!("c{n}=1").parse().unwrap();
+            response.headers_mut().append("set-cookie", cookie);
+        }
+        response
+    })
+    .await;
+    let server = server(&authority, Some(app));
+    server.ready().await;
+    let mut client =
+        http2_over(linkerd::connect(&authority.issue("client"), server.inbound, &[]).await).await;
+    let get = || carried(Method::GET, "http://web/", "HTTP/1.1", app::full(""));
+    let (headers, text) = answer(client.send_request(get()).await.unwrap()).await;
+    assert_eq!(text, "many");
+    assert_eq!(headers.get_all("set-cookie").iter().count(), 300);
+    let mut request = get();
+    for host in ["web", "other"] {
+        let host = host.parse().unwrap();
+        request.headers_mut().append("host", host);
+    }
+    client.send_request(request).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn a_proxy_is_told_why_its_carried_request_has_no_answer() {
     let authority = Authority::new();
     let nobody = app::tcp(|stream| async { drop(stream) }).await;

@@ -31,6 +31,16 @@ pub(super) fn unpack<B>(request: &mut Request<B>) -> bool {
     true
 }
 
+/// Whether an unpacked request names two hosts, which no HTTP/1 request may: RFC 9112 section 3.2.
+pub(super) fn has_two_hosts<B>(request: &Request<B>) -> bool {
+    request
+        .headers()
+        .get_all(header::HOST)
+        .iter()
+        .nth(1)
+        .is_some()
+}
+
 /// Marks the HTTP/1 answer to an unpacked request. What HTTP/2 has no place for is left out.
 pub(super) fn pack<B>(response: &mut Response<B>) {
     let version = match response.version() {

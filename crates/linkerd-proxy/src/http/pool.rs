@@ -49,6 +49,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const NEWS_AFTER: Duration = Duration::from_millis(1);
 /// Idle connections for HTTP/1 that comes inside of HTTP/2.
 const CARRIERS_MAX: usize = 64;
+/// Lines of a head of theirs: what an answer to a proxy of Linkerd may have.
+const CARRIER_LINES_MAX: usize = 1_000;
 
 /// The connections of one endpoint.
 #[derive(Default)]
@@ -234,6 +236,7 @@ pub(super) enum Carries {
 pub(super) struct Carrier {
     sender: http1::SendRequest<Source>,
     made: Made,
+    idle_since: Instant,
 }
 
 impl Carrier {
@@ -257,12 +260,13 @@ pub(super) enum Lease {
 impl Lease {
     /// The response has ended: the connection is for the next request.
     pub(super) fn give_back(self) {
-        if let Self::Carrier(carrier, endpoint) = self
+        if let Self::Carrier(mut carrier, endpoint) = self
             && !carrier.sender.is_closed()
             && !endpoint.is_gone()
         {
             let mut carriers = endpoint.pool.carriers.lock();
             if carriers.len() < CARRIERS_MAX {
+                carrier.idle_since = Instant::now();
                 carriers.push(carrier);
             }
         }
@@ -286,7 +290,12 @@ pub(super) fn ready(
         Carries::OrigProto => {
             let now = Instant::now();
             let mut carriers = endpoint.pool.carriers.lock();
-            carriers.retain(|c| c.sender.is_ready() && c.made.is_best(shared, now));
+            let age_max = shared.config.limits.idle_connection_age;
+            carriers.retain(|c| {
+                c.sender.is_ready()
+                    && now.saturating_duration_since(c.idle_since) < age_max
+                    && c.made.is_best(shared, now)
+            });
             let carrier = carriers.pop()?;
             let tls = carrier.made.tls.clone();
             (Connection::Carrier(carrier), tls)
@@ -339,6 +348,7 @@ async fn carrier(shared: &Shared, connection: Http1) -> Result<Carrier, ConnectE
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .max_buf_size(shared.config.limits.h1_head_bytes_max)
+        .max_headers(CARRIER_LINES_MAX)
         .handshake(TokioIo::new(socket))
         .await
         .map_err(|error| ConnectError::Tcp(std::io::Error::other(error)))?;
@@ -348,7 +358,11 @@ async fn carrier(shared: &Shared, connection: Http1) -> Result<Carrier, ConnectE
             debug!(%error, "an HTTP/1 connection has ended");
         }
     });
-    Ok(Carrier { sender, made })
+    Ok(Carrier {
+        sender,
+        made,
+        idle_since: Instant::now(),
+    })
 }
 
 /// Puts a connection that was dialled before the client spoke into the pool.

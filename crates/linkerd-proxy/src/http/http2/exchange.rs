@@ -122,6 +122,10 @@ impl Exchanges {
         let is_grpc = is_grpc(head.headers());
         let source = forward.source(headers::is_probe(head.headers()));
         let carried = forward.destination.is_mesh_client() && orig_proto::unpack(&mut head);
+        if carried && orig_proto::has_two_hosts(&head) {
+            debug!("a carried request names two hosts");
+            return reply.reset(Reason::PROTOCOL_ERROR);
+        }
         headers::strip_request(head.headers_mut());
         let authority = forward.authority(&mut head, self.known.lock().as_ref());
         let taps = &forward.shared.taps;
