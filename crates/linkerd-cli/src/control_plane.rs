@@ -18,6 +18,9 @@ use crate::{global::Global, kubeconfig};
 /// Nobody looks at a silent terminal for longer.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// An edge is some 280 bytes, and a pod has a few dozen: those of some ten thousand pods have to get through.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Why a command cannot talk to what it needs. The texts say what to ask the administrator for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
@@ -136,7 +139,7 @@ pub(crate) async fn forwarded(
         connected = tokio::time::timeout(TIMEOUT, connect) => match connected {
             Ok(Ok(channel)) => {
                 debug!("connected to linkerd-api");
-                return Ok(ApiClient::new(channel));
+                return Ok(asking(channel));
             }
             Ok(Err(error)) => causes(&error),
             Err(_) => no_answer(),
@@ -213,10 +216,14 @@ async fn direct(address: &str) -> Result<ApiClient<Channel>, ConnectError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| failed(causes(&error)))?;
     match tokio::time::timeout(TIMEOUT, endpoint.connect()).await {
-        Ok(Ok(channel)) => Ok(ApiClient::new(channel)),
+        Ok(Ok(channel)) => Ok(asking(channel)),
         Ok(Err(error)) => Err(failed(causes(&error))),
         Err(_) => Err(failed(no_answer())),
     }
+}
+
+fn asking(channel: Channel) -> ApiClient<Channel> {
+    ApiClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 /// What to ask the administrator for.

@@ -6,10 +6,11 @@ use futures::stream;
 use linkerd_proto::{
     public::{
         CheckResult, CheckStatus, EdgesRequest, EdgesResponse, Empty, ListPodsRequest,
-        ListPodsResponse, Pod, ResourceSelection, SelfCheckRequest, SelfCheckResponse,
+        ListPodsResponse, Pod, Resource, ResourceSelection, SelfCheckRequest, SelfCheckResponse,
         StatSummaryRequest, StatSummaryResponse, TapByResourceRequest, TapByResourceResponse,
         VersionInfo,
         api_server::{Api, ApiServer},
+        edges_response::Edge,
         tap_by_resource_response,
     },
     tap::TapEvent,
@@ -161,6 +162,28 @@ impl Api for ControlPlane {
         &self,
         request: Request<EdgesRequest>,
     ) -> Result<Response<EdgesResponse>, Status> {
-        self.figures(&namespace(request.into_inner().selector))
+        let Figures::Edges(count) = self.figures else {
+            return self.figures(&namespace(request.into_inner().selector));
+        };
+        let pod = |name: String| {
+            Some(Resource {
+                namespace: "shop".to_owned(),
+                r#type: "pod".to_owned(),
+                name,
+            })
+        };
+        let identity = "web.deployment.shop.linkerd-managed.linkerd.svc.cluster.local";
+        let edges = (0..count).map(|index| Edge {
+            src: pod(format!("web-6f7d8c9b5-{index:05}")),
+            dst: pod(format!("db-5d4c3b2a1-{index:05}")),
+            client_id: identity.to_owned(),
+            server_id: identity.replace("web", "db"),
+            tls: "true".to_owned(),
+            responses: 1_000_000,
+            ..Edge::default()
+        });
+        Ok(Response::new(EdgesResponse {
+            edges: edges.collect(),
+        }))
     }
 }

@@ -81,6 +81,14 @@ fn pods_are_listed_as_they_are_asked_for() {
 }
 
 #[test]
+fn edges_of_ten_thousands_of_pods_are_shown() {
+    // Some 10 MiB.
+    let many = 45_000;
+    let stdout = success(cluster(Figures::Edges(many)).run(&["edges", "pods", "-A"]));
+    assert_eq!(stdout.lines().count(), 1 + many);
+}
+
+#[test]
 fn both_versions_are_one_object_for_programs() {
     let stdout = success(cluster(Figures::Unknown).run(&["version", "-o", "json"]));
     let versions: Value = serde_json::from_str(&stdout).expect("JSON");

@@ -69,6 +69,8 @@ pub(crate) enum Figures {
     PodsOfEarlier,
     /// Events of a tap, as fast as they are read, without end.
     Events,
+    /// So many edges, as of pods.
+    Edges(usize),
 }
 
 /// A cluster that answers as long as the test runs.
