@@ -80,6 +80,7 @@ export function edges() {
   });
   return {
     window_seconds: 600,
+    control_plane_namespace: 'linkerd',
     edges: [
       edge(null, end('web'), 'peer_sent_plaintext', 120, 40, 1),
       edge(end('vote-bot'), end('web'), '', 1200, 4, 2),

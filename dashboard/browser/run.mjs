@@ -311,6 +311,16 @@ if (!real) {
     await page.locator('svg a.node', { hasText: 'voting' }).waitFor({ state: 'detached' });
     assert.ok(page.url().endsWith('/graph?namespace=linkerd&control-plane='), page.url());
   });
+  await test('the graph hides the control plane when only its version is missing', {}, async (page) => {
+    state.versionError = 'cannot reach the control plane';
+    await go(page, PAGES.graph);
+    delete state.versionError;
+    const prometheus = page.locator('svg a.node', { hasText: 'linkerd-prometheus' });
+    await page.locator('svg a.node', { hasText: 'voting' }).waitFor();
+    assert.equal(await prometheus.count(), 0);
+    await page.getByLabel('with the control plane').check();
+    await prometheus.waitFor();
+  });
   await test('a pod that cannot be watched is told, until it tells something', {}, async (page) => {
     state.troubles = ['emojivoto/web-1', 'emojivoto/web-gone'];
     await watch(page);

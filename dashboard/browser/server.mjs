@@ -12,12 +12,14 @@ const POLICY =
 const TYPES = { js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', html: 'text/html' };
 
 /** Starts a server on a free port. `state.error`, when set, is the answer to every question,
- * `state.edgesError` to who talks to whom. */
+ * `state.edgesError` to who talks to whom, `state.versionError` to which control plane it is. */
 export async function serve(state) {
   let asked = 0;
   const answer = (path) => {
     if (path === '/api/version') {
-      return { version: '0.1.0', control_plane_namespace: 'linkerd' };
+      return state.versionError
+        ? { error: state.versionError }
+        : { version: '0.1.0', control_plane_namespace: 'linkerd' };
     }
     if (state.error) {
       return { error: state.error };
@@ -25,7 +27,7 @@ export async function serve(state) {
     if (state.empty) {
       return path === '/api/overview'
         ? { window_seconds: 60, namespaces: [], workloads: [] }
-        : { window_seconds: 600, edges: [], step_seconds: 120, rows: [] };
+        : { window_seconds: 600, control_plane_namespace: 'linkerd', edges: [], step_seconds: 120, rows: [] };
     }
     if (path === '/api/overview') {
       asked += 1;

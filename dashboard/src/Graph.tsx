@@ -16,13 +16,7 @@ const MARGIN = 24;
 /** What a client without a proxy is in the picture. */
 const UNKNOWN = '?';
 
-interface Props {
-  graph: Edges;
-  /** Its namespace, when that is known. */
-  controlPlane: string | undefined;
-}
-
-export function Graph({ graph, controlPlane }: Props) {
+export function Graph({ graph }: { graph: Edges }) {
   const [choice, setChoice] = useState(chosen);
   useEffect(() => {
     // The link to this page, on this page, leads to all of it.
@@ -35,9 +29,9 @@ export function Graph({ graph, controlPlane }: Props) {
     };
   }, []);
   const namespaces = new Set(graph.edges.flatMap((it) => [it.src?.namespace ?? '', it.dst.namespace]));
+  const controlPlane = graph.control_plane_namespace;
   const edges = graph.edges.filter(({ src, dst }) => {
-    const touches = (namespace: string | undefined) =>
-      namespace !== undefined && (src?.namespace === namespace || dst.namespace === namespace);
+    const touches = (namespace: string) => src?.namespace === namespace || dst.namespace === namespace;
     const hidden = !choice.controlPlane && choice.namespace !== controlPlane && touches(controlPlane);
     return !hidden && (choice.namespace === '' || touches(choice.namespace));
   });

@@ -73,6 +73,7 @@ export interface Edge {
 
 export interface Graph {
   window_seconds: number;
+  control_plane_namespace: string;
   edges: Edge[];
 }
 

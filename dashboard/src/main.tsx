@@ -62,7 +62,6 @@ function App() {
           route={route}
           figures={figures.data}
           edges={edges.data}
-          controlPlane={version?.control_plane_namespace}
           failed={(figures.error ?? edges.error) !== undefined}
         />
       </main>
@@ -75,12 +74,10 @@ interface PageProps {
   route: Route;
   figures: Figures | undefined;
   edges: Edges | undefined;
-  /** Namespace of the control plane, when that is known. */
-  controlPlane: string | undefined;
   failed: boolean;
 }
 
-function Page({ route, figures, edges, controlPlane, failed }: PageProps) {
+function Page({ route, figures, edges, failed }: PageProps) {
   if (route.page === 'absent') {
     return (
       <>
@@ -93,7 +90,7 @@ function Page({ route, figures, edges, controlPlane, failed }: PageProps) {
   }
   // A page waits for what it is about; where the connections are missing, figures are shown alone.
   if (route.page === 'graph' && edges) {
-    return <Graph graph={edges} controlPlane={controlPlane} />;
+    return <Graph graph={edges} />;
   }
   if (route.page === 'unencrypted' && figures && edges) {
     return <Unencrypted figures={figures} graph={edges} />;

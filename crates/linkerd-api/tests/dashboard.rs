@@ -243,6 +243,7 @@ async fn edges_are_between_workloads_and_pods_that_stand_for_themselves() {
     assert_eq!(answer.status, 200, "{}", answer.text);
     let graph = answer.json();
     assert_eq!(graph["window_seconds"], 600);
+    assert_eq!(graph["control_plane_namespace"], "linkerd");
     let edges = graph["edges"].as_array().expect("a list").iter();
     let end = |end: &Value| match end {
         Value::Null => "unknown".to_owned(),

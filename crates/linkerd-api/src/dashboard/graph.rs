@@ -18,6 +18,8 @@ const TLS_ON: &str = "true";
 #[derive(Serialize)]
 pub(super) struct Graph {
     window_seconds: u64,
+    /// Whose edges are with everybody, so that the page can leave them out.
+    control_plane_namespace: String,
     edges: Vec<Edge>,
 }
 
@@ -74,6 +76,7 @@ pub(super) async fn graph(service: &ApiService) -> Result<Graph, Status> {
     let edges = edges_of_owners(cluster, metrics, control_plane_namespace, WINDOW).await?;
     Ok(Graph {
         window_seconds: WINDOW.as_secs(),
+        control_plane_namespace: control_plane_namespace.clone(),
         edges: added_up(edges),
     })
 }
