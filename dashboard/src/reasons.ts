@@ -11,7 +11,7 @@ const REASONS: Record<string, Reason> = {
     todo: 'inject its manifest with it; what has a proxy already is uninjected before',
   },
   no_credentials: {
-    means: 'this proxy has no valid certificate yet',
+    means: 'this proxy has no valid certificate: not yet, or the last one has expired',
     todo: 'wait some seconds; linkerd check',
   },
   peer_not_meshed: {
