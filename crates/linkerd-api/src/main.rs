@@ -4,7 +4,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
-use linkerd_api::{ApiService, Cluster, History, Metrics, Prometheus, SERIES_MAX_DEFAULT, Taps};
+use linkerd_api::{
+    ApiService, Cluster, History, Metrics, Prometheus, SERIES_MAX_DEFAULT, Taps, serve_http,
+};
 use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, ports};
 use linkerd_process::Readiness;
 use linkerd_proto::public::api_server::ApiServer;
@@ -146,27 +148,15 @@ async fn run(args: Args) -> anyhow::Result<()> {
         readiness.set_ready(true);
         info!("the cluster is known; ready");
         // Before the cluster is known Prometheus gets no answer, and keeps the targets it has.
-        let targets =
-            axum::serve(http, targets).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-        let page = axum::serve(dashboard, linkerd_api::dashboard(service.clone()))
-            .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let targets = serve_http(http, targets, shutdown.clone());
+        let page = linkerd_api::dashboard(service.clone());
+        let page = serve_http(dashboard, page, shutdown.clone());
         let grpc = async {
             let served = serve(service, listener, shutdown.clone()).await;
             shutdown.cancel();
             served
         };
-        let http = async {
-            let served = targets.await.context("the HTTP server broke");
-            shutdown.cancel();
-            served
-        };
-        let page = async {
-            let served = page.await.context("the server of the dashboard broke");
-            shutdown.cancel();
-            served
-        };
-        let (grpc, http, page) = tokio::join!(grpc, http, page);
-        let served = grpc.and(http).and(page);
+        let (served, (), ()) = tokio::join!(grpc, targets, page);
         readiness.set_ready(false);
         served
     };
