@@ -23,7 +23,7 @@ const REASONS: Record<string, Reason> = {
     todo: 'nothing',
   },
   discovery_unavailable: {
-    means: 'linkerd-destination could not be asked',
+    means: 'linkerd-destination could not be asked, or has too many streams open for one more',
     todo: 'linkerd check',
   },
   loopback: {
