@@ -1,27 +1,17 @@
 //! The process `linkerd-api`: follows the cluster, then answers people on a gRPC port.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use clap::Parser;
 use linkerd_api::{
-    ApiService, Cluster, History, Metrics, Prometheus, SERIES_MAX_DEFAULT, Taps, serve_http,
+    ApiService, Cluster, History, Metrics, Prometheus, SERIES_MAX_DEFAULT, serve_grpc, serve_http,
 };
 use linkerd_names::{CONTROL_PLANE_NAMESPACE_DEFAULT, ports};
 use linkerd_process::Readiness;
-use linkerd_proto::public::api_server::ApiServer;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::TcpIncoming};
-use tracing::{info, warn};
-
-/// Longer than any answer takes; a client that waits has given up by then.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// One CLI asks one question at a time; the dashboard a few.
-const REQUESTS_PER_CONNECTION_MAX: usize = 32;
-/// Requests under way may end within this time after the shutdown.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+use tracing::info;
 
 /// Answers people about the mesh.
 #[derive(Parser)]
@@ -119,7 +109,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         kubernetes: kubernetes.clone(),
         control_plane_namespace: control_plane_namespace.clone(),
-        taps: Arc::new(Taps::default()),
+        taps: Arc::default(),
+        questions: Arc::default(),
     };
     let follow = async {
         tokio::select! {
@@ -142,7 +133,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     };
     let serve = async {
         tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
+            () = shutdown.cancelled() => return,
             () = cluster.wait_synced() => {}
         }
         readiness.set_ready(true);
@@ -151,44 +142,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
         let targets = serve_http(http, targets, shutdown.clone());
         let page = linkerd_api::dashboard(service.clone());
         let page = serve_http(dashboard, page, shutdown.clone());
-        let grpc = async {
-            let served = serve(service, listener, shutdown.clone()).await;
-            shutdown.cancel();
-            served
-        };
-        let (served, (), ()) = tokio::join!(grpc, targets, page);
+        let grpc = serve_grpc(listener, service, shutdown.clone());
+        tokio::join!(grpc, targets, page);
         readiness.set_ready(false);
-        served
     };
-    let ((), (), served) = tokio::join!(follow, remember, serve);
-    admin.await.context("the admin server broke")?;
-    served
-}
-
-/// Serves until `shutdown`, then lets requests under way end.
-async fn serve(
-    service: ApiService,
-    listener: TcpListener,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let server = Server::builder()
-        .timeout(REQUEST_TIMEOUT)
-        .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION_MAX)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .add_service(ApiServer::new(service))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            shutdown.clone().cancelled_owned(),
-        );
-    let overdue = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(DRAIN_TIMEOUT).await;
-    };
-    tokio::select! {
-        served = server => served.context("the gRPC server broke"),
-        () = overdue => {
-            warn!("connections were cut off");
-            Ok(())
-        }
-    }
+    tokio::join!(follow, remember, serve);
+    admin.await.context("the admin server broke")
 }

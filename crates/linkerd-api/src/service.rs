@@ -19,7 +19,9 @@ use crate::{
     label_selector,
     list_pods::list_pods,
     metrics::Metrics,
+    questions::Questions,
     self_check::self_check,
+    serve::Tapped,
     stat_request::{InvalidRequest, StatRequest},
     stat_summary::{StatError, stat_summary},
     tap::{self, Taps, Updates},
@@ -38,6 +40,8 @@ pub struct ApiService {
     pub control_plane_namespace: String,
     /// The taps under way.
     pub taps: Arc<Taps>,
+    /// The questions about figures under way.
+    pub questions: Arc<Questions>,
 }
 
 #[tonic::async_trait]
@@ -54,10 +58,16 @@ impl Api for ApiService {
             kubernetes,
             control_plane_namespace,
             taps,
+            questions: _,
         } = self;
+        let tapped = request.extensions().get::<Tapped>().cloned();
         let request = request.into_inner();
         let updates = tap::tap(taps, cluster, kubernetes, control_plane_namespace, request);
-        Ok(Response::new(updates.await?))
+        let updates = updates.await?;
+        if let Some(tapped) = tapped {
+            tapped.set();
+        }
+        Ok(Response::new(updates))
     }
 
     async fn stat_summary(
@@ -90,7 +100,9 @@ impl Api for ApiService {
             kubernetes: _,
             control_plane_namespace,
             taps: _,
+            questions,
         } = self;
+        let _turn = questions.turn().await?;
         match stat_summary(cluster, metrics, control_plane_namespace, &parsed).await {
             Ok(stat_tables) => answer(StatResponse::Ok(StatOk { stat_tables })),
             Err(error) => Err(error.into()),
@@ -107,6 +119,7 @@ impl Api for ApiService {
         } = request.into_inner();
         let wanted = label_selector::parse(&label_selector)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let _turn = self.questions.turn().await?;
         Ok(Response::new(
             list_pods(&self.cluster, &self.metrics, &namespace, &wanted).await,
         ))
@@ -122,7 +135,9 @@ impl Api for ApiService {
             kubernetes: _,
             control_plane_namespace,
             taps: _,
+            questions,
         } = self;
+        let _turn = questions.turn().await?;
         let request = request.into_inner();
         match edges::edges(cluster, metrics, control_plane_namespace, request).await {
             Ok(edges) => Ok(Response::new(EdgesResponse { edges })),
@@ -144,6 +159,7 @@ impl Api for ApiService {
         &self,
         _: Request<SelfCheckRequest>,
     ) -> Result<Response<SelfCheckResponse>, Status> {
+        let _turn = self.questions.turn().await?;
         let results = self_check(&self.kubernetes, &self.metrics).await;
         Ok(Response::new(SelfCheckResponse { results }))
     }

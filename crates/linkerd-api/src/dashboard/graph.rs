@@ -72,6 +72,7 @@ pub(super) async fn graph(service: &ApiService) -> Result<Graph, Status> {
         kubernetes: _,
         control_plane_namespace,
         taps: _,
+        questions: _,
     } = service;
     let edges = edges_of_owners(cluster, metrics, control_plane_namespace, WINDOW).await?;
     Ok(Graph {

@@ -10,7 +10,7 @@ mod page;
 mod past;
 mod pods;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json, Router,
@@ -22,7 +22,6 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
 use crate::ApiService;
@@ -30,14 +29,10 @@ use crate::ApiService;
 /// Longer than any answer takes; Prometheus has given up by then.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Questions under way; each is some dozens for Prometheus. A page asks two at a time.
-const QUESTIONS_MAX: usize = 16;
-
 /// What the routes share.
 #[derive(Clone)]
 struct Dashboard {
     service: ApiService,
-    questions: Arc<Semaphore>,
 }
 
 /// A question without an answer: a status code, and `{"error": "why"}`.
@@ -76,10 +71,7 @@ pub fn dashboard(service: ApiService) -> Router {
         .fallback(page::not_found)
         .layer(middleware::from_fn(guard::guard))
         .layer(middleware::from_fn(api_error::as_json))
-        .with_state(Dashboard {
-            service,
-            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
-        })
+        .with_state(Dashboard { service })
 }
 
 async fn version(State(dashboard): State<Dashboard>) -> Json<Version> {
@@ -105,10 +97,7 @@ impl Dashboard {
         &self,
         question: impl Future<Output = Result<T, Status>>,
     ) -> Result<Json<T>, Failure> {
-        let Ok(_permit) = self.questions.try_acquire() else {
-            let busy = "too many questions are under way; this one is asked again soon";
-            return Err(Failure(Status::resource_exhausted(busy)));
-        };
+        let _turn = self.service.questions.turn().await.map_err(Failure)?;
         match tokio::time::timeout(ANSWER_TIMEOUT, question).await {
             Ok(Ok(answer)) => Ok(Json(answer)),
             Ok(Err(status)) => Err(Failure(status)),

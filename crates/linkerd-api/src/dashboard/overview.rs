@@ -104,6 +104,7 @@ pub(super) async fn overview(service: &ApiService) -> Result<Overview, Status> {
         metrics,
         kubernetes: _,
         taps: _,
+        questions: _,
         control_plane_namespace,
     } = service;
     let kinds = [ResourceType::Namespace].into_iter().chain(kinds(cluster));

@@ -18,11 +18,12 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use linkerd_api::{ApiService, Cluster, Metrics, Prometheus, Taps};
-use linkerd_proto::public::{api_client::ApiClient, api_server::ApiServer};
+use linkerd_api::{ApiService, Cluster, Metrics, Prometheus, Taps, serve_grpc};
+use linkerd_proto::public::api_client::ApiClient;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
-use tonic::transport::{Channel, Server, server::TcpIncoming};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 /// Status and body of an answer.
 pub(crate) type Answer = (u16, String);
@@ -230,6 +231,7 @@ pub(crate) fn service(
         kubernetes,
         control_plane_namespace: "linkerd".to_owned(),
         taps: Arc::new(Taps::default()),
+        questions: Arc::default(),
     }
 }
 
@@ -263,11 +265,7 @@ pub(crate) async fn serve(
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     // Ends with the test's runtime.
-    tokio::spawn(
-        Server::builder()
-            .add_service(ApiServer::new(service))
-            .serve_with_incoming(TcpIncoming::from(listener)),
-    );
+    tokio::spawn(serve_grpc(listener, service, CancellationToken::new()));
     ApiClient::connect(format!("http://{address}"))
         .await
         .expect("listening")
