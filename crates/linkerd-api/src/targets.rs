@@ -10,8 +10,14 @@ use serde::Serialize;
 
 use crate::{Cluster, Pod};
 
-/// Every label of ours on a pod begins so.
-const LABEL_PREFIX: &str = "linkerd.io/";
+/// The labels of a pod, besides those of its owner, that its series get, and as what.
+///
+/// No others: whoever may label a pod chooses them, and a target's label comes before the proxy's own of that name, be it
+/// `tls` or `classification`.
+const POD_LABELS: [(&str, &str); 2] = [
+    (labels::CONTROL_PLANE_NAMESPACE, "control_plane_ns"),
+    (labels::TLS_MODE, "tls_mode"),
+];
 
 /// What is asked of the cluster.
 #[derive(Clone)]
@@ -99,24 +105,19 @@ fn address(pod: &Pod, port: u16) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// `linkerd.io/proxy-deployment: web` becomes `deployment="web"`, and any other
-/// `linkerd.io/control-plane-ns` becomes `control_plane_ns`.
+/// `linkerd.io/proxy-deployment: web` becomes `deployment="web"`.
 fn proxy_labels(namespace: &str, name: &str, pod: &Pod) -> BTreeMap<String, String> {
-    let mut of_target = BTreeMap::new();
-    for (key, value) in &pod.labels {
-        let key = match (
-            key.strip_prefix(labels::PROXY_OWNER_PREFIX),
-            key.strip_prefix(LABEL_PREFIX),
-        ) {
-            (Some(kind), _) => match kind.parse::<OwnerKind>() {
-                Ok(kind) => kind.metric_label().to_owned(),
-                Err(_) => continue,
-            },
-            (None, Some(other)) => other.replace(|c: char| !c.is_ascii_alphanumeric(), "_"),
-            (None, None) => continue,
-        };
-        of_target.insert(key, value.clone());
-    }
+    let owners = pod.labels.iter().filter_map(|(key, value)| {
+        let kind = key.strip_prefix(labels::PROXY_OWNER_PREFIX)?;
+        Some((kind.parse::<OwnerKind>().ok()?.metric_label(), value))
+    });
+    let others = POD_LABELS
+        .iter()
+        .filter_map(|(key, of_target)| Some((*of_target, pod.labels.get(*key)?)));
+    let mut of_target: BTreeMap<_, _> = owners
+        .chain(others)
+        .map(|(key, value)| (key.to_owned(), value.clone()))
+        .collect();
     of_target.insert("namespace".to_owned(), namespace.to_owned());
     of_target.insert("pod".to_owned(), name.to_owned());
     of_target
@@ -171,6 +172,30 @@ mod tests {
             },
         }]);
         assert_eq!(json, expected);
+    }
+
+    #[tokio::test]
+    async fn no_label_of_a_pod_hides_what_its_proxy_says() {
+        let labels = [
+            ("linkerd.io/control-plane-ns", "linkerd"),
+            ("linkerd.io/tls-mode", "optional"),
+            ("linkerd.io/tls", "true"),
+            ("linkerd.io/classification", "success"),
+            ("linkerd.io/direction", "outbound"),
+            ("linkerd.io/job", "other"),
+            ("linkerd.io/dst-service", "shop"),
+            ("linkerd.io/proxy-tls", "true"),
+            ("linkerd.io/namespace", "other"),
+        ];
+        let Json(targets) = serve_proxies(source(vec![("shop", "web-1", pod(&labels))])).await;
+        let expected = [
+            ("control_plane_ns", "linkerd"),
+            ("namespace", "shop"),
+            ("pod", "web-1"),
+            ("tls_mode", "optional"),
+        ];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(targets[0].labels, expected.into());
     }
 
     #[tokio::test]

@@ -9,8 +9,8 @@ pub const CONTROL_PLANE_COMPONENT: &str = "linkerd.io/control-plane-component";
 /// On pods and pod templates that `inject --tls=…` marked: the TLS mode, [`TLS_MODE_OPTIONAL`].
 ///
 /// Without this mark no certificate is issued for the workload and nobody is told that it speaks
-/// TLS (linkerd2#1274, linkerd2#2371). The name is not `linkerd.io/tls`: Prometheus relabelling turns
-/// `linkerd.io/<x>` into a label `<x>`, which would hide the proxy's own `tls` label.
+/// TLS (linkerd2#1274, linkerd2#2371). The name is not `linkerd.io/tls`: a Prometheus that turns
+/// `linkerd.io/<x>` into a label `<x>`, as Linkerd's does, would hide the proxy's own `tls` label.
 pub const TLS_MODE: &str = "linkerd.io/tls-mode";
 
 /// Value of [`TLS_MODE`]: TLS wherever it can be had, plaintext otherwise.
