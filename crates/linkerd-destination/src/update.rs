@@ -20,30 +20,36 @@ const ADDRESSES_PER_MESSAGE_MAX: usize = 4_000;
 ///
 /// What was added or looks different comes before what is gone, so that a reader that has
 /// endpoints is never left without any in between. An address that is another workload's by now,
-/// or has another identity, is sent again.
+/// or has another identity, is sent again. After [`NoEndpoints`] a set without addresses has the labels of the
+/// target, for a reader that does not have them: what is asked of it fails, and is counted.
 pub fn diff(sent: Option<&Endpoints>, now: &Endpoints) -> Vec<Update> {
     let nothing = Endpoints::default();
     let before = sent.unwrap_or(&nothing);
-    if now.list.is_empty() {
-        let same = sent.is_some() && before.list.is_empty() && before.exists() == now.exists();
-        return if same {
-            Vec::new()
-        } else {
-            vec![no_endpoints(now.exists())]
-        };
-    }
     // Labels of the target are part of every set of addresses: other labels, all addresses again.
-    let keeps_labels = set_labels(&before.source) == set_labels(&now.source);
-    let (added, removed) = compare(&before.list, &now.list, keeps_labels);
     let labels = set_labels(&now.source);
-    let adds = added.chunks(ADDRESSES_PER_MESSAGE_MAX).map(|chunk| {
+    let keeps_labels = set_labels(&before.source) == labels;
+    let add = |addrs| {
         update::Update::Add(WeightedAddrSet {
-            addrs: chunk
-                .iter()
-                .map(|endpoint| weighted_addr(endpoint))
-                .collect(),
+            addrs,
             metric_labels: labels.clone(),
         })
+    };
+    if now.list.is_empty() {
+        let knows_labels = sent.is_some() && keeps_labels;
+        if knows_labels && before.list.is_empty() && before.exists() == now.exists() {
+            return Vec::new();
+        }
+        let mut updates = vec![no_endpoints(now.exists())];
+        if !knows_labels && !labels.is_empty() {
+            let update = Some(add(Vec::new()));
+            updates.push(Update { update });
+        }
+        return updates;
+    }
+    let (added, removed) = compare(&before.list, &now.list, keeps_labels);
+    let adds = added.chunks(ADDRESSES_PER_MESSAGE_MAX).map(|chunk| {
+        let addrs = chunk.iter().map(|endpoint| weighted_addr(endpoint));
+        add(addrs.collect())
     });
     let removes = removed.chunks(ADDRESSES_PER_MESSAGE_MAX).map(|chunk| {
         update::Update::Remove(AddrSet {
@@ -192,26 +198,40 @@ mod tests {
     use super::*;
     use crate::target::ServiceKey;
 
-    /// What a reader has after some messages: labels and identity owner of each address.
-    type Reader = BTreeMap<SocketAddr, (BTreeMap<String, String>, WeightedAddr)>;
+    /// What a reader has after some messages.
+    #[derive(Debug, Default, PartialEq)]
+    struct Reader {
+        /// Labels of the target.
+        labels: BTreeMap<String, String>,
+        /// Labels of the target and identity owner of each address.
+        list: BTreeMap<SocketAddr, (BTreeMap<String, String>, WeightedAddr)>,
+    }
 
     fn read(reader: &mut Reader, updates: Vec<Update>) {
         for update in updates {
             match update.update.unwrap() {
                 update::Update::Add(set) => {
+                    reader.labels.clone_from(&set.metric_labels);
                     for addr in set.addrs {
                         let address = addr.addr.unwrap().try_into().unwrap();
-                        reader.insert(address, (set.metric_labels.clone(), addr));
+                        let known = (set.metric_labels.clone(), addr);
+                        reader.list.insert(address, known);
                     }
                 }
                 update::Update::Remove(set) => {
                     for addr in set.addrs {
                         reader
+                            .list
                             .remove(&addr.try_into().unwrap())
                             .expect("only what is there");
                     }
                 }
-                update::Update::NoEndpoints(_) => reader.clear(),
+                update::Update::NoEndpoints(NoEndpoints { exists }) => {
+                    reader.list.clear();
+                    if !exists {
+                        reader.labels.clear();
+                    }
+                }
             }
         }
     }
@@ -269,13 +289,14 @@ mod tests {
         let states = all_states();
         for before in &states {
             for now in &states {
-                let mut reader = Reader::new();
+                let mut reader = Reader::default();
                 read(&mut reader, diff(None, before));
                 read(&mut reader, diff(Some(before), now));
-                let mut fresh = Reader::new();
+                let mut fresh = Reader::default();
                 read(&mut fresh, diff(None, now));
                 assert_eq!(reader, fresh, "{before:?} -> {now:?}");
-                assert_eq!(reader.len(), now.list.len());
+                assert_eq!(reader.list.len(), now.list.len());
+                assert_eq!(reader.labels, set_labels(&now.source));
             }
         }
     }
@@ -295,12 +316,12 @@ mod tests {
             .iter()
             .flat_map(|b| states.iter().map(move |n| (b, n)))
         {
-            let mut reader = Reader::new();
+            let mut reader = Reader::default();
             read(&mut reader, diff(None, before));
             for update in diff(Some(before), now) {
                 read(&mut reader, vec![update]);
                 assert!(
-                    !reader.is_empty() || now.list.is_empty(),
+                    !reader.list.is_empty() || now.list.is_empty(),
                     "{before:?} -> {now:?}"
                 );
             }

@@ -30,15 +30,19 @@ pub(crate) struct Endpoints {
     pub(crate) list: Arc<[Arc<Endpoint>]>,
     /// `service.namespace` where it is known, for messages.
     pub(crate) service: Arc<str>,
+    /// Rendered `dst_…` labels of the target itself, for what finds no endpoint.
+    pub(crate) labels: Arc<str>,
 }
 
 impl Endpoints {
     /// The one endpoint of an address that nobody knows more about.
     pub(crate) fn original(endpoint: Arc<Endpoint>) -> Self {
         let service = endpoint.address.to_string().into();
+        let labels = endpoint.labels.rendered.clone();
         Self {
             list: [endpoint].into(),
             service,
+            labels,
         }
     }
 
@@ -57,9 +61,12 @@ impl Endpoints {
             old
         };
         let service = known.map_or_else(|| address.to_string().into(), |k| k.service.clone());
+        // They outlast the endpoints: that a Service has none left is no news of who it is.
+        let labels = known.map_or_else(|| "".into(), |known| known.labels.clone());
         let next = match update.update? {
             update::Update::Add(set) => {
                 let service = name(&set.metric_labels).map_or(service, Into::into);
+                let labels = target_labels(&set.metric_labels).unwrap_or(labels);
                 let room = ENDPOINTS_MAX.saturating_sub(kept.len());
                 if set.addrs.len() > room {
                     warn!(%address, max = ENDPOINTS_MAX, "too many endpoints; the rest is ignored");
@@ -68,6 +75,7 @@ impl Endpoints {
                 Self {
                     list: merge(kept, &added).into(),
                     service,
+                    labels,
                 }
             }
             update::Update::Remove(set) => {
@@ -80,11 +88,13 @@ impl Endpoints {
                 Self {
                     list: kept.iter().filter(is_kept).cloned().collect(),
                     service,
+                    labels,
                 }
             }
             update::Update::NoEndpoints(none) if none.exists => Self {
                 list: [].into(),
                 service,
+                labels,
             },
             update::Update::NoEndpoints(_) => {
                 return Some(Self::unknown(known, address, NoTls::OffCluster, ejections));
@@ -278,6 +288,11 @@ fn endpoint(
         labels,
         ejections.clone(),
     ))
+}
+
+/// The labels of a target; none where it was not told any.
+fn target_labels(set: &BTreeMap<String, String>) -> Option<Arc<str>> {
+    (!set.is_empty()).then(|| labels(set, &BTreeMap::new()).rendered)
 }
 
 /// The labels of both; the endpoint's win.
@@ -520,6 +535,25 @@ mod tests {
     #[test]
     fn a_service_without_endpoints_has_none() {
         assert!(apply(None, none(true), true).list.is_empty());
+    }
+
+    #[test]
+    fn a_service_without_endpoints_stays_known_by_its_labels() {
+        const LABELS: &str = r#"dst_namespace="ns",dst_service="web""#;
+        let told = apply(None, add(&[("1.1.1.1:1", None)]), true);
+        assert_eq!(&*told.labels, LABELS);
+        for update in [none(true), remove(&["1.1.1.1:1"])] {
+            let empty = apply(Some(&told), update, false);
+            assert_eq!((empty.list.len(), &*empty.labels), (0, LABELS));
+        }
+        // It has had none since it is known.
+        let empty = apply(None, none(true), true);
+        assert_eq!(&*empty.labels, "");
+        let empty = apply(Some(&empty), add(&[]), false);
+        assert_eq!((empty.list.len(), &*empty.labels), (0, LABELS));
+        assert_eq!(&*empty.service, "web.ns");
+        // The address is nobody's any more.
+        assert_eq!(&*apply(Some(&empty), none(false), false).labels, "");
     }
 
     #[test]

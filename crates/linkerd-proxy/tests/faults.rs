@@ -212,7 +212,14 @@ async fn a_service_without_endpoints_is_waited_for_and_then_named_in_the_error()
         "bytes: closed"
     );
     client
-        .metric_reaches(&["response_total", "status_code=\"503\""], 1.0)
+        .metric_reaches(
+            &[
+                "response_total",
+                "dst_namespace=\"ns\",dst_service=\"web\"",
+                "status_code=\"503\"",
+            ],
+            1.0,
+        )
         .await;
 
     // An endpoint that comes while a request waits serves it.

@@ -73,9 +73,12 @@ impl Attempts {
         }
     }
 
-    /// The endpoint that was tried last.
-    pub(super) fn last(&self) -> Option<&Arc<Endpoint>> {
-        self.tried.last()
+    /// Rendered labels of the endpoint that was tried last, or of the target where none was.
+    pub(super) fn labels(&self) -> &Arc<str> {
+        match self.tried.last() {
+            Some(endpoint) => &endpoint.labels.rendered,
+            None => &self.endpoints.labels,
+        }
     }
 
     pub(super) fn failed(&mut self) -> ForwardError {

@@ -196,53 +196,41 @@ impl Forward {
     }
 
     /// The counters: with the outcome of TLS on the way, if it came to that.
-    fn route(
-        &self,
-        authority: &Arc<str>,
-        source: TlsLabel,
-        endpoint: Option<&Arc<Endpoint>>,
-        tls: Option<&Tls>,
-    ) -> Arc<Route> {
-        let (destination, tls) = match &self.destination {
-            Destination::Application(..) => ("".into(), source),
-            Destination::Target(_) => (
-                endpoint.map_or_else(|| "".into(), |endpoint| endpoint.labels.rendered.clone()),
-                tls.map_or(TlsLabel::Unknown, TlsLabel::from),
-            ),
-        };
+    fn route(&self, authority: &Arc<str>, destination: &Arc<str>, tls: TlsLabel) -> Arc<Route> {
         self.shared.metrics.http.route(RouteKey {
             direction: self.destination.direction(),
             authority: authority.clone(),
-            destination,
+            destination: destination.clone(),
             tls,
         })
     }
 
-    /// The same, without a look-up when they are those of the request before.
+    /// The same, without a look-up when they are those of the request before. `destination` has the labels of where
+    /// it went or should have gone, of which an application has none.
     pub(super) fn known_route(
         &self,
         known: &mut Option<Known>,
         authority: &Arc<str>,
         source: TlsLabel,
-        endpoint: Option<&Arc<Endpoint>>,
+        destination: &Arc<str>,
         tls: Option<&Tls>,
     ) -> Arc<Route> {
-        let label = match &self.destination {
+        let tls = match &self.destination {
             Destination::Application(..) => source,
             Destination::Target(_) => tls.map_or(TlsLabel::Unknown, TlsLabel::from),
         };
         if let Some(known) = known
-            && known.tls == label
+            && known.tls == tls
             && known.authority == *authority
-            && known.endpoint.as_ref().map(Arc::as_ptr) == endpoint.map(Arc::as_ptr)
+            && Arc::ptr_eq(&known.destination, destination)
         {
             return known.route.clone();
         }
-        let route = self.route(authority, source, endpoint, tls);
+        let route = self.route(authority, destination, tls);
         *known = Some(Known {
             authority: authority.clone(),
-            endpoint: endpoint.cloned(),
-            tls: label,
+            destination: destination.clone(),
+            tls,
             route: route.clone(),
         });
         route
@@ -252,7 +240,7 @@ impl Forward {
 /// The counters of a request, and what they are found by.
 pub(super) struct Known {
     authority: Arc<str>,
-    endpoint: Option<Arc<Endpoint>>,
+    destination: Arc<str>,
     tls: TlsLabel,
     route: Arc<Route>,
 }

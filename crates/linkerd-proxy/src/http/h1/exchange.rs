@@ -24,7 +24,6 @@ use super::{
 };
 use crate::{
     breaker::Outcome,
-    endpoint::Endpoint,
     http::{
         attempts::Attempts,
         classify,
@@ -93,7 +92,7 @@ impl Connection {
             let (mut pending, checkout) = match self.forward.reach(&mut attempts).await {
                 Ok(reached) => reached,
                 Err(error) => {
-                    let route = self.route(&authority, source, attempts.last(), None);
+                    let route = self.route(&authority, source, attempts.labels(), None);
                     let whole = upload.is_whole();
                     return self
                         .fail(&error, &request, route, started, tapped, whole)
@@ -119,7 +118,8 @@ impl Connection {
                 }
                 Err((_, error)) => {
                     pending.answered(Outcome::Failure, Instant::now());
-                    let route = self.route(&authority, source, Some(&pending.endpoint), Some(&tls));
+                    let labels = &pending.endpoint.labels.rendered;
+                    let route = self.route(&authority, source, labels, Some(&tls));
                     let error = attempts.broken(pending.endpoint.address, error.into());
                     let whole = upload.is_whole();
                     return self
@@ -127,9 +127,9 @@ impl Connection {
                         .await;
                 }
             }
-            let route = self.route(&authority, source, Some(&pending.endpoint), Some(&tls));
+            let route = self.route(&authority, source, &pending.endpoint.labels.rendered, Some(&tls));
             if let Some(tapped) = &mut tapped {
-                tapped.sent(Some(&pending.endpoint), Some(&tls));
+                tapped.sent(&pending.endpoint.labels.rendered, Some(&tls));
             }
             let counted = Counted(Some(route.clone()));
             match self
@@ -504,11 +504,11 @@ impl Connection {
         &mut self,
         authority: &Arc<str>,
         source: TlsLabel,
-        endpoint: Option<&Arc<Endpoint>>,
+        destination: &Arc<str>,
         tls: Option<&Tls>,
     ) -> Arc<Route> {
         self.forward
-            .known_route(&mut self.known, authority, source, endpoint, tls)
+            .known_route(&mut self.known, authority, source, destination, tls)
     }
 
     fn tap(

@@ -190,7 +190,7 @@ impl Exchanges {
             let (mut pending, checkout) = match forward.reach(&mut attempts).await {
                 Ok(reached) => reached,
                 Err(error) => {
-                    let route = self.route(asked, attempts.last(), None);
+                    let route = self.route(asked, attempts.labels(), None);
                     return Err(Unanswered::Endpoint(error.into(), route));
                 }
             };
@@ -200,7 +200,7 @@ impl Exchanges {
                 connection,
             } = checkout;
             let endpoint = pending.endpoint.clone();
-            let route = self.route(asked, Some(&endpoint), Some(&tls));
+            let route = self.route(asked, &endpoint.labels.rendered, Some(&tls));
             if let Some(tapped) = tapped {
                 tapped.sent(Some(&endpoint), Some(&tls));
             }
@@ -430,18 +430,13 @@ impl Exchanges {
         }
     }
 
-    fn route(
-        &self,
-        asked: &Asked,
-        endpoint: Option<&Arc<Endpoint>>,
-        tls: Option<&Tls>,
-    ) -> Arc<Route> {
+    fn route(&self, asked: &Asked, destination: &Arc<str>, tls: Option<&Tls>) -> Arc<Route> {
         let mut known = self.known.lock();
         let Asked {
             authority, source, ..
         } = asked;
         self.forward
-            .known_route(&mut known, authority, *source, endpoint, tls)
+            .known_route(&mut known, authority, *source, destination, tls)
     }
 }
 
