@@ -292,11 +292,19 @@ if (!real) {
   await test('what is plaintext has its reason in words, and what to do', {}, async (page) => {
     await go(page, PAGES.unencrypted);
     const words = await text(page);
-    for (const part of ['peer_not_meshed', 'What to do: inject the peer.', 'a client without a proxy', 'legacy']) {
+    for (const part of [
+      'peer_not_meshed',
+      'What to do: inject the peer.',
+      'a client without a proxy',
+      'legacy',
+      'off_cluster',
+      'no workload of the cluster',
+    ]) {
       assert.ok(words.includes(part), `${part}: ${words}`);
     }
     await go(page, PAGES.graph);
     await page.locator('svg text', { hasText: 'peer_not_meshed' }).waitFor();
+    await page.locator('svg g.node', { hasText: 'no workload' }).waitFor();
   });
   await test('the graph hides the control plane unless told, and the URL keeps the choice', {}, async (page) => {
     await go(page, PAGES.graph);

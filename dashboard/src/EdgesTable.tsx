@@ -1,7 +1,7 @@
 // Who talks to whom, a row for each client, server and outcome of TLS.
 
 import type { Edge, End } from './api';
-import { count, key, path } from './figures';
+import { count, pair, path } from './figures';
 import { explain } from './reasons';
 import { Table } from './Table';
 
@@ -18,12 +18,12 @@ export function EdgesTable({ caption, edges }: { caption: string; edges: Edge[] 
     <>
       <Table caption={caption} columns={['Client', 'Server', 'Secured', 'Connections', 'Open', 'Responses']}>
         {edges.map((edge) => (
-          <tr key={`${edge.src && key(edge.src)} ${key(edge.dst)} ${edge.no_tls_reason}`}>
+          <tr key={`${pair(edge)} ${edge.no_tls_reason}`}>
             <td>
-              <EndName end={edge.src} />
+              <EndName end={edge.src} unknown={UNKNOWN_CLIENT} />
             </td>
             <td>
-              <EndName end={edge.dst} />
+              <EndName end={edge.dst} unknown={UNKNOWN_SERVER} />
             </td>
             <td>
               <Secured edge={edge} />
@@ -42,9 +42,13 @@ export function EdgesTable({ caption, edges }: { caption: string; edges: Edge[] 
   );
 }
 
-export function EndName({ end }: { end: End | null }) {
+/** What ends are of which nobody knows the workload. */
+export const UNKNOWN_CLIENT = 'a client without a proxy';
+export const UNKNOWN_SERVER = 'no workload of the cluster';
+
+export function EndName({ end, unknown }: { end: End | null; unknown: string }) {
   if (!end) {
-    return <em>a client without a proxy</em>;
+    return <em>{unknown}</em>;
   }
   return (
     <a href={path(end)}>

@@ -13,8 +13,13 @@ const NODE_HEIGHT = 46;
 const COLUMN = 304;
 const ROW = 88;
 const MARGIN = 24;
-/** What a client without a proxy is in the picture. */
-const UNKNOWN = '?';
+/** What ends of which nobody knows the workload are in the picture, and how they are called there. */
+const UNKNOWN_CLIENT = '?';
+const UNKNOWN_SERVER = '!';
+const UNKNOWN_NAMES = new Map([
+  [UNKNOWN_CLIENT, 'clients without proxy'],
+  [UNKNOWN_SERVER, 'no workload'],
+]);
 
 export function Graph({ graph }: { graph: Edges }) {
   const [choice, setChoice] = useState(chosen);
@@ -28,10 +33,10 @@ export function Graph({ graph }: { graph: Edges }) {
       removeEventListener('popstate', moved);
     };
   }, []);
-  const namespaces = new Set(graph.edges.flatMap((it) => [it.src?.namespace ?? '', it.dst.namespace]));
+  const namespaces = new Set(graph.edges.flatMap((it) => [it.src?.namespace ?? '', it.dst?.namespace ?? '']));
   const controlPlane = graph.control_plane_namespace;
   const edges = graph.edges.filter(({ src, dst }) => {
-    const touches = (namespace: string) => src?.namespace === namespace || dst.namespace === namespace;
+    const touches = (namespace: string) => src?.namespace === namespace || dst?.namespace === namespace;
     const hidden = !choice.controlPlane && choice.namespace !== controlPlane && touches(controlPlane);
     return !hidden && (choice.namespace === '' || touches(choice.namespace));
   });
@@ -120,12 +125,13 @@ function keep({ namespace, controlPlane }: Choice): void {
 }
 
 function Picture({ edges }: { edges: Edge[] }) {
-  const id = (end: End | null) => (end ? key(end) : UNKNOWN);
-  const links = edges.map((edge) => ({ from: id(edge.src), to: id(edge.dst) }));
+  const from = ({ src }: Edge) => (src ? key(src) : UNKNOWN_CLIENT);
+  const to = ({ dst }: Edge) => (dst ? key(dst) : UNKNOWN_SERVER);
+  const links = edges.map((edge) => ({ from: from(edge), to: to(edge) }));
   const ends = new Map<string, End | null>();
   for (const edge of edges) {
-    ends.set(id(edge.src), edge.src);
-    ends.set(id(edge.dst), edge.dst);
+    ends.set(from(edge), edge.src);
+    ends.set(to(edge), edge.dst);
   }
   const places = layout(links);
   const top = Math.min(...places.map((it) => it.row));
@@ -139,7 +145,7 @@ function Picture({ edges }: { edges: Edge[] }) {
   const height = Math.max(...[...spots.values()].map((it) => it.y)) + NODE_HEIGHT + MARGIN;
   const pairs = new Map<string, Edge[]>();
   for (const edge of edges) {
-    const pair = `${id(edge.src)} ${id(edge.dst)}`;
+    const pair = `${from(edge)} ${to(edge)}`;
     pairs.set(pair, [...(pairs.get(pair) ?? []), edge]);
   }
   return (
@@ -167,14 +173,14 @@ function Picture({ edges }: { edges: Edge[] }) {
             <Arrow
               key={`${pair} ${edge.no_tls_reason}`}
               edge={edge}
-              from={spots.get(id(edge.src))}
-              to={spots.get(id(edge.dst))}
+              from={spots.get(from(edge))}
+              to={spots.get(to(edge))}
               shift={(index - (same.length - 1) / 2) * 22}
             />
           )),
         )}
         {[...spots].map(([name, { x, y }]) => (
-          <Node key={name} end={ends.get(name) ?? null} x={x} y={y} />
+          <Node key={name} end={ends.get(name) ?? null} unknown={UNKNOWN_NAMES.get(name) ?? ''} x={x} y={y} />
         ))}
       </svg>
     </div>
@@ -215,14 +221,20 @@ function Arrow({ edge, from, to, shift }: { edge: Edge; from?: Spot; to?: Spot; 
   );
 }
 
-function Node({ end, x, y }: { end: End | null; x: number; y: number }) {
+interface NodeProps extends Spot {
+  end: End | null;
+  /** What it is called where there is no end. */
+  unknown: string;
+}
+
+function Node({ end, unknown, x, y }: NodeProps) {
   const box = <rect x={x} y={y} width={NODE_WIDTH} height={NODE_HEIGHT} rx="8" />;
   if (!end) {
     return (
       <g class="node unknown">
         {box}
         <text x={x + NODE_WIDTH / 2} y={y + 28} text-anchor="middle">
-          clients without proxy
+          {unknown}
         </text>
       </g>
     );

@@ -24,7 +24,7 @@ export function Namespace({ name, figures, graph }: Props) {
     );
   }
   const workloads = figures.workloads.filter((it) => it.namespace === name);
-  const edges = graph?.edges.filter((it) => it.src?.namespace === name || it.dst.namespace === name);
+  const edges = graph?.edges.filter((it) => it.src?.namespace === name || it.dst?.namespace === name);
   return (
     <>
       <h1 tabIndex={-1}>

@@ -1,8 +1,8 @@
 // What is not encrypted, and why: the reasons in words, with those that they concern.
 
 import type { Edge, Graph, Overview } from './api';
-import { amount, EndName } from './EdgesTable';
-import { byReason, key, path } from './figures';
+import { amount, EndName, UNKNOWN_CLIENT, UNKNOWN_SERVER } from './EdgesTable';
+import { byReason, key, pair, path } from './figures';
 import { explain } from './reasons';
 
 export function Unencrypted({ figures, graph }: { figures: Overview; graph: Graph }) {
@@ -74,8 +74,9 @@ function Group({ reason, edges }: { reason: string; edges: Edge[] }) {
       </p>
       <ul>
         {edges.map((edge) => (
-          <li key={`${edge.src && key(edge.src)} ${key(edge.dst)}`}>
-            <EndName end={edge.src} /> → <EndName end={edge.dst} /> <span class="kind">{amount(edge)}</span>
+          <li key={pair(edge)}>
+            <EndName end={edge.src} unknown={UNKNOWN_CLIENT} /> →{' '}
+            <EndName end={edge.dst} unknown={UNKNOWN_SERVER} /> <span class="kind">{amount(edge)}</span>
           </li>
         ))}
       </ul>

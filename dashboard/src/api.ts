@@ -61,7 +61,8 @@ export interface End {
 export interface Edge {
   /** Null: a client without a proxy, so nobody knows who it is. */
   src: End | null;
-  dst: End;
+  /** Null: no workload, such as an address outside of the cluster. */
+  dst: End | null;
   secured: boolean;
   no_tls_reason: string;
   client_id: string;

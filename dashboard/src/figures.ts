@@ -85,6 +85,11 @@ export function sameEnd(a: End | null, b: End): boolean {
   return a !== null && key(a) === key(b);
 }
 
+/** Tells the two ends of an edge from others. */
+export function pair({ src, dst }: Edge): string {
+  return `${src && key(src)} ${dst && key(dst)}`;
+}
+
 /** The page of a workload. */
 export function path(end: { kind: string; namespace: string; name: string }): string {
   return `/namespaces/${end.namespace}/${end.kind}/${end.name}`;

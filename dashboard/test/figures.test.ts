@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Edge, Row } from '../src/api';
-import { byReason, bytesPerSecond, count, percent, point, rate } from '../src/figures';
+import { byReason, bytesPerSecond, count, pair, percent, point, rate } from '../src/figures';
 
 const row: Row = {
   kind: 'deployment',
@@ -63,9 +63,10 @@ test('figures have units', () => {
   expect([count(1, 'response'), count(1200, 'response')]).toEqual(['1 response', '1,200 responses']);
 });
 
-test('plaintext is grouped by reason, the largest group first', () => {
-  const end = { namespace: 'shop', kind: 'deployment', name: 'web' };
-  const edge = (reason: string, connections: number): Edge => ({
+const end = { namespace: 'shop', kind: 'deployment', name: 'web' };
+
+function edge(reason: string, connections: number): Edge {
+  return {
     src: null,
     dst: end,
     secured: reason === '',
@@ -75,7 +76,17 @@ test('plaintext is grouped by reason, the largest group first', () => {
     responses: 0,
     connections,
     open_connections: 0,
-  });
+  };
+}
+
+test('either end of an edge may be unknown', () => {
+  const inbound = edge('peer_sent_plaintext', 1);
+  const outbound = { ...inbound, src: end, dst: null };
+  const both = { ...inbound, src: end };
+  expect(new Set([inbound, outbound, both].map(pair)).size).toBe(3);
+});
+
+test('plaintext is grouped by reason, the largest group first', () => {
   const groups = byReason([edge('probe', 1), edge('', 9), edge('off_cluster', 3), edge('probe', 1)]);
   expect(groups.map(([reason, edges]) => [reason, edges.length])).toEqual([
     ['off_cluster', 1],

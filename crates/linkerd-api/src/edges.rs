@@ -148,10 +148,10 @@ impl Reader<'_> {
             }
         };
         let (client_id, server_id) = (identity(&src), identity(&dst));
-        // An unknown client is taken for one of the server's type.
-        let kind_of_dst = dst.kind;
+        // An unknown end is taken for one of the other's type.
+        let known_kind = dst.kind.or(src.kind);
         let resource = |end: End| {
-            let kind = end.kind.or(kind_of_dst);
+            let kind = end.kind.or(known_kind);
             Some(Resource {
                 namespace: end.namespace,
                 r#type: kind.map(|kind| kind.to_string()).unwrap_or_default(),

@@ -232,9 +232,9 @@ type Told<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
 #[tokio::test]
 async fn edges_are_between_workloads_and_pods_that_stand_for_themselves() {
     let prometheus = FakePrometheus::start(|query| {
-        // One sum for each kind of end: workloads, and pods that stand for themselves.
+        // One sum for each kind of end: workloads, pods that stand for themselves, and as servers what is no pod.
         let sums = query.split("sum(").skip(1);
-        let ends = if query.contains("\"outbound\"") { 4 } else { 2 };
+        let ends = if query.contains("\"outbound\"") { 6 } else { 2 };
         assert_eq!(sums.clone().count(), ends, "{query}");
         vector(&sums.flat_map(edges_of_sum).collect::<Vec<_>>())
     })
@@ -265,13 +265,15 @@ async fn edges_are_between_workloads_and_pods_that_stand_for_themselves() {
         [
             json!(["unknown", "deployment/web", false, "peer_sent_plaintext", 4]),
             json!(["deployment/gone", "statefulset/db", true, "", 9]),
+            json!(["deployment/web", "unknown", false, "off_cluster", 3]),
+            json!(["deployment/web", "unknown", false, "peer_not_meshed", 8]),
             json!(["deployment/web", "pod/alone", true, "", 7]),
             json!(["pod/alone", "deployment/web", false, "peer_not_meshed", 5]),
             json!(["pod/alone", "pod/other", true, "", 2]),
             json!(["pod/old", "pod/other", false, "no_identity", 1]),
         ]
     );
-    let client = graph["edges"][2]["client_id"].as_str().expect("text");
+    let client = graph["edges"][4]["client_id"].as_str().expect("text");
     assert!(client.starts_with("web.deployment.shop."), "{client}");
 }
 
@@ -291,6 +293,7 @@ fn edges_of_sum(sum: &str) -> Vec<Value> {
         ("tls", "no_proxy_tls"),
         ("no_tls_reason", "peer_sent_plaintext"),
     ];
+    let outside = [("tls", "no_identity"), ("no_tls_reason", "off_cluster")];
     let secured = [("tls", "true")];
     let edges: &[Told<'_>] = &[
         ("deployment/web", "pod/alone", &secured, "7"),
@@ -300,6 +303,8 @@ fn edges_of_sum(sum: &str) -> Vec<Value> {
         // A proxy of 2018 has no other label for it.
         ("pod/old", "pod/other", &[("tls", "no_identity")], "1"),
         ("", "deployment/web", &unknown, "4"),
+        ("deployment/web", "service/kubernetes", &plain, "8"),
+        ("deployment/web", "", &outside, "3"),
     ];
     let direction = |src: &str| {
         if src.is_empty() {
@@ -318,6 +323,7 @@ fn edges_of_sum(sum: &str) -> Vec<Value> {
             && sum.contains("response_total")
             && !sum.contains("\"probe\"")
             && (pods(src), pods(dst)) == (src_by, dst_by)
+            && dst.starts_with("service/") == by.contains(&"dst_service")
     });
     let series = asked.map(|(src, dst, tls, value)| {
         let mut all = labels(tls);
@@ -325,7 +331,9 @@ fn edges_of_sum(sum: &str) -> Vec<Value> {
             "" => all.extend(end_labels("", dst)),
             src => {
                 all.extend(end_labels("", src));
-                all.extend(end_labels("dst_", dst));
+                if !dst.is_empty() {
+                    all.extend(end_labels("dst_", dst));
+                }
             }
         }
         series(&all, value)

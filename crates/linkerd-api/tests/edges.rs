@@ -134,6 +134,51 @@ async fn edges_have_both_ends_and_what_became_of_tls() {
 }
 
 #[tokio::test]
+async fn what_is_no_workload_is_an_unknown_server() {
+    let prometheus = FakePrometheus::start(|query| {
+        if !query.contains("direction=\"outbound\"") || !query.contains("tcp_open_total") {
+            return vector(&[]);
+        }
+        assert!(query.contains("dst_pod=\"\""), "{query}");
+        let edge = |more: &[(&str, &str)]| {
+            let src = [
+                ("namespace", "shop"),
+                ("deployment", "web"),
+                ("tls", "no_identity"),
+            ];
+            let all = src.iter().chain(more).copied().collect::<Vec<_>>();
+            series(&labels(&all), "2")
+        };
+        let plain = ("no_tls_reason", "peer_not_meshed");
+        vector(&[
+            edge(&[("no_tls_reason", "off_cluster")]),
+            edge(&[("no_tls_reason", "discovery_unavailable")]),
+            // The same of a Service: with pods of other types, and alone.
+            edge(&[plain, ("dst_namespace", "default")]),
+            edge(&[
+                plain,
+                ("dst_namespace", "default"),
+                ("dst_service", "kubernetes"),
+            ]),
+        ])
+    })
+    .await;
+    let mut client = api(Arc::new(Cluster::default()), &prometheus.url()).await;
+    let answer = client.edges(request("deployment")).await;
+    let edges = answer.expect("an answer").into_inner().edges;
+    assert_eq!(
+        summary(&edges),
+        [
+            "shop/web / no_identity discovery_unavailable 0/2/0  ",
+            "shop/web / no_identity off_cluster 0/2/0  ",
+            "shop/web default/ no_identity peer_not_meshed 0/2/0  ",
+        ]
+    );
+    let kind = edges[0].dst.as_ref().map(|it| it.r#type.as_str());
+    assert_eq!(kind, Some("deployment"), "that of the client");
+}
+
+#[tokio::test]
 async fn pods_prove_to_be_their_workload() {
     let prometheus = FakePrometheus::start(|query| {
         if query.contains("direction=\"inbound\"") {

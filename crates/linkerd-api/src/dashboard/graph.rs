@@ -37,7 +37,8 @@ struct Edge {
 struct Ends {
     /// None: a client that has no proxy, so nobody knows who it is.
     src: Option<End>,
-    dst: End,
+    /// None: no workload, such as an address outside of the cluster.
+    dst: Option<End>,
     secured: bool,
     /// Why it is plaintext; empty when it is secured.
     no_tls_reason: String,
@@ -97,9 +98,6 @@ fn added_up(edges: Vec<edges_response::Edge>) -> Vec<Edge> {
             connections,
             open_connections,
         } = edge;
-        let Some(dst) = dst.and_then(End::of) else {
-            continue;
-        };
         let secured = tls == TLS_ON;
         // Proxies of 2018 gave their reason in the label `tls` itself.
         let no_tls_reason = if no_tls_reason.is_empty() && !secured {
@@ -110,7 +108,7 @@ fn added_up(edges: Vec<edges_response::Edge>) -> Vec<Edge> {
         let counts = sums
             .entry(Ends {
                 src: src.and_then(End::of),
-                dst,
+                dst: dst.and_then(End::of),
                 secured,
                 no_tls_reason,
             })
@@ -127,7 +125,7 @@ fn added_up(edges: Vec<edges_response::Edge>) -> Vec<Edge> {
 }
 
 impl End {
-    /// None of an unknown client.
+    /// None of an end that is unknown.
     fn of(resource: Resource) -> Option<Self> {
         let Resource {
             namespace,

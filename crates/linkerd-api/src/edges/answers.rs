@@ -18,7 +18,8 @@ enum Client {
     Unknown,
 }
 
-/// One end of an edge. All is empty of an unknown client.
+/// One end of an edge. All is empty of an unknown client and of an address that is nothing in the cluster; a Service
+/// that leads to no pod has its namespace alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct End {
     /// Empty of a namespace.
@@ -150,6 +151,13 @@ impl Between<'_> {
     }
 }
 
+/// Why nobody knows what in the cluster an address is, if it is anything.
+fn leads_nowhere(reason: &str) -> bool {
+    [NoTls::OffCluster, NoTls::DiscoveryUnavailable]
+        .map(NoTls::as_str)
+        .contains(&reason)
+}
+
 struct Answers<'a> {
     between: Between<'a>,
     counts: BTreeMap<Ends, Counts>,
@@ -179,12 +187,22 @@ impl Answers<'_> {
         }
     }
 
-    /// None where an end is no object of the type, or the connection was never made.
+    /// None where an end is no object of the type, is told of by other samples, or the connection was never made.
     fn ends(&self, sample: &Sample, client: Client) -> Option<Ends> {
         let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
         let end = |prefix: &str| self.between.end(|name| label(&format!("{prefix}{name}")));
+        let dst = || match (label("dst_service").as_str(), end("dst_")) {
+            ("", None) if leads_nowhere(&label(NO_TLS_REASON)) => Some(End::default()),
+            ("", dst) => dst,
+            // A sum of what is said to no pod, by Service. Those by namespace have it as well.
+            (_, None) => Some(End {
+                namespace: label("dst_namespace"),
+                ..End::default()
+            }),
+            (_, Some(_)) => None,
+        };
         let (src, dst) = match client {
-            Client::Meshed => (end("")?, end("dst_")?),
+            Client::Meshed => (end("")?, dst()?),
             Client::Unknown => (End::default(), end("")?),
         };
         let tls = label(TLS);

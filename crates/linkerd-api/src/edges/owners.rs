@@ -5,7 +5,7 @@
 
 use linkerd_names::{NoTls, OwnerKind, ResourceType};
 
-use super::question::{counted, labels_of, sum};
+use super::question::{counted, labels_of, sum, to_no_pod};
 use crate::query::{Condition, Function, Metric, NO_TLS_REASON, Part, Query, Selector};
 
 /// Kinds of workload. A pod's series have the label of at most one of them.
@@ -39,7 +39,7 @@ impl Owners {
         [a, b, c, d, e, f, g, POD]
     };
 
-    /// What clients' proxies counted, by both ends.
+    /// What clients' proxies counted, by both ends; what is said to no pod by Service too.
     pub(super) fn meshed(metric: Metric, function: Function) -> Query {
         let pairs = Side::ALL.map(|src| Side::ALL.map(|dst| (src, dst)));
         let parts = pairs.into_iter().flatten().map(|(src, dst)| {
@@ -49,7 +49,13 @@ impl Owners {
             let by = labels_of(&[("", src.kinds()), ("dst_", dst.kinds())]);
             Part { selector, by }
         });
-        sum(function, metric, parts.collect())
+        let to_no_pod = Side::ALL.map(|src| {
+            let mut selector = counted("outbound", metric);
+            src.insert(&mut selector, "");
+            let by = to_no_pod(&mut selector, ("", src.kinds()));
+            Part { selector, by }
+        });
+        sum(function, metric, parts.chain(to_no_pod).collect())
     }
 
     /// What servers' proxies counted of clients without TLS, for one reason.

@@ -16,15 +16,19 @@ pub(super) struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// What clients' proxies counted, by both ends; either of them may be a target.
+    /// What clients' proxies counted, by both ends; either of them may be a target. What a target says to no pod is
+    /// there by Service too.
     pub(super) fn meshed(&self, metric: Metric, function: Function) -> Query {
         let ends = ["", "dst_"].map(|prefix| (prefix, self.kinds));
         let targets = self.targets.iter();
         let parts = targets.flat_map(|it| {
-            ["", "dst_"].map(|prefix| Part {
+            let [from, to] = ["", "dst_"].map(|prefix| Part {
                 selector: selector(&it.target, "outbound", prefix, metric),
                 by: labels_of(&ends),
-            })
+            });
+            let mut selector = from.selector.clone();
+            let by = to_no_pod(&mut selector, ("", self.kinds));
+            [from, to, Part { selector, by }]
         });
         sum(function, metric, parts.collect())
     }
@@ -71,6 +75,13 @@ pub(super) fn counted(direction: &str, metric: Metric) -> Selector {
         selector.insert("peer".to_owned(), Condition::is(peer));
     }
     selector
+}
+
+/// Restricts to what is said to no pod: an address, or a Service that leads to one. Returns the labels of the client
+/// and of the Service; what has none, other parts tell in the same groups.
+pub(super) fn to_no_pod(selector: &mut Selector, src: (&str, &[ResourceType])) -> Vec<String> {
+    selector.insert("dst_pod".to_owned(), Condition::is(""));
+    labels_of(&[src, ("dst_", &[ResourceType::Service])])
 }
 
 /// The labels of ends, each with the prefix of its labels and the types that it may have, and of the outcome of TLS.
@@ -142,7 +153,9 @@ mod tests {
              namespace=\"shop\"}[10m])) by (namespace, deployment, dst_namespace, dst_deployment, \
              tls, no_tls_reason) or sum(max_over_time(response_total{direction=\"outbound\", \
              dst_deployment!=\"\", dst_namespace=\"shop\"}[10m])) by (namespace, deployment, \
-             dst_namespace, dst_deployment, tls, no_tls_reason)"
+             dst_namespace, dst_deployment, tls, no_tls_reason) or sum(max_over_time(response_total{\
+             deployment!=\"\", direction=\"outbound\", dst_pod=\"\", namespace=\"shop\"}[10m])) by \
+             (namespace, deployment, dst_namespace, dst_service, tls, no_tls_reason)"
         );
     }
 

@@ -130,7 +130,7 @@ mod tests {
         })
     }
 
-    fn edges() -> [Edge; 2] {
+    fn edges() -> [Edge; 3] {
         let id = |name| format!("{name}.deployment.shop.linkerd-managed.linkerd.svc.cluster.local");
         [
             Edge {
@@ -152,6 +152,14 @@ mod tests {
                 open_connections: 1,
                 ..Edge::default()
             },
+            Edge {
+                src: resource("shop", "web"),
+                dst: resource("", ""),
+                tls: "no_identity".into(),
+                no_tls_reason: "off_cluster".into(),
+                connections: 2,
+                ..Edge::default()
+            },
         ]
     }
 
@@ -161,6 +169,7 @@ mod tests {
             SRC        DST   SRC_NS   DST_NS   SECURED
             -          web   -        shop     peer_sent_plaintext
             vote-bot   web   shop     shop     √
+            web        -     shop     -        off_cluster
         "#]]
         .assert_eq(&table(&edges(), false));
         assert_eq!(table(&[], false), "");
@@ -176,6 +185,7 @@ mod tests {
             SRC               DST          SRC_NS   DST_NS   SECURED
             -                 deploy/web   -        shop     peer_sent_plaintext
             deploy/vote-bot   sts/web      shop     shop     √
+            deploy/web        -            shop     -        off_cluster
         "#]]
         .assert_eq(&table(&edges, false));
     }
@@ -186,6 +196,7 @@ mod tests {
             SRC        DST   SRC_NS   DST_NS   SECURED               CLIENT_ID                  SERVER_ID             TLS            RESPONSES   CONNECTIONS   OPEN
             -          web   -        shop     peer_sent_plaintext   -                          -                     no_proxy_tls   3           0             0
             vote-bot   web   shop     shop     √                     vote-bot.deployment.shop   web.deployment.shop   true           1234        5             1
+            web        -     shop     -        off_cluster           -                          -                     no_identity    0           2             0
         "#]]
         .assert_eq(&table(&edges(), true));
     }
@@ -199,7 +210,7 @@ mod tests {
             let hidden = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
             assert!(!text.contains(hidden), "{text:?}");
         }
-        assert_eq!(table(&edges, true).lines().count(), 3);
+        assert_eq!(table(&edges, true).lines().count(), 4);
     }
 
     #[test]
@@ -224,6 +235,6 @@ mod tests {
               }
             ]
         "#]]
-        .assert_eq(&json(&edges()[1..]));
+        .assert_eq(&json(&edges()[1..2]));
     }
 }
