@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use linkerd_names::ResourceType;
+use linkerd_names::{ResourceType, tls::NOT_SENT};
 use linkerd_proto::public::{BasicStats, TcpStats};
 
 use crate::{
@@ -141,6 +141,7 @@ struct Responses<'a> {
     failure: f64,
     tls: f64,
     no_tls: BTreeMap<&'a str, f64>,
+    not_sent: f64,
 }
 
 impl Answers<'_> {
@@ -163,8 +164,8 @@ impl Answers<'_> {
                 label(sample, query::NO_TLS_REASON),
             ) {
                 (TLS_ON, _) => sum.tls += count,
-                // Proxies of 2018 gave their reason in the label `tls` itself, or none.
-                ("", "") => *sum.no_tls.entry("unknown").or_default() += count,
+                ("", "") => sum.not_sent += count,
+                // Proxies of 2018 gave their reason in the label `tls` itself.
                 (word, "") => *sum.no_tls.entry(word).or_default() += count,
                 (_, reason) => *sum.no_tls.entry(reason).or_default() += count,
             }
@@ -174,14 +175,15 @@ impl Answers<'_> {
             let all = round(sum.success + sum.failure);
             let failure = round(sum.failure).min(all);
             let is_plain = sum.no_tls.values().any(|count| *count > 0.0);
+            let sent = all.saturating_sub(round(sum.not_sent));
             let tls = if is_plain {
-                round(sum.tls).min(all)
+                round(sum.tls).min(sent)
             } else {
-                all
+                sent
             };
-            let reasons = sum
-                .no_tls
-                .into_iter()
+            let not_sent = [(NOT_SENT, sum.not_sent)];
+            let reasons = (sum.no_tls.into_iter())
+                .chain(not_sent)
                 .map(|(reason, count)| (reason.to_owned(), round(count)));
             let stats = self.stats(key);
             stats.success_count = all - failure;

@@ -198,6 +198,44 @@ async fn all_is_tls_where_nothing_was_plaintext_however_it_is_rounded() {
 }
 
 #[tokio::test]
+async fn requests_that_reached_no_endpoint_are_neither_tls_nor_plaintext() {
+    let prometheus = FakePrometheus::start(|query| {
+        if !query.starts_with("sum(") {
+            return vector(&[]);
+        }
+        let labels = |more: &[(&str, &str)]| {
+            let row = [("dst_namespace", "emojivoto"), ("dst_service", "web-svc")];
+            let all: Vec<_> = row.iter().chain(more).collect();
+            all.into_iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect::<Vec<_>>()
+        };
+        vector(&[
+            series(&labels(&[("classification", "failure")]), "37.4"),
+            series(
+                &labels(&[("classification", "success"), ("tls", "true")]),
+                "10.4",
+            ),
+        ])
+    })
+    .await;
+    let shop = cluster();
+    let service = ("emojivoto".to_owned(), "web-svc".to_owned());
+    shop.services.insert(service, Workload::default());
+    let mut client = api(shop, &prometheus.url()).await;
+    let request = request(resource("service", "emojivoto", "web-svc"), NO_PEER);
+    let rows = rows(&mut client, request).await;
+    let stats = rows[0].stats.clone().expect("traffic");
+    let counts = (
+        stats.success_count,
+        stats.failure_count,
+        stats.tls_request_count,
+    );
+    assert_eq!(counts, (11, 37, 11));
+    assert_eq!(stats.no_tls_reasons, [("not_sent".to_owned(), 37)].into());
+}
+
+#[tokio::test]
 async fn rows_from_a_peer_are_those_with_traffic_and_the_right_name() {
     let prometheus = FakePrometheus::start(|query| {
         if !query.starts_with("sum(") {

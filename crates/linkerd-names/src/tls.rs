@@ -12,6 +12,10 @@ pub enum Tls {
     Off(NoTls),
 }
 
+/// What `stat` calls requests that the proxy has answered itself, because it reached no endpoint, among the reasons for
+/// plaintext: they were on no connection, so they are neither. Their series have no word for TLS.
+pub const NOT_SENT: &str = "not_sent";
+
 /// Why a connection is plaintext. A closed list: a new reason is a new variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NoTls {

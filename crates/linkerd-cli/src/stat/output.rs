@@ -106,7 +106,10 @@ fn cells(row: &Row, wide: bool) -> Vec<String> {
         measured(&|requests| format!("{}ms", requests.latency_ms_p50)),
         measured(&|requests| format!("{}ms", requests.latency_ms_p95)),
         measured(&|requests| format!("{}ms", requests.latency_ms_p99)),
-        measured(&|requests| format!("{:.0}%", requests.tls * 100.0)),
+        measured(&|requests| {
+            let tls = requests.tls;
+            tls.map_or_else(none, |tls| format!("{:.0}%", tls * 100.0))
+        }),
     ]);
     if wide {
         match &row.tcp {
@@ -200,7 +203,7 @@ fn json_row(row: &Row) -> JsonRow<'_> {
         latency_ms_p50: measured.map(|it| it.latency_ms_p50),
         latency_ms_p95: measured.map(|it| it.latency_ms_p95),
         latency_ms_p99: measured.map(|it| it.latency_ms_p99),
-        tls: measured.map(|it| it.tls),
+        tls: measured.and_then(|it| it.tls),
         no_tls_reasons: requests.map(|it| &it.no_tls_reasons),
         tcp_open_connections: tcp.map(|it| it.open_connections),
         tcp_no_tls_reasons: tcp.map(|it| &it.no_tls_reasons),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use linkerd_names::ResourceType;
+use linkerd_names::{ResourceType, tls::NOT_SENT};
 use linkerd_proto::public::{
     BasicStats, StatTable, TcpStats,
     stat_table::{self, pod_group},
@@ -39,8 +39,9 @@ pub(super) struct Requests {
     pub(super) latency_ms_p50: u64,
     pub(super) latency_ms_p95: u64,
     pub(super) latency_ms_p99: u64,
-    pub(super) tls: f64,
-    /// How many responses for each reason for plaintext.
+    /// Of those that were sent; none where none was.
+    pub(super) tls: Option<f64>,
+    /// How many responses for each reason for plaintext, and [`NOT_SENT`].
     pub(super) no_tls_reasons: BTreeMap<String, u64>,
 }
 
@@ -138,13 +139,15 @@ impl Row {
 impl Requests {
     fn new(stats: BasicStats, window: Duration) -> Self {
         let total = stats.success_count + stats.failure_count;
+        let not_sent = stats.no_tls_reasons.get(NOT_SENT).copied();
+        let sent = total.saturating_sub(not_sent.unwrap_or_default());
         Self {
             success: share(stats.success_count, total),
             per_second: rate(total, window),
             latency_ms_p50: stats.latency_ms_p50,
             latency_ms_p95: stats.latency_ms_p95,
             latency_ms_p99: stats.latency_ms_p99,
-            tls: share(stats.tls_request_count, total),
+            tls: (sent > 0).then(|| share(stats.tls_request_count, sent)),
             no_tls_reasons: stats.no_tls_reasons.into_iter().collect(),
         }
     }

@@ -208,6 +208,21 @@ fn connections_without_requests_have_their_own_reasons() {
 }
 
 #[test]
+fn what_was_not_sent_is_no_part_of_tls() {
+    let tls = |counts: [u64; 3], not_sent: u64| {
+        let mut web = with_stats(row(DEPLOYMENT, "ns", "web"), counts, [0; 3]);
+        let stats = web.stats.as_mut().expect("just set");
+        stats.no_tls_reasons.insert("not_sent".into(), not_sent);
+        let tables = answer(vec![vec![web]]);
+        let requests = tables[0].rows[0].requests.as_ref();
+        requests.expect("there are some").tls
+    };
+    assert_eq!(tls([10, 30, 10], 30), Some(1.0));
+    assert_eq!(tls([20, 20, 10], 20), Some(0.5));
+    assert_eq!(tls([0, 20, 0], 20), None);
+}
+
+#[test]
 fn nothing_is_an_empty_table_and_an_empty_array() {
     assert_eq!(table(&answer(vec![vec![]]), false, false), "");
     assert_eq!(json(&answer(vec![])), "[]\n");
