@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::{
     ObjectError,
     object::{Fields, Workload},
-    options::{self, InvalidOption, Options, Resources, Sidecar},
+    opaque_ports::{self, OpaquePorts},
+    options::{self, InvalidOption, Options, PortRange, Resources, Sidecar},
     proxy_ports, quantity,
 };
 
@@ -91,7 +92,7 @@ const OPTIONS: [(&str, Set); 16] = [
     }),
 ];
 
-/// The annotations that others read on the pod, or `pod.rs` does.
+/// The annotations that others read on the pod, or `pod.rs` and `opaque_ports.rs` do.
 const READ_ELSEWHERE: [&str; 3] = [
     annotations::SKIP_INBOUND_PORTS,
     annotations::SKIP_OUTBOUND_PORTS,
@@ -105,6 +106,8 @@ const LINKERDS_PREFIXES: [&str; 2] = ["config.alpha.linkerd.io/", "config.beta.l
 #[derive(Debug)]
 pub(crate) struct Configured {
     pub(crate) options: Options,
+    /// Ports at whose bytes its proxy is not to look.
+    pub(crate) opaque_ports: Vec<PortRange>,
     /// Annotations that begin like ours or Linkerd's and mean nothing to us.
     pub(crate) ignored: Vec<String>,
 }
@@ -115,8 +118,10 @@ pub(crate) fn configure(
     template: &Fields,
     options: &Options,
 ) -> Result<Configured, ObjectError> {
+    let OpaquePorts { ranges, unknown } = opaque_ports::read(workload, template)?;
     let mut configured = Configured {
         options: options.clone(),
+        opaque_ports: ranges,
         ignored: Vec::new(),
     };
     let written = template
@@ -150,6 +155,11 @@ pub(crate) fn configure(
             annotation,
             error,
         })?;
+    }
+    for name in unknown {
+        let key = annotations::OPAQUE_PORTS;
+        let text = format!("{key} (no container has a port {name:?})");
+        configured.ignored.push(text);
     }
     check_resources(workload, &configured.options.proxy_resources)?;
     proxy_ports::check(workload, &configured.options)?;

@@ -175,7 +175,9 @@ pub fn explain(
             };
             // What cannot be configured is what injection has refused.
             let (options, ignored) = match configured {
-                Ok(Configured { options, ignored }) => (options, ignored),
+                Ok(Configured {
+                    options, ignored, ..
+                }) => (options, ignored),
                 Err(_) => (options.clone(), Vec::new()),
             };
             let pod = Pod {

@@ -9,6 +9,7 @@ mod error;
 pub mod explain;
 mod known_sidecars;
 mod object;
+mod opaque_ports;
 pub mod options;
 mod pod;
 mod pod_resources;

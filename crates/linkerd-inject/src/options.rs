@@ -445,6 +445,15 @@ impl FromStr for PortRange {
     }
 }
 
+impl From<u16> for PortRange {
+    fn from(port: u16) -> Self {
+        Self {
+            first: port,
+            last: port,
+        }
+    }
+}
+
 impl PortRange {
     /// Whether `port` is one of them.
     pub(crate) fn contains(self, port: u16) -> bool {

@@ -45,7 +45,11 @@ pub(crate) fn inject(
     if is_for_windows(&template["spec"]) {
         return Ok(entry(Outcome::Windows));
     }
-    let Configured { options, ignored } = configure(workload, template, options)?;
+    let Configured {
+        options,
+        opaque_ports,
+        ignored,
+    } = configure(workload, template, options)?;
     let options = &options;
     let name = check_name(workload, options)?;
     check_users(workload, &template["spec"], options.proxy_uid)?;
@@ -69,6 +73,7 @@ pub(crate) fn inject(
         component: component_of(template),
         skip_inbound,
         skip_outbound,
+        opaque_ports,
         tcp_probes: timeouts,
     };
     mark(workload, template, &placement, options)?;
@@ -234,7 +239,8 @@ fn is_for_windows(spec: &Value) -> bool {
     spec["os"]["name"] == "windows" || spec["nodeSelector"]["kubernetes.io/os"] == "windows"
 }
 
-fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
+/// The init containers and the containers of a pod.
+pub(crate) fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
     ["initContainers", "containers"]
         .into_iter()
         .flat_map(|list| spec[list].as_array().into_iter().flatten())

@@ -27,6 +27,8 @@ pub(crate) struct Placement<'a> {
     pub(crate) component: Option<&'static str>,
     pub(crate) skip_inbound: Vec<PortRange>,
     pub(crate) skip_outbound: Vec<PortRange>,
+    /// Ports at whose bytes the proxy is not to look.
+    pub(crate) opaque_ports: Vec<PortRange>,
     /// The ports that kubelet will ask the proxy for, each with its timeout in seconds.
     pub(crate) tcp_probes: BTreeMap<u16, u64>,
 }
@@ -234,6 +236,12 @@ fn environment(placement: &Placement<'_>, options: &Options) -> Vec<Value> {
             .map(|(port, seconds)| format!("{port}={seconds}s"))
             .collect();
         environment.push(value(env::TCP_PROBES, &probes.join(",")));
+    }
+    if !placement.opaque_ports.is_empty() {
+        environment.push(value(
+            env::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION,
+            &joined(&placement.opaque_ports),
+        ));
     }
     if placement.component == Some(component::PROMETHEUS) {
         environment.push(value(

@@ -69,6 +69,7 @@ fn each_of_them_configures_what_it_names() {
     for value in [
         "\"debug\"",
         "\"3s\"",
+        r#"{"name":"LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION","value":"3306"}"#,
         "tcp://0.0.0.0:5190",
         "tcp://0.0.0.0:5191",
         "tcp://0.0.0.0:5143",
@@ -179,6 +180,69 @@ fn a_slip_in_the_log_filter_is_told_of_and_costs_no_proxy() {
         report.contains("proxy-log-level (\"linkerd=inof\" is neither a log level"),
         "{report}"
     );
+}
+
+/// The proxy's list of ports that it does not look at, and the report.
+fn opaque(listed: &str) -> Result<(Option<String>, String), String> {
+    let object = json!({
+        "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"template": {
+            "metadata": {"annotations": {"config.linkerd.io/opaque-ports": listed}},
+            "spec": {"containers": [
+                {"name": "db", "ports": [{"name": "sql", "containerPort": 3306}]},
+                {"name": "gossip", "ports": [{"name": "galera-1", "containerPort": 4567}]},
+            ]},
+        }},
+    });
+    let output = inject(&source(&object.to_string()), &options(TlsMode::Off))
+        .map_err(|error| error.to_string())?;
+    let object = linkerd_inject::yaml::read(output.yaml.trim_end_matches("---\n"), 1)
+        .expect("what was written can be read");
+    let template = &object["spec"]["template"];
+    assert_eq!(
+        template["metadata"]["annotations"]["config.linkerd.io/opaque-ports"],
+        listed
+    );
+    let proxy = named(template, "initContainers", "linkerd-proxy").expect("a proxy");
+    let mut environment = proxy["env"].as_array().into_iter().flatten();
+    let list = environment
+        .find(|it| it["name"] == "LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION")
+        .and_then(|it| it["value"].as_str())
+        .map(str::to_owned);
+    Ok((list, output.report.inject_text()))
+}
+
+#[test]
+fn opaque_ports_are_numbers_ranges_and_names_of_the_containers_ports() {
+    for (listed, expected) in [
+        ("25", Some("25")),
+        (" 25, 3000-3010,", Some("25,3000-3010")),
+        ("sql,galera-1,80", Some("3306,4567,80")),
+        ("", None),
+    ] {
+        let (list, report) = opaque(listed).expect("injected");
+        assert_eq!(list.as_deref(), expected, "{listed}");
+        assert!(!report.contains("annotations:"), "{report}");
+    }
+}
+
+/// The list of a Namespace may name the port of another pod.
+#[test]
+fn a_name_that_no_port_has_is_told_of_and_costs_no_proxy() {
+    let (list, report) = opaque("redis,sql").expect("injected");
+    assert_eq!(list.as_deref(), Some("3306"));
+    let told = "config.linkerd.io/opaque-ports (no container has a port \"redis\")";
+    assert!(report.contains(told), "{report}");
+    assert_eq!(opaque("redis").expect("injected").0, None);
+}
+
+#[test]
+fn opaque_ports_that_are_none_are_an_error_that_names_the_annotation() {
+    for wrong in ["70000", "9-3", "a b", "0", "SQL", "25;26"] {
+        let error = opaque(&format!("25,{wrong}")).expect_err(wrong);
+        let expected = "deployment/web: annotation config.linkerd.io/opaque-ports: ";
+        assert!(error.contains(expected) && error.contains(wrong), "{error}");
+    }
 }
 
 /// The API server refuses a pod with such a container.

@@ -190,6 +190,12 @@ async fn a_namespace_configures_the_proxy_and_the_pod_overrides_it() {
     assert_eq!(proxy["env"][0]["value"], "warn");
     let annotations = &pod["metadata"]["annotations"];
     assert_eq!(annotations["config.linkerd.io/opaque-ports"], "3306");
+    let opaque = json!({
+        "name": "LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION",
+        "value": "3306",
+    });
+    let environment = proxy["env"].as_array().expect("a list");
+    assert!(environment.contains(&opaque), "{environment:?}");
     let init = init_container(&pod, "linkerd-init").expect("an init container");
     let args = init["args"].as_array().expect("arguments");
     assert_eq!(args.last(), Some(&json!("4567")));

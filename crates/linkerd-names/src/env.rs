@@ -42,10 +42,10 @@ pub const TLS_CONTROLLER_IDENTITY: &str = "LINKERD2_PROXY_TLS_CONTROLLER_IDENTIT
 pub const IDENTITY_URL: &str = "LINKERD2_PROXY_IDENTITY_URL";
 /// Path of the ServiceAccount token that the identity service is shown.
 pub const IDENTITY_TOKEN_FILE: &str = "LINKERD2_PROXY_IDENTITY_TOKEN_FILE";
-/// Original-destination ports whose inbound traffic is never parsed, comma-separated.
+/// Original-destination ports whose inbound traffic is never parsed, comma-separated numbers and ranges: `25,3000-3010`.
 pub const INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION: &str =
     "LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION";
-/// Original-destination ports whose outbound traffic is never parsed, comma-separated.
+/// The same of outbound traffic.
 pub const OUTBOUND_PORTS_DISABLE_PROTOCOL_DETECTION: &str =
     "LINKERD2_PROXY_OUTBOUND_PORTS_DISABLE_PROTOCOL_DETECTION";
 /// Ports that kubelet's TCP probes ask the proxy about, each with the probe's timeout, for example

@@ -260,13 +260,6 @@ pub(super) fn notes(pod: &Pod<'_>, services: &[&Service]) -> Vec<String> {
             pod.after["spec"]["resources"]
         ));
     }
-    let opaque = pod.annotation(annotations::OPAQUE_PORTS);
-    if let Some(listed) = opaque.filter(|_| !pod.knows_opaque_ports()) {
-        notes.push(format!(
-            "{}: {listed} is for proxies of Linkerd; ours needs no list.",
-            annotations::OPAQUE_PORTS
-        ));
-    }
     notes.extend(inherited(pod));
     if !pod.ignored.is_empty() {
         notes.push(format!(

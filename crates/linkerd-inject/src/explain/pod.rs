@@ -67,13 +67,7 @@ impl<'a> Pod<'a> {
         contains(&options::port_ranges(ports).unwrap_or_default(), port)
     }
 
-    /// Whether the proxy is told of ports whose bytes it is not to look at.
-    pub(super) fn knows_opaque_ports(&self) -> bool {
-        self.proxy_env(env::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION)
-            .is_some()
-    }
-
-    /// Whether `port` is one of them.
+    /// Whether the proxy is not to look at the bytes of `port`.
     pub(super) fn is_opaque(&self, port: u16) -> bool {
         let ports = self.proxy_env(env::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION);
         let ports = options::port_ranges(ports.unwrap_or_default());

@@ -133,13 +133,20 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
     Ok(SocketAddr::new(ip, port))
 }
 
-/// Comma-separated numbers; blanks and empty parts are allowed.
+/// Comma-separated numbers and ranges; blanks and empty parts are allowed.
 pub(super) fn ports(text: &str) -> Result<HashSet<u16>, String> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(|part| part.parse().map_err(|_| "NotANumber".to_owned()))
-        .collect()
+    let number = |text: &str| text.parse().map_err(|_| "NotANumber".to_owned());
+    let mut ports = HashSet::new();
+    let parts = text.split(',').map(str::trim);
+    for part in parts.filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u16, u16) = (number(first)?, number(last)?);
+        if first > last {
+            return Err("NotARange".to_owned());
+        }
+        ports.extend(first..=last);
+    }
+    Ok(ports)
 }
 
 /// Comma-separated ports with a duration each: `5432=1s,8080=500ms`.
@@ -174,6 +181,18 @@ mod tests {
             "5432=1s 80=1s",
         ] {
             assert!(tcp_probes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_are_numbers_and_ranges() {
+        assert_eq!(
+            ports("25, 3000-3002,,7-7"),
+            Ok([25, 3000, 3001, 3002, 7].into())
+        );
+        assert_eq!(ports(""), Ok([].into()));
+        for text in ["http", "70000", "9-3", "3-", "-3", "1-2-3", "25;26"] {
+            assert!(ports(text).is_err(), "{text}");
         }
     }
 
