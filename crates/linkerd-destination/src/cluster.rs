@@ -231,12 +231,12 @@ impl Cluster {
         }
         list.sort_by_key(|endpoint| endpoint.address);
         list.dedup_by_key(|endpoint| endpoint.address);
-        let opaque = service.opaque_ports.contains(port.port);
         Endpoints {
             source: Source::Service {
                 key: service.key.clone(),
                 port: port.port,
-                opaque,
+                opaque: service.opaque_ports.contains(port.port),
+                listed_opaque: service.opaque_ports.lists(port.port),
             },
             list,
         }

@@ -29,6 +29,8 @@ pub enum Source {
         port: u16,
         /// Whether it is never to be read as HTTP.
         opaque: bool,
+        /// Whether somebody has written so.
+        listed_opaque: bool,
     },
     /// One pod, which is the only endpoint: at the address asked for, or at all of its own when it
     /// was asked for by name.
@@ -96,6 +98,12 @@ impl Endpoint {
             inbound_port: workload.inbound_port?,
             opaque: workload.opaque_ports.contains(self.address.port()),
         })
+    }
+
+    /// Whether somebody has written that what comes here is never to be read as HTTP.
+    pub fn is_listed_opaque(&self) -> bool {
+        let workload = self.workload.as_ref();
+        workload.is_some_and(|workload| workload.opaque_ports.lists(self.address.port()))
     }
 
     /// The identity that answers at this address: none when the port goes around the proxy.

@@ -41,7 +41,12 @@ pub fn policy(
     cluster_domain: &str,
 ) -> Option<OutboundPolicy> {
     let (metadata, kind, opaque) = match (&endpoints.source, target) {
-        (Source::Service { key, port, opaque }, _) => {
+        (
+            Source::Service {
+                key, port, opaque, ..
+            },
+            _,
+        ) => {
             let path = service_path(target, key, *port, cluster_domain);
             (service_reference(key, *port), balancer(path), *opaque)
         }

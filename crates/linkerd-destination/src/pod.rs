@@ -217,6 +217,7 @@ impl From<v1::Pod> for Pod {
                 annotations
                     .get(annotations::OPAQUE_PORTS)
                     .map(String::as_str),
+                |name| named_port(&spec, name),
             ),
             inbound_port: inbound_port(spec),
         }
@@ -228,6 +229,16 @@ fn labelled_owner(labels: &mut BTreeMap<String, String>) -> Option<(OwnerKind, S
         let name = labels.remove(&kind.pod_label()?)?;
         (!name.is_empty()).then_some((kind, name))
     })
+}
+
+/// The number of a container's port.
+fn named_port(spec: &v1::PodSpec, name: &str) -> Option<u16> {
+    let containers = spec.init_containers.iter().flatten();
+    let mut ports = containers
+        .chain(&spec.containers)
+        .flat_map(|container| container.ports.iter().flatten());
+    let port = ports.find(|port| port.name.as_deref() == Some(name))?;
+    u16::try_from(port.container_port).ok()
 }
 
 /// A native sidecar stands among the init containers.

@@ -1,8 +1,6 @@
 //! A list of ports as annotations carry it: `25,443,3000-3010`. Entry: [`PortSet::parse`].
 //! Lenient on purpose: one mistyped part must not change the meaning of the others.
 
-use std::borrow::Cow;
-
 /// Ports of protocols in which the server speaks first, or TLS begins amid the conversation: SMTP,
 /// MySQL, Galera, PostgreSQL, Redis, Elasticsearch among its nodes, memcached.
 const OPAQUE_BY_CUSTOM: &[(u16, u16)] = &[
@@ -17,26 +15,53 @@ const OPAQUE_BY_CUSTOM: &[(u16, u16)] = &[
 ];
 
 /// Ports of an annotation. Lists that nobody wrote take no memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PortSet(Cow<'static, [(u16, u16)]>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortSet {
+    /// Nobody has written a list: the ports that are never HTTP by custom.
+    ByCustom,
+    /// The ranges that somebody has written.
+    Listed(Box<[(u16, u16)]>),
+}
+
+impl Default for PortSet {
+    fn default() -> Self {
+        Self::Listed(Box::default())
+    }
+}
 
 impl PortSet {
     /// The ports that are never to be read as HTTP: those of the annotation, which may be none, or
-    /// those that are never HTTP by custom. A proxy of Linkerd would wait for a client that says nothing.
-    pub fn opaque(annotation: Option<&str>) -> Self {
-        annotation.map_or(Self(Cow::Borrowed(OPAQUE_BY_CUSTOM)), Self::parse)
+    /// those that are never HTTP by custom. A proxy of Linkerd would wait for a client that says nothing. The annotation may
+    /// name ports: `named` knows their numbers.
+    pub fn opaque(annotation: Option<&str>, named: impl Fn(&str) -> Option<u16>) -> Self {
+        annotation.map_or(Self::ByCustom, |text| Self::read(text, named))
     }
 
     /// Reads numbers and ranges between commas; parts that are neither are left out.
     pub fn parse(text: &str) -> Self {
-        Self(text.split(',').filter_map(parse_range).collect())
+        Self::read(text, |_| None)
+    }
+
+    fn read(text: &str, named: impl Fn(&str) -> Option<u16>) -> Self {
+        let range =
+            |part| parse_range(part).or_else(|| named(part.trim()).map(|number| (number, number)));
+        Self::Listed(text.split(',').filter_map(range).collect())
     }
 
     /// Whether `port` is in the list.
     pub fn contains(&self, port: u16) -> bool {
-        self.0
+        let ranges = match self {
+            Self::ByCustom => OPAQUE_BY_CUSTOM,
+            Self::Listed(ranges) => ranges,
+        };
+        ranges
             .iter()
             .any(|&(first, last)| (first..=last).contains(&port))
+    }
+
+    /// Whether somebody has written that `port` is in the list.
+    pub fn lists(&self, port: u16) -> bool {
+        *self != Self::ByCustom && self.contains(port)
     }
 }
 
@@ -63,11 +88,13 @@ mod tests {
 
     #[test]
     fn an_annotation_takes_the_place_of_what_is_custom() {
-        assert!(PortSet::opaque(None).contains(3306));
-        assert!(!PortSet::opaque(None).contains(8080));
-        assert!(!PortSet::opaque(Some("8080")).contains(3306));
-        assert!(PortSet::opaque(Some("8080")).contains(8080));
-        assert_eq!(PortSet::opaque(Some("")), PortSet::default());
+        let opaque = |text| PortSet::opaque(text, |name| (name == "sql").then_some(3306));
+        assert!(opaque(None).contains(3306) && !opaque(None).lists(3306));
+        assert!(!opaque(None).contains(8080));
+        assert!(!opaque(Some("8080")).contains(3306));
+        assert!(opaque(Some("8080")).contains(8080) && opaque(Some("8080")).lists(8080));
+        assert_eq!(opaque(Some("80, sql,other")), opaque(Some("80,3306")));
+        assert_eq!(opaque(Some("")), PortSet::default());
     }
 
     #[test]

@@ -19,7 +19,12 @@ pub fn profile(target: &Target, endpoints: &Endpoints, cluster_domain: &str) -> 
     let endpoint = || endpoints.list.first().map(weighted_addr);
     match (&endpoints.source, target) {
         (Source::Unknown, _) => DestinationProfile::default(),
-        (Source::Service { key, port, opaque }, target) => {
+        (
+            Source::Service {
+                key, port, opaque, ..
+            },
+            target,
+        ) => {
             let one_pod = matches!(
                 target,
                 Target::Name {

@@ -74,12 +74,16 @@ impl From<v1::Service> for Service {
             .ip_families
             .and_then(|families| families.into_iter().next())
             .is_some_and(|family| family == "IPv6");
-        let ports = spec
+        let ports: Vec<ServicePort> = spec
             .ports
             .unwrap_or_default()
             .into_iter()
             .filter_map(tcp_port)
             .collect();
+        let opaque_ports = PortSet::opaque(opaque_ports, |name| {
+            let port = ports.iter().find(|port| port.name == name)?;
+            Some(port.port)
+        });
         Self {
             key,
             created: metadata.creation_timestamp,
@@ -88,7 +92,7 @@ impl From<v1::Service> for Service {
             external_ips: parsed(spec.external_ips.unwrap_or_default()),
             prefers_ipv6,
             ports,
-            opaque_ports: PortSet::opaque(opaque_ports),
+            opaque_ports,
         }
     }
 }

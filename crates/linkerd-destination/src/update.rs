@@ -3,6 +3,7 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
+use linkerd_names::discovery::{OPAQUE_PORTS_LABEL, OPAQUE_PORTS_LISTED};
 use linkerd_proto::destination::{
     AddrSet, NoEndpoints, ProtocolHint, TlsIdentity, Update, WeightedAddr, WeightedAddrSet,
     protocol_hint, tls_identity, update,
@@ -76,14 +77,18 @@ pub fn weighted_addr(endpoint: &Endpoint) -> WeightedAddr {
         )),
         server_name: None,
     });
+    let mut metric_labels = endpoint
+        .workload
+        .as_deref()
+        .map(endpoint_labels)
+        .unwrap_or_default();
+    if endpoint.is_listed_opaque() {
+        metric_labels.insert(OPAQUE_PORTS_LABEL.into(), OPAQUE_PORTS_LISTED.into());
+    }
     WeightedAddr {
         addr: Some(endpoint.address.into()),
         weight: WEIGHT,
-        metric_labels: endpoint
-            .workload
-            .as_deref()
-            .map(endpoint_labels)
-            .unwrap_or_default(),
+        metric_labels,
         tls_identity,
         protocol_hint: endpoint.transport().map(protocol_hint),
         ..WeightedAddr::default()
@@ -161,13 +166,21 @@ fn set_labels(source: &Source) -> BTreeMap<String, String> {
     let labels = match source {
         Source::Unknown => vec![],
         Source::Service { key, .. } => {
-            vec![("namespace", &key.namespace), ("service", &key.name)]
+            vec![("namespace", &*key.namespace), ("service", &key.name)]
         }
-        Source::Pod { namespace, .. } => vec![("namespace", namespace)],
+        Source::Pod { namespace, .. } => vec![("namespace", &**namespace)],
+    };
+    let listed_opaque = match source {
+        Source::Service {
+            listed_opaque: true,
+            ..
+        } => Some((OPAQUE_PORTS_LABEL, OPAQUE_PORTS_LISTED)),
+        _ => None,
     };
     labels
         .into_iter()
-        .map(|(key, value)| (key.to_owned(), value.clone()))
+        .chain(listed_opaque)
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
 }
 
@@ -274,6 +287,7 @@ mod tests {
                     key,
                     port: 80,
                     opaque: false,
+                    listed_opaque: false,
                 };
                 states.push(Endpoints {
                     source,
@@ -282,6 +296,62 @@ mod tests {
             }
         }
         states
+    }
+
+    /// The labels of what is told first of one endpoint at `port`: those of the target, and its own.
+    fn labels_of(endpoints: &Endpoints) -> [BTreeMap<String, String>; 2] {
+        match diff(None, endpoints).remove(0).update {
+            Some(update::Update::Add(set)) => {
+                [set.metric_labels, set.addrs[0].metric_labels.clone()]
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Ports that are opaque for proxies of Linkerd alone have no such label.
+    #[test]
+    fn that_somebody_has_listed_a_port_is_told_of_the_target_or_the_endpoint_and_told_anew() {
+        use crate::port_set::PortSet;
+        let state = |listed_opaque, annotation| {
+            let workload = Workload {
+                pod: crate::pod::PodKey::default(),
+                owner: None,
+                control_plane_namespace: None,
+                template_hash: None,
+                identity: None,
+                skip_inbound_ports: PortSet::default(),
+                opaque_ports: PortSet::opaque(annotation, |_| None),
+                inbound_port: None,
+            };
+            Endpoints {
+                source: Source::Service {
+                    key: ServiceKey::default(),
+                    port: 3306,
+                    opaque: true,
+                    listed_opaque,
+                },
+                list: vec![Endpoint {
+                    address: SocketAddr::from(([10, 0, 0, 1], 3306)),
+                    workload: Some(Arc::new(workload)),
+                }],
+            }
+        };
+        let states = [
+            (state(false, None), [false, false]),
+            (state(true, None), [true, false]),
+            (state(false, Some("3306")), [false, true]),
+            (state(false, Some("8080")), [false, false]),
+        ];
+        for (now, told) in &states {
+            let has_label = |labels: BTreeMap<String, String>| {
+                labels.get("opaque_ports").map(String::as_str) == Some("listed")
+            };
+            assert_eq!(labels_of(now).map(has_label), *told, "{now:?}");
+            for (before, _) in &states {
+                let anew = !diff(Some(before), now).is_empty();
+                assert_eq!(anew, before != now, "{before:?} -> {now:?}");
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub mod annotations;
 pub mod component;
 pub mod dashboard;
+pub mod discovery;
 pub mod env;
 pub mod identity;
 pub mod labels;

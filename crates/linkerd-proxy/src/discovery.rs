@@ -96,6 +96,12 @@ impl Target {
         .await
     }
 
+    /// Whether nobody is to look at what goes there, as an annotation has it.
+    pub(crate) fn is_opaque(&self) -> bool {
+        let known = self.endpoints.borrow();
+        known.as_ref().is_some_and(|known| known.is_opaque)
+    }
+
     /// Somebody else was met at an endpoint: asks again.
     pub(crate) fn refresh(&self) {
         self.refresh.notify_one();

@@ -33,6 +33,8 @@ pub(crate) struct Endpoint {
     pub(crate) no_identity: NoTls,
     /// The port at which the peer's proxy itself takes connections.
     pub(crate) inbound_port: Option<u16>,
+    /// Somebody has written that nobody is to look at what goes there.
+    pub(crate) is_opaque: bool,
     pub(crate) labels: Labels,
     pub(crate) load: Load,
     pub(crate) handshake: HandshakeMemory,
@@ -108,7 +110,15 @@ impl Endpoint {
         labels: Labels,
         ejections: Arc<Ejections>,
     ) -> Arc<Self> {
-        Self::discovered(address, identity, no_identity, None, labels, ejections)
+        Self::discovered(
+            address,
+            identity,
+            no_identity,
+            None,
+            false,
+            labels,
+            ejections,
+        )
     }
 
     /// An endpoint whose proxy is known.
@@ -117,6 +127,7 @@ impl Endpoint {
         identity: Option<Identity>,
         no_identity: NoTls,
         inbound_port: Option<u16>,
+        is_opaque: bool,
         labels: Labels,
         ejections: Arc<Ejections>,
     ) -> Arc<Self> {
@@ -125,6 +136,7 @@ impl Endpoint {
             identity,
             no_identity,
             inbound_port,
+            is_opaque,
             labels,
             load: Load::default(),
             handshake: HandshakeMemory::default(),

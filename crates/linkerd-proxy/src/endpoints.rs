@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use linkerd_names::{Identity, NoTls};
+use linkerd_names::{Identity, NoTls, discovery::OPAQUE_PORTS_LABEL};
 use linkerd_proto::destination::{
     Update, WeightedAddr, WeightedAddrSet, tls_identity::Strategy, update,
 };
@@ -32,6 +32,8 @@ pub(crate) struct Endpoints {
     pub(crate) service: Arc<str>,
     /// Rendered `dst_…` labels of the target itself, for what finds no endpoint.
     pub(crate) labels: Arc<str>,
+    /// Nobody is to look at what goes to some of them.
+    pub(crate) is_opaque: bool,
 }
 
 impl Endpoints {
@@ -39,8 +41,13 @@ impl Endpoints {
     pub(crate) fn original(endpoint: Arc<Endpoint>) -> Self {
         let service = endpoint.address.to_string().into();
         let labels = endpoint.labels.rendered.clone();
+        Self::new([endpoint].into(), service, labels)
+    }
+
+    fn new(list: Arc<[Arc<Endpoint>]>, service: Arc<str>, labels: Arc<str>) -> Self {
         Self {
-            list: [endpoint].into(),
+            is_opaque: list.iter().any(|endpoint| endpoint.is_opaque),
+            list,
             service,
             labels,
         }
@@ -72,11 +79,7 @@ impl Endpoints {
                     warn!(%address, max = ENDPOINTS_MAX, "too many endpoints; the rest is ignored");
                 }
                 let added = added(set, room, old, ejections);
-                Self {
-                    list: merge(kept, &added).into(),
-                    service,
-                    labels,
-                }
+                Self::new(merge(kept, &added).into(), service, labels)
             }
             update::Update::Remove(set) => {
                 let removed: HashSet<SocketAddr> = set
@@ -85,17 +88,12 @@ impl Endpoints {
                     .filter_map(|address| SocketAddr::try_from(address).ok())
                     .collect();
                 let is_kept = |endpoint: &&Arc<Endpoint>| !removed.contains(&endpoint.address);
-                Self {
-                    list: kept.iter().filter(is_kept).cloned().collect(),
-                    service,
-                    labels,
-                }
+                let list = kept.iter().filter(is_kept).cloned().collect();
+                Self::new(list, service, labels)
             }
-            update::Update::NoEndpoints(none) if none.exists => Self {
-                list: [].into(),
-                service,
-                labels,
-            },
+            update::Update::NoEndpoints(none) if none.exists => {
+                Self::new([].into(), service, labels)
+            }
             update::Update::NoEndpoints(_) => {
                 return Some(Self::unknown(known, address, NoTls::OffCluster, ejections));
             }
@@ -267,6 +265,9 @@ fn endpoint(
         },
         _ => None,
     };
+    let is_opaque = [set_labels, &added.metric_labels]
+        .iter()
+        .any(|labels| labels.contains_key(OPAQUE_PORTS_LABEL));
     let labels = labels(set_labels, &added.metric_labels);
     let inbound_port = added
         .protocol_hint
@@ -275,6 +276,7 @@ fn endpoint(
     if let Some(known) = find(old, address)
         && known.identity == identity
         && known.inbound_port == inbound_port
+        && known.is_opaque == is_opaque
         && known.labels == labels
         && known.no_identity == NoTls::PeerNotMeshed
     {
@@ -285,6 +287,7 @@ fn endpoint(
         identity,
         NoTls::PeerNotMeshed,
         inbound_port,
+        is_opaque,
         labels,
         ejections.clone(),
     ))
@@ -295,11 +298,11 @@ fn target_labels(set: &BTreeMap<String, String>) -> Option<Arc<str>> {
     (!set.is_empty()).then(|| labels(set, &BTreeMap::new()).rendered)
 }
 
-/// The labels of both; the endpoint's win.
+/// The labels of both that are for metrics; the endpoint's win.
 fn labels(set: &BTreeMap<String, String>, endpoint: &BTreeMap<String, String>) -> Labels {
     let mut pairs: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, value) in set.iter().chain(endpoint) {
-        if is_label_name(name) {
+        if is_label_name(name) && name != OPAQUE_PORTS_LABEL {
             pairs.insert(name, value);
         }
     }

@@ -78,11 +78,8 @@ async fn begin(
     let mut client = client.metered(series, opened);
     let target = discovery.target(address).await;
 
-    if shared
-        .config
-        .outbound_opaque_ports
-        .contains(&address.port())
-    {
+    let ports = &shared.config.outbound_opaque_ports;
+    if ports.contains(&address.port()) || target.is_opaque() {
         return Some(Box::pin(forward_bytes(client, shared, target)));
     }
     let limits = &shared.config.limits;

@@ -33,9 +33,12 @@ use hyper::{
     client::conn::http2::{SendRequest, handshake},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use linkerd_names::discovery::{OPAQUE_PORTS_LABEL, OPAQUE_PORTS_LISTED};
+use linkerd_proto::destination::update::Update;
 use linkerd_proxy::Config;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     sync::mpsc,
     time::timeout,
 };
@@ -232,6 +235,43 @@ async fn a_port_that_is_never_parsed_gets_what_only_looks_like_http1() {
         .unwrap()
         .unwrap();
     assert_eq!(heard, said);
+}
+
+/// As the destination service tells of the annotation `config.linkerd.io/opaque-ports`, of a Service and of a pod. The
+/// echo is no answer to a request.
+#[tokio::test]
+async fn what_nobody_is_to_look_at_goes_as_bytes_over_mutual_tls_though_it_is_http() {
+    for is_of_service in [true, false] {
+        let mesh = mesh(app::echo().await).await;
+        let endpoint = Endpoint::meshed(mesh.server.inbound, &identity("server"));
+        let Update::Add(mut set) = destination::add(&[endpoint]) else {
+            panic!("endpoints");
+        };
+        let labels = match is_of_service {
+            true => &mut set.metric_labels,
+            false => &mut set.addrs[0].metric_labels,
+        };
+        labels.insert(OPAQUE_PORTS_LABEL.into(), OPAQUE_PORTS_LISTED.into());
+        mesh.destination.tell(SERVICE, Update::Add(set));
+        let mut client = TcpStream::connect(mesh.client.outbound).await.unwrap();
+        let said = b"GET / HTTP/1.1\r\nhost: web.ns\r\n\r\n";
+        client.write_all(said).await.unwrap();
+        let mut heard = vec![0; said.len()];
+        timeout(PATIENCE, client.read_exact(&mut heard))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(heard, said);
+        let connections = [
+            "tcp_open_total{direction=\"outbound\"",
+            "dst_service=\"web\",peer=\"dst\",tls=\"true\"",
+        ];
+        mesh.client.metric_reaches(&connections, 1.0).await;
+        for absent in ["request_total{", "dst_opaque_ports"] {
+            assert_eq!(mesh.client.metric(&[absent]).await, None, "{absent}");
+        }
+        assert_eq!(mesh.server.metric(&["request_total{"]).await, None);
+    }
 }
 
 #[tokio::test]

@@ -127,7 +127,12 @@ impl Connection {
                         .await;
                 }
             }
-            let route = self.route(&authority, source, &pending.endpoint.labels.rendered, Some(&tls));
+            let route = self.route(
+                &authority,
+                source,
+                &pending.endpoint.labels.rendered,
+                Some(&tls),
+            );
             if let Some(tapped) = &mut tapped {
                 tapped.sent(&pending.endpoint.labels.rendered, Some(&tls));
             }
