@@ -134,7 +134,7 @@ impl Connection {
                 Some(&tls),
             );
             if let Some(tapped) = &mut tapped {
-                tapped.sent(&pending.endpoint.labels.rendered, Some(&tls));
+                tapped.sent(Some(&pending.endpoint), Some(&tls));
             }
             let counted = Counted(Some(route.clone()));
             match self
