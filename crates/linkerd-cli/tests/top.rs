@@ -69,6 +69,8 @@ fn serve(then: Then) -> SocketAddr {
                     let service = service_fn(move |request| answer(request, then, breaks.clone()));
                     let server = auto::Builder::new(TokioExecutor::new());
                     tokio::select! {
+                        // What was answered is sent before the connection breaks.
+                        biased;
                         // The program ends without saying good-bye.
                         _ = server.serve_connection(TokioIo::new(connection), service) => {}
                         () = broken.notified() => {}
